@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The outside worlds that the agent acts on, as types. Each method names the command that it equals. */
+
+export type Protocol = 'TCP' | 'UDP' | 'SCTP';
+export type AddressFamily = 'IPv4' | 'IPv6';
+
+/** A link as the kernel reports it. `ip -json link` */
+export interface Link {
+  readonly index: number;
+  readonly name: string;
+  readonly type: string;
+  readonly up: boolean;
+  readonly mtu: number;
+  /** Set if the device belongs to a bridge, bond or VRF. */
+  readonly masterIndex?: number;
+}
+
+/** An address of a link. `ip -json address` */
+export interface LinkAddress {
+  readonly linkIndex: number;
+  readonly address: string;
+  readonly prefixLength: number;
+  readonly family: AddressFamily;
+  readonly scope: 'global' | 'site' | 'link' | 'host' | 'nowhere';
+  readonly secondary: boolean;
+}
+
+export interface Links {
+  /** `ip link` */
+  list(): Promise<readonly Link[]>;
+  /** `ip address` */
+  addresses(): Promise<readonly LinkAddress[]>;
+  /** `ip link add NAME type veth peer name PEER`, then up with these addresses (with /prefix length). */
+  createVeth(options: VethOptions): Promise<void>;
+  /** `ip link delete NAME`; true if it was there. */
+  remove(name: string): Promise<boolean>;
+  /** `ip netns add NAME`; answers its path, /run/netns/NAME. */
+  createNetns(name: string): Promise<string>;
+  /** `ip netns delete NAME`, also if only half of it was made; true if it was there. */
+  removeNetns(name: string): Promise<boolean>;
+}
+
+export interface VethOptions {
+  readonly name: string;
+  readonly peer: string;
+  readonly addresses: readonly string[];
+  /** Path of the network namespace that the peer is moved to (/run/netns/NAME), with its addresses there. */
+  readonly peerNetns: string;
+  readonly peerAddresses: readonly string[];
+}
+
+/** A real server (ip_vs_dest). */
+export interface RealServer {
+  readonly family: AddressFamily;
+  readonly address: string;
+  /** 0..65535 */
+  readonly port: number;
+  /** IP_VS_CONN_F_FWD_MASK bits: 0 masq, 1 local, 2 tunnel, 3 direct route. */
+  readonly forwardingMethod: number;
+  readonly weight: number;
+  readonly upperThreshold: number;
+  readonly lowerThreshold: number;
+  readonly tunnelType?: number;
+  readonly tunnelPort?: number;
+  readonly tunnelFlags?: number;
+}
+
+/** A virtual server (ip_vs_service), by address, port and protocol or by firewall mark. */
+export interface VirtualServer {
+  readonly family: AddressFamily;
+  readonly protocol?: Protocol;
+  readonly address?: string;
+  readonly port?: number;
+  readonly fwmark?: number;
+  readonly scheduler: string;
+  /** IP_VS_SVC_F_* (1 persistent, 2 hashed, 4 one packet, 8..32 scheduler flags). */
+  readonly flags: number;
+  /** Persistence timeout in seconds. */
+  readonly timeoutSeconds: number;
+  /** As the kernel has it: a mask for IPv4, a prefix length for IPv6. */
+  readonly netmask: number;
+  readonly persistenceEngine?: string;
+  readonly realServers: readonly RealServer[];
+}
+
+/** Seconds; 0 means: leave. `ipvsadm --set TCP TCPFIN UDP` */
+export interface IpvsTimeouts {
+  readonly tcpSeconds: number;
+  readonly tcpFinSeconds: number;
+  readonly udpSeconds: number;
+}
+
+/** A running synchronisation daemon. `ipvsadm -L --daemon` */
+export interface IpvsDaemon {
+  readonly state: 'master' | 'backup';
+  readonly interface: string;
+  readonly syncId: number;
+}
+
+/** The IPVS table of the network namespace that the process is in (generic netlink family IPVS). */
+export interface Ipvs {
+  /** False if no IPVS family is registered: the module is absent. Never makes the kernel load it. */
+  available(): Promise<boolean>;
+  /** `ipvsadm -S -n` */
+  virtualServers(): Promise<readonly VirtualServer[]>;
+  /** `ipvsadm -L --timeout` */
+  timeouts(): Promise<IpvsTimeouts>;
+  /** `ipvsadm -L --daemon` */
+  daemons(): Promise<readonly IpvsDaemon[]>;
+  /** `ipvsadm -C` */
+  flush(): Promise<void>;
+  /** `ipvsadm -A` and `-a`; existing entries are edited to match. */
+  restore(virtualServers: readonly VirtualServer[]): Promise<void>;
+  /** `ipvsadm --set` */
+  setTimeouts(timeouts: IpvsTimeouts): Promise<void>;
+}
+
+/** A line of /proc/modules. */
+export interface LoadedModule {
+  readonly name: string;
+  readonly refCount: number;
+  readonly holders: readonly string[];
+  /** /sys/module/NAME/srcversion; identifies the build. */
+  readonly srcversion?: string;
+  /** The module's taint flags; an out-of-tree module has "O". */
+  readonly taint: string;
+}
+
+export interface KernelModules {
+  /** `uname -r` */
+  release(): Promise<string>;
+  /** `lsmod` */
+  list(): Promise<readonly LoadedModule[]>;
+  /** True if NAME is compiled into this kernel (modules.builtin, or /sys/module/NAME without a module). */
+  isBuiltIn(name: string): Promise<boolean>;
+  /** `modinfo FILE` (vermagic, srcversion), without loading it. */
+  info(file: string): Promise<{ readonly vermagic: string; readonly srcversion: string }>;
+  /** `insmod FILE` */
+  insertFile(file: string): Promise<void>;
+  /** `modprobe NAME` */
+  load(name: string): Promise<void>;
+  /** `rmmod NAME`: fails while it is in use. */
+  remove(name: string): Promise<void>;
+  /** Keeps `modprobe NAME` (also the kernel's own) from loading the in-tree module, until unblocked. */
+  blockAutoload(name: string): Promise<void>;
+  unblockAutoload(name: string): Promise<void>;
+}
+
+/** Files below the root directory that the adapter was made with (tests use a temporary tree). */
+export interface Host {
+  /** Value of net.ipv4.vs.NAME and the like ("net/ipv4/vs/NAME"), or undefined if there is none. */
+  readSysctl(path: string): Promise<string | undefined>;
+  writeSysctl(path: string, value: string): Promise<void>;
+  /** Names below a sysctl directory, sorted; empty if there is none. */
+  listSysctls(directory: string): Promise<readonly string[]>;
+  /** /proc/sys/kernel/random/boot_id */
+  bootId(): Promise<string>;
+  /** True if /sys/kernel/btf/vmlinux is there. */
+  hasBtf(): Promise<boolean>;
+  isRoot(): boolean;
+  /** Network namespaces other than this one in which IPVS has virtual servers, as "PID" of a process in each. */
+  namespacesUsingIpvs(): Promise<readonly string[]>;
+}
+
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** Read-only data of the tc programs, fixed when they are loaded. */
+export interface DatapathConstants {
+  /** At most 4 ranges, disjoint and ascending. */
+  readonly portRanges: readonly PortRange[];
+}
+
+export type SnatMode = 'Never' | 'External' | 'Always';
+
+/** One entry of the whitelist map ipvs_services. */
+export interface ServiceEntry {
+  readonly address: string;
+  readonly port: number;
+  readonly protocol: Protocol;
+  /** 1..0xffffff, never used again for another virtual server while the maps live. */
+  readonly id: number;
+  readonly snat: SnatMode;
+  readonly dropOnFull: boolean;
+}
+
+/** One entry of ipvs_snat_addrs (and its inverse). */
+export interface SnatAddress {
+  readonly id: number;
+  readonly address: string;
+}
+
+export interface SnatInterface {
+  readonly ifindex: number;
+  readonly family: AddressFamily;
+  readonly addressId: number;
+}
+
+export type TcDirection = 'Ingress' | 'Egress';
+
+export interface TcAttachment {
+  readonly ifindex: number;
+  readonly direction: TcDirection;
+  readonly kind: 'TCX' | 'Clsact';
+  readonly programId: number;
+  /** True if the program is the one that is pinned now. */
+  readonly current: boolean;
+}
+
+/** A tc program of somebody else on an interface. */
+export interface ForeignProgram {
+  readonly ifindex: number;
+  readonly direction: TcDirection;
+  readonly kind: 'TCX' | 'Clsact';
+  readonly priority?: number;
+  readonly name: string;
+}
+
+export interface DatapathState {
+  /** Map name → kernel id; undefined if nothing is pinned. */
+  readonly mapIds: Readonly<Record<string, number>>;
+  readonly sessionMapMaxEntries: number;
+  readonly programIds: { readonly ingress: number; readonly egress: number };
+  readonly constants: DatapathConstants;
+  /** sha256 of the object file that the pinned programs were loaded from. */
+  readonly objectHash: string;
+}
+
+/** Pinned maps and tc programs (below /sys/fs/bpf/ipvs-bpf). */
+export interface Datapath {
+  /** What is pinned, or undefined. `bpftool map/prog show pinned` */
+  state(): Promise<DatapathState | undefined>;
+  /** Creates and pins maps and programs; an object that is right already is left alone. */
+  load(options: { readonly sessionMapMaxEntries: number; readonly constants: DatapathConstants }): Promise<DatapathState>;
+  /** Removes every pin; the kernel frees maps and programs when their last user is gone. */
+  unload(): Promise<void>;
+  attachments(): Promise<readonly TcAttachment[]>;
+  foreignPrograms(): Promise<readonly ForeignProgram[]>;
+  /** TCX where the kernel has it, clsact otherwise; replaces our own older program in place. */
+  attach(ifindex: number, direction: TcDirection): Promise<void>;
+  /** Removes our program only; a clsact qdisc that we made goes when nothing else is on it. */
+  detach(ifindex: number, direction: TcDirection): Promise<void>;
+  services(): Promise<readonly ServiceEntry[]>;
+  putService(entry: ServiceEntry): Promise<void>;
+  removeService(entry: ServiceEntry): Promise<void>;
+  snatAddresses(): Promise<readonly SnatAddress[]>;
+  putSnatAddress(entry: SnatAddress): Promise<void>;
+  snatInterfaces(): Promise<readonly SnatInterface[]>;
+  putSnatInterface(entry: SnatInterface): Promise<void>;
+  removeSnatInterface(entry: SnatInterface): Promise<void>;
+  clusterPrefixes(): Promise<readonly string[]>;
+  putClusterPrefix(prefix: string): Promise<void>;
+  removeClusterPrefix(prefix: string): Promise<void>;
+  sessionCount(): Promise<number>;
+  /** Counter name (enum ipvs_counter without prefix, CamelCase) → packets since the maps were made. */
+  counters(): Promise<Readonly<Record<string, number>>>;
+  /**
+   * Hands the maps to the module of this network namespace: writes
+   * "services=FD sessions=FD replies=FD frags=FD snat_ids=FD counters=FD" to net.ipv4.vs.bpf_maps.
+   */
+  giveMapsToModule(): Promise<void>;
+}

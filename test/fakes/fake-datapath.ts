@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+import {
+  COUNTERS,
+  canonicalAddress,
+  canonicalPrefix,
+  encodePortRanges,
+  encodeService,
+  protocolNumber,
+  SNAT_ADDRESSES,
+} from '../../src/core/abi.ts';
+import { HostError } from '../../src/core/errors.ts';
+import type {
+  Datapath,
+  DatapathConstants,
+  DatapathState,
+  ForeignProgram,
+  ServiceEntry,
+  SnatAddress,
+  SnatInterface,
+  TcAttachment,
+  TcDirection,
+} from '../../src/ports.ts';
+import type { Calls } from './calls.ts';
+import type { FakeHost } from './fake-host.ts';
+import type { FakeLinks } from './fake-links.ts';
+
+const MAPS = [
+  'ipvs_cluster',
+  'ipvs_counters',
+  'ipvs_exhausted',
+  'ipvs_frags',
+  'ipvs_replies',
+  'ipvs_services',
+  'ipvs_sessions',
+  'ipvs_snat_addrs',
+  'ipvs_snat_ids',
+  'ipvs_snat_ifs',
+] as const;
+
+interface Maps {
+  readonly ids: Readonly<Record<string, number>>;
+  readonly sessionMapMaxEntries: number;
+  readonly services: Map<string, ServiceEntry>;
+  readonly addresses: Map<number, string>;
+  readonly interfaces: Map<string, SnatInterface>;
+  readonly prefixes: Set<string>;
+  readonly counters: Map<string, number>;
+}
+
+interface Programs {
+  readonly ingress: number;
+  readonly egress: number;
+  readonly constants: DatapathConstants;
+  readonly objectHash: string;
+}
+
+/** Pinned maps and programs; attachments survive unload() as in the kernel only if they are not detached. */
+export class FakeDatapath implements Datapath {
+  /** What the object file on disk hashes to; set it to another value for "a new version is installed". */
+  objectHash = 'a'.repeat(64);
+  kind: 'TCX' | 'Clsact' = 'TCX';
+  /** Entries in ipvs_sessions. */
+  sessions = 0;
+  foreign: ForeignProgram[] = [];
+  readonly #attached = new Map<string, { ifindex: number; direction: TcDirection; programId: number }>();
+  #maps: Maps | undefined;
+  #programs: Programs | undefined;
+  #nextId = 100;
+  readonly #calls: Calls;
+  readonly #host: FakeHost;
+  readonly #links: FakeLinks;
+
+  constructor(calls: Calls, host: FakeHost, links: FakeLinks) {
+    this.#calls = calls;
+    this.#host = host;
+    this.#links = links;
+    links.onRemoved.push((ifindex) => {
+      this.#attached.delete(`${ifindex} Ingress`);
+      this.#attached.delete(`${ifindex} Egress`);
+    });
+  }
+
+  /** Counts a packet, as the programs and the module do. */
+  count(name: (typeof COUNTERS)[number], packets = 1): void {
+    const { counters } = this.#pinned();
+    counters.set(name, (counters.get(name) ?? 0) + packets);
+  }
+
+  /** Somebody else removes our program: `tc qdisc delete dev DEV clsact`. */
+  strip(ifindex: number): void {
+    this.#attached.delete(`${ifindex} Ingress`);
+    this.#attached.delete(`${ifindex} Egress`);
+  }
+
+  async state(): Promise<DatapathState | undefined> {
+    return this.#calls.read('datapath.state', () => this.#state());
+  }
+
+  async load(options: {
+    readonly sessionMapMaxEntries: number;
+    readonly constants: DatapathConstants;
+  }): Promise<DatapathState> {
+    return this.#calls.change('datapath.load', '', () => {
+      encodePortRanges(options.constants.portRanges);
+      if (this.#maps !== undefined && this.#maps.sessionMapMaxEntries !== options.sessionMapMaxEntries) {
+        this.#maps = undefined;
+        this.#programs = undefined;
+      }
+      this.#maps ??= this.#newMaps(options.sessionMapMaxEntries);
+      const same =
+        this.#programs?.objectHash === this.objectHash &&
+        JSON.stringify(this.#programs.constants) === JSON.stringify(options.constants);
+      if (!same) this.#loadPrograms(options.constants);
+      return this.#state() as DatapathState;
+    });
+  }
+
+  async unload(): Promise<void> {
+    this.#calls.change('datapath.unload', '', () => {
+      this.#maps = undefined;
+      this.#programs = undefined;
+      this.#attached.clear();
+    });
+  }
+
+  async attachments(): Promise<readonly TcAttachment[]> {
+    return this.#calls.read('datapath.attachments', () =>
+      [...this.#attached.values()].map(({ ifindex, direction, programId }) => ({
+        ifindex,
+        direction,
+        kind: this.kind,
+        programId,
+        current: programId === (direction === 'Ingress' ? this.#programs?.ingress : this.#programs?.egress),
+      })),
+    );
+  }
+
+  async foreignPrograms(): Promise<readonly ForeignProgram[]> {
+    return this.#calls.read('datapath.foreignPrograms', () => [...this.foreign]);
+  }
+
+  async attach(ifindex: number, direction: TcDirection): Promise<void> {
+    this.#calls.change('datapath.attach', `${ifindex} ${direction}`, () => {
+      this.#pinned();
+      if (this.#links.byIndex(ifindex) === undefined) {
+        throw new HostError(`attach to interface ${ifindex}: ENODEV`, { code: 'NotFound', errno: 'ENODEV' });
+      }
+      const programs = this.#programs as Programs;
+      const programId = direction === 'Ingress' ? programs.ingress : programs.egress;
+      this.#attached.set(`${ifindex} ${direction}`, { ifindex, direction, programId });
+    });
+  }
+
+  async detach(ifindex: number, direction: TcDirection): Promise<void> {
+    this.#calls.change('datapath.detach', `${ifindex} ${direction}`, () => {
+      this.#attached.delete(`${ifindex} ${direction}`);
+    });
+  }
+
+  async services(): Promise<readonly ServiceEntry[]> {
+    return this.#calls.read('datapath.services', () => [...this.#pinned().services.values()]);
+  }
+
+  async putService(entry: ServiceEntry): Promise<void> {
+    this.#calls.change('datapath.putService', serviceKey(entry), () => {
+      encodeService(entry);
+      const address = canonicalAddress(entry.address);
+      this.#pinned().services.set(serviceKey(entry), { ...entry, address });
+    });
+  }
+
+  async removeService(entry: ServiceEntry): Promise<void> {
+    this.#calls.change('datapath.removeService', serviceKey(entry), () => {
+      this.#pinned().services.delete(serviceKey(entry));
+    });
+  }
+
+  async snatAddresses(): Promise<readonly SnatAddress[]> {
+    return this.#calls.read('datapath.snatAddresses', () =>
+      [...this.#pinned().addresses].map(([id, address]) => ({ id, address })).sort((a, b) => a.id - b.id),
+    );
+  }
+
+  async putSnatAddress(entry: SnatAddress): Promise<void> {
+    this.#calls.change('datapath.putSnatAddress', `${entry.id} ${entry.address}`, () => {
+      if (entry.id < 1 || entry.id >= SNAT_ADDRESSES) {
+        throw new RangeError(`SNAT address id ${entry.id} is not in 1..${SNAT_ADDRESSES - 1}`);
+      }
+      this.#pinned().addresses.set(entry.id, canonicalAddress(entry.address));
+    });
+  }
+
+  async snatInterfaces(): Promise<readonly SnatInterface[]> {
+    return this.#calls.read('datapath.snatInterfaces', () => [...this.#pinned().interfaces.values()]);
+  }
+
+  async putSnatInterface(entry: SnatInterface): Promise<void> {
+    this.#calls.change('datapath.putSnatInterface', `${entry.ifindex} ${entry.family} ${entry.addressId}`, () => {
+      this.#pinned().interfaces.set(`${entry.ifindex} ${entry.family}`, entry);
+    });
+  }
+
+  async removeSnatInterface(entry: SnatInterface): Promise<void> {
+    this.#calls.change('datapath.removeSnatInterface', `${entry.ifindex} ${entry.family}`, () => {
+      this.#pinned().interfaces.delete(`${entry.ifindex} ${entry.family}`);
+    });
+  }
+
+  async clusterPrefixes(): Promise<readonly string[]> {
+    return this.#calls.read('datapath.clusterPrefixes', () => [...this.#pinned().prefixes].sort());
+  }
+
+  async putClusterPrefix(prefix: string): Promise<void> {
+    this.#calls.change('datapath.putClusterPrefix', prefix, () => {
+      this.#pinned().prefixes.add(canonicalPrefix(prefix));
+    });
+  }
+
+  async removeClusterPrefix(prefix: string): Promise<void> {
+    this.#calls.change('datapath.removeClusterPrefix', prefix, () => {
+      this.#pinned().prefixes.delete(canonicalPrefix(prefix));
+    });
+  }
+
+  async sessionCount(): Promise<number> {
+    return this.#calls.read('datapath.sessionCount', () => (this.#pinned(), this.sessions));
+  }
+
+  async counters(): Promise<Readonly<Record<string, number>>> {
+    return this.#calls.read('datapath.counters', () => {
+      const { counters } = this.#pinned();
+      return Object.fromEntries(COUNTERS.map((name) => [name, counters.get(name) ?? 0]));
+    });
+  }
+
+  async giveMapsToModule(): Promise<void> {
+    this.#calls.change('datapath.giveMapsToModule', '', () => {
+      this.#pinned();
+      if (!this.#host.sysctls.has('net/ipv4/vs/bpf_maps')) {
+        throw new HostError('/proc/sys/net/ipv4/vs/bpf_maps: ENOENT', { code: 'NotFound', errno: 'ENOENT' });
+      }
+      this.#host.mapsGiven = true;
+    });
+  }
+
+  #pinned(): Maps {
+    if (this.#maps === undefined) {
+      throw new HostError('no maps are pinned', { code: 'NotFound', errno: 'ENOENT' });
+    }
+    return this.#maps;
+  }
+
+  #state(): DatapathState | undefined {
+    if (this.#maps === undefined || this.#programs === undefined) return undefined;
+    const { ids, sessionMapMaxEntries } = this.#maps;
+    const { ingress, egress, constants, objectHash } = this.#programs;
+    return { mapIds: ids, sessionMapMaxEntries, programIds: { ingress, egress }, constants, objectHash };
+  }
+
+  #newMaps(sessionMapMaxEntries: number): Maps {
+    this.sessions = 0;
+    return {
+      ids: Object.fromEntries(MAPS.map((name) => [name, this.#nextId++])),
+      sessionMapMaxEntries,
+      services: new Map(),
+      addresses: new Map(),
+      interfaces: new Map(),
+      prefixes: new Set(),
+      counters: new Map(),
+    };
+  }
+
+  #loadPrograms(constants: DatapathConstants): void {
+    this.#programs = { ingress: this.#nextId++, egress: this.#nextId++, constants, objectHash: this.objectHash };
+    for (const entry of this.#attached.values()) {
+      entry.programId = entry.direction === 'Ingress' ? this.#programs.ingress : this.#programs.egress;
+    }
+  }
+}
+
+function serviceKey(entry: ServiceEntry): string {
+  return `${protocolNumber(entry.protocol)} ${canonicalAddress(entry.address)} ${entry.port}`;
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+import { HostError } from '../../src/core/errors.ts';
+import type { Ipvs, IpvsDaemon, IpvsTimeouts, RealServer, VirtualServer } from '../../src/ports.ts';
+import type { Calls } from './calls.ts';
+import type { FakeKernelModules } from './fake-kernel-modules.ts';
+
+const HASHED = 2;
+const KERNEL_TIMEOUTS: IpvsTimeouts = { tcpSeconds: 900, tcpFinSeconds: 120, udpSeconds: 300 };
+
+function serverKey(server: VirtualServer): string {
+  return server.fwmark === undefined
+    ? `${server.protocol} ${server.address} ${server.port}`
+    : `FWM ${server.fwmark} ${server.family}`;
+}
+
+function realServerKey(server: RealServer): string {
+  return `${server.address} ${server.port}`;
+}
+
+/** An IPVS table that lives as long as the module ip_vs is loaded. */
+export class FakeIpvs implements Ipvs {
+  readonly #table = new Map<string, VirtualServer>();
+  #timeouts = KERNEL_TIMEOUTS;
+  runningDaemons: IpvsDaemon[] = [];
+  readonly #calls: Calls;
+  readonly #modules: FakeKernelModules;
+
+  constructor(calls: Calls, modules: FakeKernelModules) {
+    this.#calls = calls;
+    this.#modules = modules;
+    modules.users.set('ip_vs', () => this.#table.size + this.runningDaemons.length);
+    for (const name of modules.tree.keys()) {
+      if (!name.startsWith('ip_vs_')) continue;
+      modules.users.set(name, () => this.table.filter((s) => `ip_vs_${s.scheduler}` === name).length);
+    }
+    modules.onChange.push((file, loaded) => {
+      if (file.name === 'ip_vs' && !loaded) this.#clear();
+    });
+  }
+
+  /** The table as `ipvsadm -S -n` would list it, sorted. */
+  get table(): readonly VirtualServer[] {
+    return [...this.#table.keys()].sort().map((key) => this.#table.get(key) as VirtualServer);
+  }
+
+  /** `ipvsadm -A` and `-a` by a user: loads ip_vs and the scheduler as the kernel would. */
+  seed(...servers: readonly VirtualServer[]): void {
+    this.#modules.probe('ip_vs');
+    for (const server of servers) this.#put(server);
+  }
+
+  async available(): Promise<boolean> {
+    return this.#calls.read('ipvs.available', () => this.#present());
+  }
+
+  async virtualServers(): Promise<readonly VirtualServer[]> {
+    return this.#calls.read('ipvs.virtualServers', () => this.#needed(() => this.table));
+  }
+
+  async timeouts(): Promise<IpvsTimeouts> {
+    return this.#calls.read('ipvs.timeouts', () => this.#needed(() => this.#timeouts));
+  }
+
+  async daemons(): Promise<readonly IpvsDaemon[]> {
+    return this.#calls.read('ipvs.daemons', () => this.#needed(() => [...this.runningDaemons]));
+  }
+
+  async flush(): Promise<void> {
+    this.#calls.change('ipvs.flush', '', () => this.#needed(() => this.#table.clear()));
+  }
+
+  async restore(virtualServers: readonly VirtualServer[]): Promise<void> {
+    this.#calls.change('ipvs.restore', `${virtualServers.length}`, () =>
+      this.#needed(() => {
+        for (const server of virtualServers) this.#put(server);
+      }),
+    );
+  }
+
+  async setTimeouts(timeouts: IpvsTimeouts): Promise<void> {
+    this.#calls.change('ipvs.setTimeouts', '', () =>
+      this.#needed(() => {
+        this.#timeouts = {
+          tcpSeconds: timeouts.tcpSeconds || this.#timeouts.tcpSeconds,
+          tcpFinSeconds: timeouts.tcpFinSeconds || this.#timeouts.tcpFinSeconds,
+          udpSeconds: timeouts.udpSeconds || this.#timeouts.udpSeconds,
+        };
+      }),
+    );
+  }
+
+  #present(): boolean {
+    return this.#modules.loaded.includes('ip_vs') || this.#modules.builtIn.has('ip_vs');
+  }
+
+  #needed<T>(act: () => T): T {
+    if (!this.#present()) {
+      throw new HostError('IPVS: no generic netlink family of this name', { code: 'NotFound', errno: 'ENOENT' });
+    }
+    return act();
+  }
+
+  #put(server: VirtualServer): void {
+    this.#modules.probe(`ip_vs_${server.scheduler}`);
+    const key = serverKey(server);
+    const merged = new Map<string, RealServer>();
+    for (const real of this.#table.get(key)?.realServers ?? []) merged.set(realServerKey(real), real);
+    for (const real of server.realServers) merged.set(realServerKey(real), real);
+    this.#table.set(key, {
+      ...server,
+      flags: server.flags | HASHED,
+      realServers: [...merged.keys()].sort().map((name) => merged.get(name) as RealServer),
+    });
+  }
+
+  #clear(): void {
+    this.#table.clear();
+    this.runningDaemons = [];
+    this.#timeouts = KERNEL_TIMEOUTS;
+  }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+import { HostError } from '../../src/core/errors.ts';
+import type { KernelModules, LoadedModule } from '../../src/ports.ts';
+import type { Calls } from './calls.ts';
+
+/** A module file: in the kernel's own tree (found by name), or anywhere else (found by path). */
+export interface ModuleFile {
+  readonly name: string;
+  readonly srcversion: string;
+  readonly vermagic: string;
+  readonly depends: readonly string[];
+  /** True for the ip_vs that has net.ipv4.vs.bpf_mode and bpf_maps. */
+  readonly patched?: boolean;
+}
+
+export const FAKE_RELEASE = '6.1.0-56-amd64';
+export const FAKE_VERMAGIC = `${FAKE_RELEASE} SMP preempt mod_unload modversions`;
+
+function inTree(name: string, depends: readonly string[]): ModuleFile {
+  return { name, srcversion: `INTREE${name.toUpperCase()}`, vermagic: FAKE_VERMAGIC, depends };
+}
+
+const IN_TREE: readonly ModuleFile[] = [
+  inTree('libcrc32c', []),
+  inTree('nf_defrag_ipv4', []),
+  inTree('nf_defrag_ipv6', []),
+  inTree('nf_conntrack', ['nf_defrag_ipv6', 'nf_defrag_ipv4', 'libcrc32c']),
+  inTree('ip_vs', ['nf_conntrack', 'nf_defrag_ipv6', 'libcrc32c']),
+  ...['rr', 'wrr', 'lc', 'wlc', 'sh', 'mh', 'nq', 'sed', 'dh', 'lblc', 'lblcr', 'fo', 'ovf', 'pe_sip'].map((name) =>
+    inTree(`ip_vs_${name}`, ['ip_vs']),
+  ),
+];
+
+/** Modules with the dependencies and reference counts that the kernel keeps. */
+export class FakeKernelModules implements KernelModules {
+  /** What `modprobe NAME` finds. */
+  readonly tree = new Map<string, ModuleFile>(IN_TREE.map((file) => [file.name, file]));
+  /** What `insmod PATH` finds. */
+  readonly files = new Map<string, ModuleFile>();
+  readonly builtIn = new Set<string>();
+  readonly blocked = new Set<string>();
+  /** References that are no module's: ip_vs has one a virtual server. Set by the other fakes. */
+  readonly users = new Map<string, () => number>();
+  /** Called with the module that came or went. */
+  readonly onChange: ((file: ModuleFile, loaded: boolean) => void)[] = [];
+  kernelRelease = FAKE_RELEASE;
+  readonly #loaded = new Map<string, ModuleFile>();
+  readonly #fromTree = new Set<string>();
+  readonly #calls: Calls;
+
+  constructor(calls: Calls) {
+    this.#calls = calls;
+  }
+
+  /** Names of the loaded modules, sorted. */
+  get loaded(): readonly string[] {
+    return [...this.#loaded.keys()].sort();
+  }
+
+  /** The loaded module's file, or undefined. */
+  loadedFile(name: string): ModuleFile | undefined {
+    return this.#loaded.get(name);
+  }
+
+  async release(): Promise<string> {
+    return this.#calls.read('modules.release', () => this.kernelRelease);
+  }
+
+  async list(): Promise<readonly LoadedModule[]> {
+    return this.#calls.read('modules.list', () =>
+      [...this.#loaded.values()].map((file) => ({
+        name: file.name,
+        refCount: this.#references(file.name),
+        holders: this.#holders(file.name),
+        srcversion: file.srcversion,
+        taint: this.#fromTree.has(file.name) ? '' : 'OE',
+      })),
+    );
+  }
+
+  async isBuiltIn(name: string): Promise<boolean> {
+    return this.#calls.read('modules.isBuiltIn', () => this.builtIn.has(name));
+  }
+
+  async info(file: string): Promise<{ readonly vermagic: string; readonly srcversion: string }> {
+    return this.#calls.read('modules.info', () => {
+      const { vermagic, srcversion } = this.#file(file);
+      return { vermagic, srcversion };
+    });
+  }
+
+  async insertFile(file: string): Promise<void> {
+    this.#calls.change('modules.insertFile', file, () => {
+      const found = this.#file(file);
+      if (found.vermagic.split(' ')[0] !== this.kernelRelease) {
+        throw new HostError(`insmod ${file}: Invalid module format`, { code: 'VermagicMismatch' });
+      }
+      if (this.#loaded.has(found.name)) {
+        throw new HostError(`insmod ${file}: File exists`, { code: 'ModuleExists', errno: 'EEXIST' });
+      }
+      for (const dependency of found.depends) this.probe(dependency);
+      this.#insert(found, false);
+    });
+  }
+
+  async load(name: string): Promise<void> {
+    this.#calls.change('modules.load', name, () => this.probe(name));
+  }
+
+  async remove(name: string): Promise<void> {
+    this.#calls.change('modules.remove', name, () => {
+      const file = this.#loaded.get(name);
+      if (file === undefined) {
+        throw new HostError(`rmmod ${name}: Module ${name} is not currently loaded`, { code: 'ModuleNotFound' });
+      }
+      if (this.#references(name) > 0) {
+        throw new HostError(`rmmod ${name}: Module ${name} is in use`, { code: 'ModuleInUse', retry: true });
+      }
+      this.#loaded.delete(name);
+      this.#fromTree.delete(name);
+      for (const tell of this.onChange) tell(file, false);
+    });
+  }
+
+  async blockAutoload(name: string): Promise<void> {
+    this.#calls.change('modules.blockAutoload', name, () => void this.blocked.add(name));
+  }
+
+  async unblockAutoload(name: string): Promise<void> {
+    this.#calls.change('modules.unblockAutoload', name, () => void this.blocked.delete(name));
+  }
+
+  /** `modprobe NAME` by the kernel or by a user, not counted as a call of the program. */
+  probe(name: string): void {
+    if (this.#loaded.has(name) || this.builtIn.has(name)) return;
+    const file = this.tree.get(name);
+    if (file === undefined) {
+      throw new HostError(`modprobe ${name}: Module ${name} not found`, { code: 'ModuleNotFound' });
+    }
+    if (this.blocked.has(name)) {
+      throw new HostError(`modprobe ${name}: install command failed`, { code: 'CommandFailed' });
+    }
+    for (const dependency of file.depends) this.probe(dependency);
+    this.#insert(file, true);
+  }
+
+  /** Loads a module file as a user would with insmod, not counted as a call of the program. */
+  insert(file: ModuleFile): void {
+    for (const dependency of file.depends) this.probe(dependency);
+    this.#insert(file, false);
+  }
+
+  #insert(file: ModuleFile, fromTree: boolean): void {
+    this.#loaded.set(file.name, file);
+    if (fromTree) this.#fromTree.add(file.name);
+    for (const tell of this.onChange) tell(file, true);
+  }
+
+  #file(path: string): ModuleFile {
+    const file = this.files.get(path);
+    if (file === undefined) throw new HostError(`${path}: ENOENT`, { code: 'NotFound', errno: 'ENOENT' });
+    return file;
+  }
+
+  #holders(name: string): readonly string[] {
+    return [...this.#loaded.values()].filter((file) => file.depends.includes(name)).map((file) => file.name);
+  }
+
+  #references(name: string): number {
+    return this.#holders(name).length + (this.users.get(name)?.() ?? 0);
+  }
+}

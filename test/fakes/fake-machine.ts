@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+import { Calls } from './calls.ts';
+import { FakeDatapath } from './fake-datapath.ts';
+import { FakeHost } from './fake-host.ts';
+import { FakeIpvs } from './fake-ipvs.ts';
+import { FAKE_RELEASE, FAKE_VERMAGIC, FakeKernelModules } from './fake-kernel-modules.ts';
+import { FakeLinks } from './fake-links.ts';
+
+/** All fakes of one host, wired together: what one changes, the others show. */
+export interface FakeMachine {
+  readonly calls: Calls;
+  readonly modules: FakeKernelModules;
+  readonly ipvs: FakeIpvs;
+  readonly links: FakeLinks;
+  readonly host: FakeHost;
+  readonly datapath: FakeDatapath;
+  /** Path of the patched module's file, which fits the running kernel. */
+  readonly patchedModule: string;
+}
+
+export const PATCHED_SRCVERSION = 'PATCHED0123456789ABCDEF';
+
+/** A director with eth0 (192.0.2.1/24) and eth1 (198.51.100.1/24, 2001:db8:1::1/64), and no module loaded. */
+export function fakeMachine(): FakeMachine {
+  const calls = new Calls();
+  const modules = new FakeKernelModules(calls);
+  const ipvs = new FakeIpvs(calls, modules);
+  const host = new FakeHost(calls, modules);
+  const links = new FakeLinks(calls);
+  links.add({ name: 'eth0' }, '192.0.2.1/24');
+  links.add({ name: 'eth1' }, '198.51.100.1/24', '2001:db8:1::1/64');
+  const datapath = new FakeDatapath(calls, host, links);
+  const patchedModule = `/usr/lib/ipvs-bpf/${FAKE_RELEASE}/ip_vs.ko`;
+  modules.files.set(patchedModule, {
+    name: 'ip_vs',
+    srcversion: PATCHED_SRCVERSION,
+    vermagic: FAKE_VERMAGIC,
+    depends: ['nf_conntrack', 'nf_defrag_ipv6', 'libcrc32c'],
+    patched: true,
+  });
+  return { calls, modules, ipvs, links, host, datapath, patchedModule };
+}
