@@ -3,6 +3,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Ajv } from 'ajv';
+import standaloneCode from 'ajv/dist/standalone/index.js';
 import { compile } from 'json-schema-to-typescript';
 import { parse } from 'yaml';
 import { nodeConfigSchema, policySpecSchema, type Schema } from '../src/api/schema.ts';
@@ -28,7 +30,29 @@ export async function generate(root: string): Promise<ReadonlyMap<string, string
       `${HEADER}export const NODE_CONFIG_SCHEMA = ${JSON.stringify(schema, undefined, 2)};\n`,
     ],
     ['src/api/generated/node-config-types.ts', types],
+    ['src/api/generated/validate-node-config.ts', validatorSource(schema)],
   ]);
+}
+
+/** The validator as source, because loading and running ajv takes longer than all the rest of a command. */
+function validatorSource(schema: Schema): string {
+  const ajv = new Ajv({
+    strict: true,
+    strictTypes: false,
+    allErrors: true,
+    useDefaults: true,
+    allowUnionTypes: true,
+    // Lengths in UTF-16 units: every limited field is ASCII by its other rules, and the code needs no import.
+    unicode: false,
+    messages: false,
+    code: { source: true, esm: true },
+    logger: false,
+  });
+  const code = standaloneCode.default(ajv, {
+    validateNodeConfig: ajv.addSchema(schema, 'NodeConfig') && 'NodeConfig',
+  });
+  if (code.includes('require(')) throw new Error('the validator must not import anything');
+  return `${HEADER}// @ts-nocheck\n${code.replace('"use strict";', '')}\n`;
 }
 
 /** What parsing makes of a config: a field with a default is always there. */
@@ -41,7 +65,11 @@ function withDefaultsRequired(schema: Schema): Schema {
     ...(schema.items === undefined ? {} : { items: withDefaultsRequired(schema.items) }),
     ...(schema.properties === undefined
       ? {}
-      : { properties: Object.fromEntries(properties.map(([name, value]) => [name, withDefaultsRequired(value)])) }),
+      : {
+          properties: Object.fromEntries(
+            properties.map(([name, value]) => [name, withDefaultsRequired(value)]),
+          ),
+        }),
   };
 }
 
