@@ -58,7 +58,7 @@ function validatorSource(schema: Schema): string {
 /** What parsing makes of a config: a field with a default is always there. */
 function withDefaultsRequired(schema: Schema): Schema {
   const properties = Object.entries(schema.properties ?? {});
-  const filled = properties.filter(([, property]) => property['default'] !== undefined).map(([name]) => name);
+  const filled = properties.filter(([, property]) => property.default !== undefined).map(([name]) => name);
   return {
     ...schema,
     ...(schema.type === 'object' ? { required: [...new Set([...(schema.required ?? []), ...filled])] } : {}),

@@ -135,7 +135,7 @@ export interface KernelModules {
   isBuiltIn(name: string): Promise<boolean>;
   /** `modinfo FILE` (vermagic, srcversion), without loading it. */
   info(file: string): Promise<{ readonly vermagic: string; readonly srcversion: string }>;
-  /** `insmod FILE` */
+  /** `insmod FILE`, after `modprobe` of the modules that it depends on. */
   insertFile(file: string): Promise<void>;
   /** `modprobe NAME` */
   load(name: string): Promise<void>;
@@ -232,6 +232,8 @@ export interface DatapathState {
 export interface Datapath {
   /** What is pinned, or undefined. `bpftool map/prog show pinned` */
   state(): Promise<DatapathState | undefined>;
+  /** sha256 of the object file that load() would load; compare with DatapathState.objectHash. */
+  objectFileHash(): Promise<string>;
   /** Creates and pins maps and programs; an object that is right already is left alone. */
   load(options: { readonly sessionMapMaxEntries: number; readonly constants: DatapathConstants }): Promise<DatapathState>;
   /** Removes every pin; the kernel frees maps and programs when their last user is gone. */
