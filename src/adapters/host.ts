@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Sysctls and facts of the host, as files below a root directory. */
+import { readdir, readFile, readlink, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errnoError, errnoOf, isNotFound } from '../core/errors.ts';
+import type { Host } from '../ports.ts';
+import { exec } from './exec.ts';
+
+/** Lines of /proc/net/ip_vs before the first virtual server. */
+const IP_VS_HEADER_LINES = 3;
+
+export class FileHost implements Host {
+  readonly #root: string;
+
+  constructor(root = '/') {
+    this.#root = root;
+  }
+
+  async readSysctl(path: string): Promise<string | undefined> {
+    return this.#read(join('proc/sys', path));
+  }
+
+  async writeSysctl(path: string, value: string): Promise<void> {
+    const file = join(this.#root, 'proc/sys', path);
+    try {
+      // Without O_CREAT: a sysctl that is not there must be an error in a temporary tree too.
+      await writeFile(file, value, { flag: 'r+' });
+    } catch (error) {
+      throw errnoError(`write "${value}" to ${file}`, errnoOf(error) ?? 'EIO', error);
+    }
+  }
+
+  async listSysctls(directory: string): Promise<readonly string[]> {
+    return this.#list(join('proc/sys', directory));
+  }
+
+  async bootId(): Promise<string> {
+    const id = await this.#read('proc/sys/kernel/random/boot_id');
+    if (id === undefined) throw errnoError('read /proc/sys/kernel/random/boot_id', 'ENOENT');
+    return id;
+  }
+
+  async hasBtf(): Promise<boolean> {
+    try {
+      await stat(join(this.#root, 'sys/kernel/btf/vmlinux'));
+      return true;
+    } catch (error) {
+      if (isNotFound(error)) return false;
+      throw error;
+    }
+  }
+
+  isRoot(): boolean {
+    return process.geteuid?.() === 0;
+  }
+
+  /**
+   * A process id for each network namespace that has processes, and the path of the mount for
+   * those that are only mounted (`ip netns add`, container runtimes).
+   */
+  async namespacesUsingIpvs(): Promise<readonly string[]> {
+    if ((await this.#read('proc/net/ip_vs')) === undefined) return [];
+    const own = await readlink(join(this.#root, 'proc/self/ns/net'));
+    const seen = new Set([own]);
+    const users: string[] = [];
+    for (const pid of (await this.#list('proc')).filter((name) => /^[0-9]+$/.test(name))) {
+      const namespace = await this.#namespace(pid);
+      if (namespace === undefined || seen.has(namespace)) continue;
+      const table = await this.#read(join('proc', pid, 'net/ip_vs'));
+      if (table === undefined) continue; // ended meanwhile: another process may show the namespace
+      seen.add(namespace);
+      if (hasVirtualServers(table)) users.push(pid);
+    }
+    for (const mount of await this.#mountedNamespaces()) {
+      if (seen.has(mount.namespace)) continue;
+      seen.add(mount.namespace);
+      const { stdout } = await exec('nsenter', [`--net=${mount.path}`, 'cat', '/proc/net/ip_vs']);
+      if (hasVirtualServers(stdout)) users.push(mount.path);
+    }
+    return users;
+  }
+
+  async #namespace(pid: string): Promise<string | undefined> {
+    try {
+      return await readlink(join(this.#root, 'proc', pid, 'ns/net'));
+    } catch (error) {
+      if (isNotFound(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** Lines of mountinfo: "36 35 0:4 net:[4026532201] /run/netns/a rw - nsfs nsfs rw". */
+  async #mountedNamespaces(): Promise<readonly { readonly namespace: string; readonly path: string }[]> {
+    const text = (await this.#read('proc/self/mountinfo')) ?? '';
+    return text.split('\n').flatMap((line) => {
+      const [, , , namespace = '', path = ''] = line.split(' ');
+      if (!namespace.startsWith('net:[') || !line.includes(' - nsfs ')) return [];
+      return [{ namespace, path: unescapeMount(path) }];
+    });
+  }
+
+  async #read(path: string): Promise<string | undefined> {
+    const file = join(this.#root, path);
+    try {
+      return (await readFile(file, 'utf8')).replace(/\n$/, '');
+    } catch (error) {
+      if (isNotFound(error)) return undefined;
+      throw errnoError(`read ${file}`, errnoOf(error) ?? 'EIO', error);
+    }
+  }
+
+  async #list(path: string): Promise<readonly string[]> {
+    try {
+      return (await readdir(join(this.#root, path))).sort();
+    } catch (error) {
+      if (isNotFound(error)) return [];
+      throw error;
+    }
+  }
+}
+
+function hasVirtualServers(table: string): boolean {
+  return table.split('\n').filter((line) => line !== '').length > IP_VS_HEADER_LINES;
+}
+
+/** mountinfo has blanks and backslashes in octal ("\040"). */
+function unescapeMount(path: string): string {
+  return path.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+}

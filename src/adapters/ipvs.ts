@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The IPVS table by generic netlink, as net/netfilter/ipvs/ip_vs_ctl.c has it. */
+import { errnoOf } from '../core/errors.ts';
+import type { Ipvs, IpvsDaemon, IpvsTimeouts, RealServer, VirtualServer } from '../ports.ts';
+import { GenericFamily, type GenericRequest } from './generic-netlink.ts';
+import {
+  decodeDaemon,
+  decodeRealServer,
+  decodeTimeouts,
+  decodeVirtualServer,
+  encodeIdentity,
+  encodeRealServer,
+  encodeTimeouts,
+  encodeVirtualServer,
+} from './ipvs-codec.ts';
+import { NLM_F_DUMP } from './netlink-socket.ts';
+
+const CMD_NEW_SERVICE = 1;
+const CMD_SET_SERVICE = 2;
+const CMD_GET_SERVICE = 4;
+const CMD_NEW_DEST = 5;
+const CMD_SET_DEST = 6;
+const CMD_GET_DEST = 8;
+const CMD_GET_DAEMON = 11;
+const CMD_SET_CONFIG = 12;
+const CMD_GET_CONFIG = 13;
+const CMD_FLUSH = 17;
+
+type Request = (request: GenericRequest) => Promise<readonly Buffer[]>;
+
+/** "TCP 192.0.2.1:80" or "FWM 7", for errors and for a stable order. */
+function nameOf(server: VirtualServer): string {
+  if (server.fwmark !== undefined) return `FWM ${server.fwmark} ${server.family}`;
+  return `${server.protocol} ${server.address}:${server.port}`;
+}
+
+export class NetlinkIpvs implements Ipvs {
+  readonly #family = new GenericFamily('IPVS', 1);
+
+  async available(): Promise<boolean> {
+    return (await this.#family.id()) !== undefined;
+  }
+
+  /** Virtual servers by name; real servers in the kernel's order, which schedulers go by. */
+  async virtualServers(): Promise<readonly VirtualServer[]> {
+    return this.#family.use(async (request) => {
+      const messages = await request({ action: 'list virtual servers', command: CMD_GET_SERVICE, flags: NLM_F_DUMP });
+      const servers: VirtualServer[] = [];
+      for (const message of messages) {
+        const server = decodeVirtualServer(message);
+        servers.push({ ...server, realServers: await realServers(request, server) });
+      }
+      return servers.sort((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1));
+    });
+  }
+
+  async timeouts(): Promise<IpvsTimeouts> {
+    return this.#family.use(async (request) => {
+      const messages = await request({ action: 'read timeouts', command: CMD_GET_CONFIG });
+      return decodeTimeouts(messages[0] ?? Buffer.alloc(0));
+    });
+  }
+
+  async daemons(): Promise<readonly IpvsDaemon[]> {
+    return this.#family.use(async (request) => {
+      const messages = await request({ action: 'list daemons', command: CMD_GET_DAEMON, flags: NLM_F_DUMP });
+      return messages.map(decodeDaemon);
+    });
+  }
+
+  async flush(): Promise<void> {
+    await this.#family.use((request) => request({ action: 'flush', command: CMD_FLUSH }));
+  }
+
+  /** Adds and edits, never deletes: real servers that are not in the list stay. */
+  async restore(virtualServers: readonly VirtualServer[]): Promise<void> {
+    await this.#family.use(async (request) => {
+      for (const server of virtualServers) await restoreOne(request, server);
+    });
+  }
+
+  async setTimeouts(timeouts: IpvsTimeouts): Promise<void> {
+    await this.#family.use((request) =>
+      request({ action: 'set timeouts', command: CMD_SET_CONFIG, data: encodeTimeouts(timeouts) }),
+    );
+  }
+
+  /** Closes the socket. */
+  async close(): Promise<void> {
+    await this.#family.close();
+  }
+}
+
+async function realServers(request: Request, server: VirtualServer): Promise<readonly RealServer[]> {
+  const messages = await request({
+    action: `list real servers of ${nameOf(server)}`,
+    command: CMD_GET_DEST,
+    flags: NLM_F_DUMP,
+    data: [encodeIdentity(server)],
+  });
+  return messages.map(decodeRealServer);
+}
+
+async function restoreOne(request: Request, server: VirtualServer): Promise<void> {
+  const name = nameOf(server);
+  await addOrEdit(request, {
+    action: `virtual server ${name}`,
+    add: CMD_NEW_SERVICE,
+    edit: CMD_SET_SERVICE,
+    data: [encodeVirtualServer(server)],
+  });
+  // The kernel puts a new real server before the others: the last one is added first.
+  for (const real of server.realServers.toReversed()) {
+    await addOrEdit(request, {
+      action: `real server ${real.address}:${real.port} of ${name}`,
+      add: CMD_NEW_DEST,
+      edit: CMD_SET_DEST,
+      data: [encodeIdentity(server), encodeRealServer(real)],
+    });
+  }
+}
+
+async function addOrEdit(
+  request: Request,
+  entry: { readonly action: string; readonly add: number; readonly edit: number; readonly data: readonly Uint8Array[] },
+): Promise<void> {
+  try {
+    await request({ action: `add ${entry.action}`, command: entry.add, data: entry.data });
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') throw error;
+    await request({ action: `edit ${entry.action}`, command: entry.edit, data: entry.data });
+  }
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Kernel modules: reads /proc/modules, /sys/module and module files; changes by insmod, modprobe and rmmod. */
+import { mkdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import { release } from 'node:os';
+import { dirname, join } from 'node:path';
+import { HostError, type HostErrorCode, isNotFound } from '../core/errors.ts';
+import type { KernelModules, LoadedModule } from '../ports.ts';
+import { CommandError, exec } from './exec.ts';
+import { type ModuleInfo, readModuleInfo } from './module-file.ts';
+
+export interface KmodOptions {
+  /** Where /proc, /sys and /lib/modules are; default "/". */
+  readonly root?: string;
+  /** File of `install` lines for modprobe; default /run/modprobe.d/ipvs-bpf.conf, gone after a reboot. */
+  readonly blockFile?: string;
+  /** Default: that of the running kernel. */
+  readonly release?: string;
+}
+
+interface Rule {
+  readonly pattern: RegExp;
+  readonly code: HostErrorCode;
+  readonly retry?: boolean;
+  readonly advice: string;
+}
+
+/** What insmod, modprobe and rmmod say (English, LC_ALL=C), most specific first. */
+const RULES: readonly Rule[] = [
+  {
+    pattern: /is in use|Device or resource busy|Resource temporarily unavailable/,
+    code: 'ModuleInUse',
+    retry: true,
+    advice: 'Remove its virtual servers and the modules that use it first.',
+  },
+  { pattern: /not currently loaded/, code: 'ModuleNotFound', advice: 'It is not loaded.' },
+  { pattern: /File exists/, code: 'ModuleExists', advice: 'Remove the loaded module of this name first.' },
+  {
+    pattern: /Required key not available|Key was rejected/,
+    code: 'SignatureRequired',
+    advice: 'Sign the module with a key that this machine trusts (MOK), or turn Secure Boot off.',
+  },
+  {
+    pattern: /Invalid module format|Exec format error/,
+    code: 'VermagicMismatch',
+    advice: 'Build the module for the running kernel.',
+  },
+  { pattern: /Unknown symbol/, code: 'UnknownSymbol', advice: 'See the kernel log for the symbol that is missing.' },
+  { pattern: /Operation not permitted|Permission denied/, code: 'PermissionDenied', advice: 'Run as root.' },
+  { pattern: /No such file or directory|not found/, code: 'ModuleNotFound', advice: 'Check the module and its path.' },
+];
+
+const INSTALL_HEADER = '# Written by ipvs-bpf: keeps modprobe from loading these modules, until it is done with them.';
+const OWN_DIRECTORY = '# The directory was made together with this file.';
+
+/** The kernel lists modules with underscores whatever their file is called. */
+function normalized(name: string): string {
+  return name.replaceAll('-', '_');
+}
+
+export class ProcKernelModules implements KernelModules {
+  readonly #root: string;
+  readonly #blockFile: string;
+  readonly #release: string;
+
+  constructor(options: KmodOptions = {}) {
+    this.#root = options.root ?? '/';
+    this.#blockFile = options.blockFile ?? '/run/modprobe.d/ipvs-bpf.conf';
+    this.#release = options.release ?? release();
+  }
+
+  async release(): Promise<string> {
+    return this.#release;
+  }
+
+  async list(): Promise<readonly LoadedModule[]> {
+    const text = (await readIfThere(join(this.#root, 'proc/modules'))) ?? '';
+    const lines = text.split('\n').filter((line) => line !== '');
+    return Promise.all(lines.map((line) => this.#parse(line)));
+  }
+
+  async isBuiltIn(name: string): Promise<boolean> {
+    const wanted = normalized(name);
+    const path = join(this.#root, 'lib/modules', this.#release, 'modules.builtin');
+    for (const line of ((await readIfThere(path)) ?? '').split('\n')) {
+      const file = line.slice(line.lastIndexOf('/') + 1);
+      if (file.endsWith('.ko') && normalized(file.slice(0, -3)) === wanted) return true;
+    }
+    // Code without module parameters has no directory there, code with them has one even if built in.
+    const inSys = await isThere(join(this.#root, 'sys/module', wanted));
+    return inSys && !(await this.list()).some((module) => module.name === wanted);
+  }
+
+  async info(file: string): Promise<ModuleInfo> {
+    return readModuleInfo(file);
+  }
+
+  /** Loads the modules that FILE depends on with modprobe first, as insmod alone does not. */
+  async insertFile(file: string): Promise<void> {
+    const { depends } = await readModuleInfo(file);
+    for (const dependency of depends) await this.load(dependency);
+    await run('insmod', [file]);
+  }
+
+  async load(name: string): Promise<void> {
+    await run('modprobe', ['--', name]);
+  }
+
+  async remove(name: string): Promise<void> {
+    await run('rmmod', ['--', name]);
+  }
+
+  /** An `install` line: the kernel's own request runs modprobe, which then runs `false` instead. */
+  async blockAutoload(name: string): Promise<void> {
+    const blocked = await this.#blocked();
+    if (blocked.names.includes(name)) return;
+    await this.#writeBlocked({ ...blocked, names: [...blocked.names, name] });
+  }
+
+  async unblockAutoload(name: string): Promise<void> {
+    const blocked = await this.#blocked();
+    if (!blocked.names.includes(name)) return;
+    const names = blocked.names.filter((other) => other !== name);
+    if (names.length > 0) {
+      await this.#writeBlocked({ ...blocked, names });
+      return;
+    }
+    await rm(this.#blockFile, { force: true });
+    if (blocked.ownDirectory) await removeIfEmpty(dirname(this.#blockFile));
+  }
+
+  async #parse(line: string): Promise<LoadedModule> {
+    const [name = '', , references = '0', holders = '-', , , taint = ''] = line.split(' ');
+    const srcversion = (await readIfThere(join(this.#root, 'sys/module', name, 'srcversion')))?.trim();
+    return {
+      name,
+      refCount: Number(references),
+      holders: holders.split(',').filter((holder) => holder !== '' && holder !== '-'),
+      ...(srcversion === undefined ? {} : { srcversion }),
+      taint: taint.replace(/[()]/g, ''),
+    };
+  }
+
+  async #blocked(): Promise<{ readonly names: readonly string[]; readonly ownDirectory: boolean }> {
+    const text = await readIfThere(this.#blockFile);
+    if (text === undefined) return { names: [], ownDirectory: !(await isThere(dirname(this.#blockFile))) };
+    const names = [...text.matchAll(/^install (\S+) /gm)].map((match) => match[1] ?? '');
+    return { names, ownDirectory: text.includes(OWN_DIRECTORY) };
+  }
+
+  /** The file appears whole: a half-written one would be an error of every modprobe on the host. */
+  async #writeBlocked(blocked: { readonly names: readonly string[]; readonly ownDirectory: boolean }): Promise<void> {
+    const lines = [
+      INSTALL_HEADER,
+      ...(blocked.ownDirectory ? [OWN_DIRECTORY] : []),
+      ...blocked.names.map((name) => `install ${name} /bin/false`),
+      '',
+    ];
+    await mkdir(dirname(this.#blockFile), { recursive: true, mode: 0o755 });
+    // modprobe reads files that end in .conf only.
+    const temporary = `${this.#blockFile}.new`;
+    await writeFile(temporary, lines.join('\n'), { mode: 0o644 });
+    await rename(temporary, this.#blockFile);
+  }
+}
+
+async function run(command: string, args: readonly string[]): Promise<void> {
+  try {
+    await exec(command, args);
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    const rule = RULES.find(({ pattern }) => pattern.test(error.stderr));
+    if (rule === undefined) throw error;
+    const { code, retry = false, advice } = rule;
+    throw new HostError(error.message, { code, retry, advice, cause: error });
+  }
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (isNotFound(error)) return undefined;
+    throw error;
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (isNotFound(error)) return false;
+    throw error;
+  }
+}
+
+async function removeIfEmpty(directory: string): Promise<void> {
+  try {
+    await rmdir(directory);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOTEMPTY') return;
+    throw error;
+  }
+}
