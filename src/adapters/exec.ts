@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Runs a command to its end: argument vector (never a shell), time limit, captured output. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
+import type { Readable } from 'node:stream';
 import { errnoOf, HostError } from '../core/errors.ts';
 
 export interface ExecOptions {
@@ -22,7 +23,10 @@ export class CommandError extends HostError {
   readonly status: number | undefined;
   readonly stderr: string;
 
-  constructor(command: string, ended: { status: number | undefined; signal: string | undefined; stderr: string }) {
+  constructor(
+    command: string,
+    ended: { status: number | undefined; signal: string | undefined; stderr: string },
+  ) {
     const how = ended.signal === undefined ? `status ${ended.status}` : `signal ${ended.signal}`;
     super(`${command}: ${ended.stderr.trim() || how}`, { code: 'CommandFailed' });
     this.command = command;
@@ -36,7 +40,7 @@ const DEFAULT_TIMEOUT_MS = 30_000;
 const KILL_AFTER_MS = 2_000;
 
 function environment(): NodeJS.ProcessEnv {
-  const path = process.env['PATH'] ?? '';
+  const { PATH: path = '' } = process.env;
   return { ...process.env, LC_ALL: 'C', PATH: `${path}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin` };
 }
 
@@ -44,53 +48,78 @@ function environment(): NodeJS.ProcessEnv {
  * Runs `command` with these arguments. Messages are in English whatever the locale.
  * Throws CommandError if it fails, and HostError with code CommandNotFound, CommandTimedOut or CommandAborted.
  */
-export function exec(command: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+export async function exec(
+  command: string,
+  args: readonly string[],
+  options: ExecOptions = {},
+): Promise<ExecResult> {
   const line = [command, ...args].join(' ');
-  const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
-  return new Promise((resolve, reject) => {
-    if (options.signal?.aborted === true) {
-      reject(new HostError(`${line}: not started, aborted`, { code: 'CommandAborted' }));
-      return;
+  if (options.signal?.aborted === true) {
+    throw new HostError(`${line}: not started, aborted`, { code: 'CommandAborted' });
+  }
+  const child = spawn(command, [...args], { env: environment(), stdio: 'pipe' });
+  const guard = new Guard(child, line, options);
+  const stdout = collect(child.stdout);
+  const stderr = collect(child.stderr);
+  // A command that ends without reading its input closes the pipe: its status tells what matters.
+  child.stdin.on('error', (error) => {
+    if (errnoOf(error) !== 'EPIPE') {
+      guard.stop(new HostError(`${line}: ${error.message}`, { code: 'SystemError', cause: error }));
     }
-    const child = spawn(command, [...args], { env: environment(), stdio: 'pipe' });
-    const output = { stdout: '', stderr: '' };
-    let stopped: HostError | undefined;
-    let killer: NodeJS.Timeout | undefined;
-    const stop = (reason: HostError): void => {
-      stopped ??= reason;
-      child.kill('SIGTERM');
-      killer ??= setTimeout(() => child.kill('SIGKILL'), KILL_AFTER_MS);
-    };
-    const onAbort = (): void => stop(new HostError(`${line}: aborted`, { code: 'CommandAborted' }));
-    const timer = setTimeout(
-      () => stop(new HostError(`${line}: no end after ${timeoutMs} ms`, { code: 'CommandTimedOut', retry: true })),
-      timeoutMs,
-    );
-    const settle = (act: () => void): void => {
-      clearTimeout(timer);
-      clearTimeout(killer);
-      options.signal?.removeEventListener('abort', onAbort);
-      act();
-    };
-    options.signal?.addEventListener('abort', onAbort, { once: true });
-    child.stdout.setEncoding('utf8').on('data', (text: string) => void (output.stdout += text));
-    child.stderr.setEncoding('utf8').on('data', (text: string) => void (output.stderr += text));
-    // A command that ends without reading its input closes the pipe: its status tells what matters.
-    child.stdin.on('error', (error) => {
-      if (errnoOf(error) !== 'EPIPE') stop(new HostError(`${line}: ${error.message}`, { code: 'SystemError', cause: error }));
+  });
+  child.stdin.end(options.input ?? '');
+  const [status, signal] = await ended(child, line).finally(() => guard.end());
+  if (guard.reason !== undefined) throw guard.reason;
+  if (status === 0) return { stdout: stdout(), stderr: stderr() };
+  throw new CommandError(line, { status, signal, stderr: stderr() });
+}
+
+/** Stops a command that takes too long or is no longer wanted. */
+class Guard {
+  /** Why the command was stopped. */
+  reason: HostError | undefined;
+  readonly #child: ChildProcess;
+  readonly #timer: NodeJS.Timeout;
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort: () => void;
+  #killer: NodeJS.Timeout | undefined;
+
+  constructor(child: ChildProcess, line: string, options: ExecOptions) {
+    const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+    const tooLong = new HostError(`${line}: no end after ${timeoutMs} ms`, {
+      code: 'CommandTimedOut',
+      retry: true,
     });
-    child.stdin.end(options.input ?? '');
-    child.on('error', (error) => settle(() => reject(startError(line, error))));
-    child.on('close', (status, signal) =>
-      settle(() => {
-        if (stopped !== undefined) reject(stopped);
-        else if (status === 0) resolve(output);
-        else {
-          const ended = { status: status ?? undefined, signal: signal ?? undefined, stderr: output.stderr };
-          reject(new CommandError(line, ended));
-        }
-      }),
-    );
+    this.#child = child;
+    this.#timer = setTimeout(() => this.stop(tooLong), timeoutMs);
+    this.#onAbort = () => this.stop(new HostError(`${line}: aborted`, { code: 'CommandAborted' }));
+    this.#signal = options.signal;
+    this.#signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  stop(reason: HostError): void {
+    this.reason ??= reason;
+    this.#child.kill('SIGTERM');
+    this.#killer ??= setTimeout(() => this.#child.kill('SIGKILL'), KILL_AFTER_MS);
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#killer);
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+  }
+}
+
+function collect(stream: Readable): () => string {
+  const parts: string[] = [];
+  stream.setEncoding('utf8').on('data', (text: string) => parts.push(text));
+  return () => parts.join('');
+}
+
+function ended(child: ChildProcess, line: string): Promise<[number | undefined, string | undefined]> {
+  return new Promise((resolve, reject) => {
+    child.on('error', (error) => reject(startError(line, error)));
+    child.on('close', (status, signal) => resolve([status ?? undefined, signal ?? undefined]));
   });
 }
 

@@ -46,13 +46,16 @@ export class GenericFamily {
     for (const message of messages) {
       const found = attributes(message.subarray(GENL_HEADER_BYTES));
       const name = found.get(CTRL_ATTR_FAMILY_NAME);
-      if (name !== undefined && stringOf(name) === this.#name) return found.get(CTRL_ATTR_FAMILY_ID)?.readUInt16LE(0);
+      if (name !== undefined && stringOf(name) === this.#name)
+        return found.get(CTRL_ATTR_FAMILY_ID)?.readUInt16LE(0);
     }
     return undefined;
   }
 
   /** Looks the family up and lets `act` make requests to it. Throws HostError NotFound without the family. */
-  async use<T>(act: (request: (request: GenericRequest) => Promise<readonly Buffer[]>) => Promise<T>): Promise<T> {
+  async use<T>(
+    act: (request: (request: GenericRequest) => Promise<readonly Buffer[]>) => Promise<T>,
+  ): Promise<T> {
     const id = await this.id();
     if (id === undefined) {
       throw new HostError(`${this.#name}: no generic netlink family of this name`, {

@@ -15,10 +15,10 @@ import {
   attribute,
   attributeString,
   attributes,
+  attributeUint8,
   attributeUint16,
   attributeUint16be,
   attributeUint32,
-  attributeUint8,
   nested,
   stringOf,
 } from './netlink-socket.ts';
@@ -72,7 +72,8 @@ function addressOf(data: Buffer, family: AddressFamily): string {
 
 function required(found: Attributes, type: number, what: string): Buffer {
   const data = found.get(type);
-  if (data === undefined) throw new HostError(`IPVS: ${what} is missing in the reply`, { code: 'MalformedReply' });
+  if (data === undefined)
+    throw new HostError(`IPVS: ${what} is missing in the reply`, { code: 'MalformedReply' });
   return data;
 }
 
@@ -111,7 +112,9 @@ export function encodeVirtualServer(server: VirtualServer): Uint8Array {
   return nested(CMD_ATTR_SERVICE, [
     ...identity(server),
     attributeString(SVC_SCHED_NAME, server.scheduler),
-    ...(server.persistenceEngine === undefined ? [] : [attributeString(SVC_PE_NAME, server.persistenceEngine)]),
+    ...(server.persistenceEngine === undefined
+      ? []
+      : [attributeString(SVC_PE_NAME, server.persistenceEngine)]),
     attribute(SVC_FLAGS, flags),
     attributeUint32(SVC_TIMEOUT, server.timeoutSeconds),
     attribute(SVC_NETMASK, netmaskData(server)),

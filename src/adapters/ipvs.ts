@@ -44,7 +44,11 @@ export class NetlinkIpvs implements Ipvs {
   /** Virtual servers by name; real servers in the kernel's order, which schedulers go by. */
   async virtualServers(): Promise<readonly VirtualServer[]> {
     return this.#family.use(async (request) => {
-      const messages = await request({ action: 'list virtual servers', command: CMD_GET_SERVICE, flags: NLM_F_DUMP });
+      const messages = await request({
+        action: 'list virtual servers',
+        command: CMD_GET_SERVICE,
+        flags: NLM_F_DUMP,
+      });
       const servers: VirtualServer[] = [];
       for (const message of messages) {
         const server = decodeVirtualServer(message);
@@ -122,7 +126,12 @@ async function restoreOne(request: Request, server: VirtualServer): Promise<void
 
 async function addOrEdit(
   request: Request,
-  entry: { readonly action: string; readonly add: number; readonly edit: number; readonly data: readonly Uint8Array[] },
+  entry: {
+    readonly action: string;
+    readonly add: number;
+    readonly edit: number;
+    readonly data: readonly Uint8Array[];
+  },
 ): Promise<void> {
   try {
     await request({ action: `add ${entry.action}`, command: entry.add, data: entry.data });

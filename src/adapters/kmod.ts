@@ -44,12 +44,21 @@ const RULES: readonly Rule[] = [
     code: 'VermagicMismatch',
     advice: 'Build the module for the running kernel.',
   },
-  { pattern: /Unknown symbol/, code: 'UnknownSymbol', advice: 'See the kernel log for the symbol that is missing.' },
+  {
+    pattern: /Unknown symbol/,
+    code: 'UnknownSymbol',
+    advice: 'See the kernel log for the symbol that is missing.',
+  },
   { pattern: /Operation not permitted|Permission denied/, code: 'PermissionDenied', advice: 'Run as root.' },
-  { pattern: /No such file or directory|not found/, code: 'ModuleNotFound', advice: 'Check the module and its path.' },
+  {
+    pattern: /No such file or directory|not found/,
+    code: 'ModuleNotFound',
+    advice: 'Check the module and its path.',
+  },
 ];
 
-const INSTALL_HEADER = '# Written by ipvs-bpf: keeps modprobe from loading these modules, until it is done with them.';
+const INSTALL_HEADER =
+  '# Written by ipvs-bpf: keeps modprobe from loading these modules, until it is done with them.';
 const OWN_DIRECTORY = '# The directory was made together with this file.';
 
 /** The kernel lists modules with underscores whatever their file is called. */
@@ -148,7 +157,10 @@ export class ProcKernelModules implements KernelModules {
   }
 
   /** The file appears whole: a half-written one would be an error of every modprobe on the host. */
-  async #writeBlocked(blocked: { readonly names: readonly string[]; readonly ownDirectory: boolean }): Promise<void> {
+  async #writeBlocked(blocked: {
+    readonly names: readonly string[];
+    readonly ownDirectory: boolean;
+  }): Promise<void> {
     const lines = [
       INSTALL_HEADER,
       ...(blocked.ownDirectory ? [OWN_DIRECTORY] : []),

@@ -107,7 +107,11 @@ export class NetlinkLinks implements Links {
   async remove(name: string): Promise<boolean> {
     const data = [new Uint8Array(IFINFOMSG_BYTES), attributeString(IFLA_IFNAME, name)];
     try {
-      await this.#socket.request({ action: `delete link ${name}`, type: RTM_DELLINK, data: Buffer.concat(data) });
+      await this.#socket.request({
+        action: `delete link ${name}`,
+        type: RTM_DELLINK,
+        data: Buffer.concat(data),
+      });
       return true;
     } catch (error) {
       if (isNotFound(error)) return false;
@@ -173,7 +177,12 @@ export class NetlinkLinks implements Links {
     // Without duplicate address detection the address can be used at once.
     if (family === 'IPv6') data.push(attributeUint32(IFA_FLAGS, IFA_F_NODAD));
     const flags = NLM_F_CREATE | NLM_F_REPLACE;
-    await this.#socket.request({ action: `add address ${prefix}`, type: RTM_NEWADDR, flags, data: Buffer.concat(data) });
+    await this.#socket.request({
+      action: `add address ${prefix}`,
+      type: RTM_NEWADDR,
+      flags,
+      data: Buffer.concat(data),
+    });
   }
 
   async #setUp(name: string, index: number): Promise<void> {

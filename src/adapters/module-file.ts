@@ -50,7 +50,8 @@ function findSection(elf: Buffer, name: string, path: string): Buffer {
   const table = Number(elf.readBigUInt64LE(0x28));
   const count = elf.readUInt16LE(0x3c);
   if (table + count * SECTION_BYTES > elf.length) throw invalid(path, 'it is truncated');
-  const header = (index: number): Buffer => elf.subarray(table + index * SECTION_BYTES, table + (index + 1) * SECTION_BYTES);
+  const header = (index: number): Buffer =>
+    elf.subarray(table + index * SECTION_BYTES, table + (index + 1) * SECTION_BYTES);
   const content = (of: Buffer): Buffer => {
     const start = Number(of.readBigUInt64LE(24));
     return elf.subarray(start, start + Number(of.readBigUInt64LE(32)));

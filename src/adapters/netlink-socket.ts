@@ -104,7 +104,9 @@ export function attributes(data: Buffer): ReadonlyMap<number, Buffer> {
   while (at + 4 <= data.length) {
     const length = data.readUInt16LE(at);
     if (length < 4 || at + length > data.length) {
-      throw new HostError(`netlink attribute of ${length} bytes at ${at} of ${data.length}`, { code: 'MalformedReply' });
+      throw new HostError(`netlink attribute of ${length} bytes at ${at} of ${data.length}`, {
+        code: 'MalformedReply',
+      });
     }
     out.set(data.readUInt16LE(at + 2) & NLA_TYPE_MASK, data.subarray(at + 4, at + length));
     at += (length + 3) & ~3;
@@ -206,11 +208,18 @@ function receive(
           return;
         }
       } catch (cause) {
-        end(() => reject(new HostError(`${action}: malformed netlink reply`, { code: 'MalformedReply', cause })));
+        end(() =>
+          reject(new HostError(`${action}: malformed netlink reply`, { code: 'MalformedReply', cause })),
+        );
       }
     };
     const timer = setTimeout(
-      () => end(() => reject(new HostError(`${action}: no answer from the kernel`, { code: 'NetlinkError', retry: true }))),
+      () =>
+        end(() =>
+          reject(
+            new HostError(`${action}: no answer from the kernel`, { code: 'NetlinkError', retry: true }),
+          ),
+        ),
       TIMEOUT_MS,
     );
     const end = (act: () => void): void => {

@@ -292,7 +292,13 @@ export function encodePortRanges(ranges: readonly PortRange[]): Uint8Array {
   const bytes = new Uint8Array(4 * PORT_RANGES);
   let previous = 0;
   for (const [i, { first, last }] of ranges.entries()) {
-    if (!Number.isInteger(first) || !Number.isInteger(last) || first <= previous || last < first || last > 65535) {
+    if (
+      !Number.isInteger(first) ||
+      !Number.isInteger(last) ||
+      first <= previous ||
+      last < first ||
+      last > 65535
+    ) {
       throw new RangeError(`port range ${first}-${last} is not valid, ascending and disjoint`);
     }
     view(bytes).setUint16(4 * i, first, true);

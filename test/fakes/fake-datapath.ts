@@ -96,6 +96,10 @@ export class FakeDatapath implements Datapath {
     return this.#calls.read('datapath.state', () => this.#state());
   }
 
+  async objectFileHash(): Promise<string> {
+    return this.#calls.read('datapath.objectFileHash', () => this.objectHash);
+  }
+
   async load(options: {
     readonly sessionMapMaxEntries: number;
     readonly constants: DatapathConstants;
@@ -195,9 +199,13 @@ export class FakeDatapath implements Datapath {
   }
 
   async putSnatInterface(entry: SnatInterface): Promise<void> {
-    this.#calls.change('datapath.putSnatInterface', `${entry.ifindex} ${entry.family} ${entry.addressId}`, () => {
-      this.#pinned().interfaces.set(`${entry.ifindex} ${entry.family}`, entry);
-    });
+    this.#calls.change(
+      'datapath.putSnatInterface',
+      `${entry.ifindex} ${entry.family} ${entry.addressId}`,
+      () => {
+        this.#pinned().interfaces.set(`${entry.ifindex} ${entry.family}`, entry);
+      },
+    );
   }
 
   async removeSnatInterface(entry: SnatInterface): Promise<void> {
@@ -223,7 +231,10 @@ export class FakeDatapath implements Datapath {
   }
 
   async sessionCount(): Promise<number> {
-    return this.#calls.read('datapath.sessionCount', () => (this.#pinned(), this.sessions));
+    return this.#calls.read('datapath.sessionCount', () => {
+      this.#pinned();
+      return this.sessions;
+    });
   }
 
   async counters(): Promise<Readonly<Record<string, number>>> {
@@ -271,7 +282,12 @@ export class FakeDatapath implements Datapath {
   }
 
   #loadPrograms(constants: DatapathConstants): void {
-    this.#programs = { ingress: this.#nextId++, egress: this.#nextId++, constants, objectHash: this.objectHash };
+    this.#programs = {
+      ingress: this.#nextId++,
+      egress: this.#nextId++,
+      constants,
+      objectHash: this.objectHash,
+    };
     for (const entry of this.#attached.values()) {
       entry.programId = entry.direction === 'Ingress' ? this.#programs.ingress : this.#programs.egress;
     }

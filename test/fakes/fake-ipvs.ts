@@ -95,7 +95,10 @@ export class FakeIpvs implements Ipvs {
 
   #needed<T>(act: () => T): T {
     if (!this.#present()) {
-      throw new HostError('IPVS: no generic netlink family of this name', { code: 'NotFound', errno: 'ENOENT' });
+      throw new HostError('IPVS: no generic netlink family of this name', {
+        code: 'NotFound',
+        errno: 'ENOENT',
+      });
     }
     return act();
   }

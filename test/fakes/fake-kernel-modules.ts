@@ -26,8 +26,8 @@ const IN_TREE: readonly ModuleFile[] = [
   inTree('nf_defrag_ipv6', []),
   inTree('nf_conntrack', ['nf_defrag_ipv6', 'nf_defrag_ipv4', 'libcrc32c']),
   inTree('ip_vs', ['nf_conntrack', 'nf_defrag_ipv6', 'libcrc32c']),
-  ...['rr', 'wrr', 'lc', 'wlc', 'sh', 'mh', 'nq', 'sed', 'dh', 'lblc', 'lblcr', 'fo', 'ovf', 'pe_sip'].map((name) =>
-    inTree(`ip_vs_${name}`, ['ip_vs']),
+  ...['rr', 'wrr', 'lc', 'wlc', 'sh', 'mh', 'nq', 'sed', 'dh', 'lblc', 'lblcr', 'fo', 'ovf', 'pe_sip'].map(
+    (name) => inTree(`ip_vs_${name}`, ['ip_vs']),
   ),
 ];
 
@@ -111,7 +111,9 @@ export class FakeKernelModules implements KernelModules {
     this.#calls.change('modules.remove', name, () => {
       const file = this.#loaded.get(name);
       if (file === undefined) {
-        throw new HostError(`rmmod ${name}: Module ${name} is not currently loaded`, { code: 'ModuleNotFound' });
+        throw new HostError(`rmmod ${name}: Module ${name} is not currently loaded`, {
+          code: 'ModuleNotFound',
+        });
       }
       if (this.#references(name) > 0) {
         throw new HostError(`rmmod ${name}: Module ${name} is in use`, { code: 'ModuleInUse', retry: true });
