@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The session contract: what the ip_vs module (kernel-module/), the tc programs (bpf/) and the
+ * agent (src/) share. Addresses and ports are in network byte order, everything else in host
+ * byte order. Every padding byte is named and must be zero, because maps hash raw bytes.
+ * Structs only grow at their end, and any change bumps IPVS_BPF_ABI.
+ */
+#ifndef IPVS_BPF_ABI_H
+#define IPVS_BPF_ABI_H
+
+#include <linux/types.h>
+
+#define IPVS_BPF_ABI 1
+
+/* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2). */
+struct ipvs_addr {
+	__be32 w[4];
+};
+
+/* Key of ipvs_services: a virtual server that runs accelerated. Written by the agent. */
+struct ipvs_service_key {
+	struct ipvs_addr vaddr;
+	__be16 vport;
+	__u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 zero;
+};
+
+/* Which clients of a virtual server are seen by its real servers under a director's address. */
+enum ipvs_snat_mode {
+	IPVS_SNAT_NEVER = 0,
+	IPVS_SNAT_EXTERNAL = 1, /* clients that are in no prefix of ipvs_cluster */
+	IPVS_SNAT_ALWAYS = 2,
+};
+
+#define IPVS_SERVICE_SNAT_MASK 0x3
+/* A session that does not fit the map: drop the packet instead of leaving it to the native path. */
+#define IPVS_SERVICE_DROP_ON_FULL 0x4
+
+/* Value of ipvs_services. */
+struct ipvs_service {
+	__u32 id;    /* 1..IPVS_SERVICE_ID_MAX; never used again for another virtual server */
+	__u32 flags; /* enum ipvs_snat_mode in IPVS_SERVICE_SNAT_MASK, IPVS_SERVICE_* */
+};
+
+#define IPVS_SERVICE_ID_MAX 0xffffff
+
+/*
+ * Key of ipvs_sessions: one IPVS connection. The service id stands for virtual address, virtual
+ * port and protocol, so that a client port that is used with two virtual servers is two sessions.
+ */
+struct ipvs_session_key {
+	struct ipvs_addr caddr;
+	__u32 service_id;
+	__be16 cport;
+	__u16 zero;
+};
+
+/*
+ * Value of ipvs_sessions. Added by the module before the first packet leaves, removed by it when
+ * IPVS frees the connection. The tc programs write `snat` and `seen`, nothing else.
+ */
+struct ipvs_session {
+	struct ipvs_addr vaddr;
+	struct ipvs_addr daddr;
+	__be16 vport;
+	__be16 dport;
+	__u8 protocol;
+	__u8 family;   /* AF_INET or AF_INET6 */
+	__u16 flags;   /* enum ipvs_snat_mode in IPVS_SERVICE_SNAT_MASK */
+	__u64 snat;    /* the SNAT end: see IPVS_SNAT_*; only changed by compare-and-exchange */
+	__u64 seen;    /* jiffies64 of the last packet that a tc program saw; 0: none yet */
+};
+
+/*
+ * The SNAT end of a session in one word, so that it is published whole or not at all, and never
+ * into an element that has been given to another session in the meantime:
+ * bits 63..32 the session's cookie, 31..16 the id of the SNAT address, 15..0 the port (__be16).
+ * The module removes a session by exchanging the word with 0 first.
+ */
+#define IPVS_SNAT_UNDECIDED 0   /* address id: no packet has left yet */
+#define IPVS_SNAT_NONE 0xffff   /* address id: this session keeps the client's address */
+#define IPVS_SNAT_ADDRS 1024    /* entries of ipvs_snat_addrs; ids are 1..IPVS_SNAT_ADDRS - 1 */
+#define IPVS_SNAT_COOKIE(word) ((__u32)((word) >> 32))
+#define IPVS_SNAT_ADDR_ID(word) ((__u16)((word) >> 16))
+#define IPVS_SNAT_PORT(word) ((__be16)(word))
+#define IPVS_SNAT_WORD(cookie, addr_id, port) \
+	((__u64)(cookie) << 32 | (__u64)(__u16)(addr_id) << 16 | (__u64)(__u16)(port))
+
+/*
+ * Key of ipvs_replies: a packet from a real server to a SNAT end. Inserted by tc egress with
+ * BPF_NOEXIST, which is what makes a port unique per (SNAT address, real server, protocol);
+ * removed by the module together with the session. The value is the session's key.
+ */
+struct ipvs_reply_key {
+	struct ipvs_addr daddr;
+	__be16 dport;
+	__be16 snat_port;
+	__u16 snat_addr_id;
+	__u8 protocol;
+	__u8 zero;
+};
+
+/*
+ * Key of ipvs_frags (LRU): the fragments of one request that leaves for a real server. Written by
+ * the module before the IP layer fragments a packet (RFC 791: the four fields that identify a
+ * datagram), removed by tc egress with the last fragment. The value is the session's key.
+ */
+struct ipvs_frag_key {
+	struct ipvs_addr saddr; /* client */
+	struct ipvs_addr daddr; /* real server */
+	__be32 id;              /* IPv4: the 16-bit identification in the low bytes of the word */
+	__u8 protocol;
+	__u8 zero[3];
+};
+
+/* Value of ipvs_snat_addrs (array, index = address id); ipvs_snat_ids is its inverse. */
+struct ipvs_snat_addr {
+	struct ipvs_addr addr;
+	__u32 family; /* AF_INET or AF_INET6; 0: the id is free */
+};
+
+/* Key of ipvs_snat_ifs: which SNAT address (value: __u32 id) packets leave an interface with. */
+struct ipvs_snat_if {
+	__u32 ifindex;
+	__u32 family;
+};
+
+/* Key of ipvs_cluster (LPM trie): client prefixes that IPVS_SNAT_EXTERNAL does not translate. */
+struct ipvs_prefix {
+	__u32 prefix_len; /* 0..128; an IPv4 prefix of n bits is 96 + n */
+	struct ipvs_addr addr;
+};
+
+/* Key of ipvs_exhausted (LRU): no port was free at (SNAT address, real server) until `value` ns. */
+struct ipvs_pool_key {
+	struct ipvs_addr daddr;
+	__be16 dport;
+	__u16 snat_addr_id;
+	__u8 protocol;
+	__u8 zero[3];
+};
+
+/* Ports from `first` to `last`, host byte order, both included; {0, 0} ends a list of them. */
+struct ipvs_port_range {
+	__u16 first;
+	__u16 last;
+};
+
+#define IPVS_PORT_RANGES 4
+
+/*
+ * The module leaves a hint for tc egress in skb->cb[4] (bytes 24..27, behind struct
+ * inet_skb_parm): the service id under a magic byte. IP does not clear these bytes, so the hint
+ * only counts together with IPSKB_REROUTED in cb[3], and a session that matches the packet.
+ */
+#define IPVS_HINT_MAGIC 0xb5000000
+#define IPVS_HINT_MASK 0xff000000
+#define IPVS_HINT_REROUTED 0x10 /* IPSKB_REROUTED, include/net/ip.h; low half of cb[3] */
+
+/* Index into ipvs_counters (per-CPU array of __u64 packets or events). Append only. */
+enum ipvs_counter {
+	IPVS_COUNT_SNAT,               /* tc egress: requests translated */
+	IPVS_COUNT_SNAT_REVERSED,      /* tc ingress: replies translated back */
+	IPVS_COUNT_SNAT_KEPT,          /* tc egress: requests that keep the client's address */
+	IPVS_COUNT_ICMP_EGRESS,        /* tc egress: ICMP errors translated in both headers */
+	IPVS_COUNT_ICMP_INGRESS,       /* tc ingress: ICMP errors translated back */
+	IPVS_COUNT_FRAGMENT_EGRESS,    /* tc egress: fragments translated */
+	IPVS_COUNT_SESSION_ADDED,      /* module */
+	IPVS_COUNT_SESSION_REPLACED,   /* module: a client port was used again */
+	IPVS_COUNT_SESSION_REMOVED,    /* module */
+	IPVS_COUNT_REPLY_REASSEMBLED,  /* module: fragmented replies translated back */
+	IPVS_COUNT_BYPASS_MAP_FULL,    /* module: connection left to the native path */
+	IPVS_COUNT_BYPASS_UNSUPPORTED, /* module: a kind of connection that is not accelerated */
+	IPVS_COUNT_DROP_MAP_FULL,      /* module: connection refused, the session map is full */
+	IPVS_COUNT_DROP_NO_SESSION,    /* tc egress: marked by the module, but no session fits */
+	IPVS_COUNT_DROP_NO_ADDRESS,    /* tc egress: the interface has no SNAT address */
+	IPVS_COUNT_DROP_NO_PORT,       /* tc egress: no SNAT port is free */
+	IPVS_COUNT_DROP_REPLIES_FULL,  /* tc egress: the reply map is full */
+	IPVS_COUNT_DROP_MALFORMED,     /* tc: a packet of a session is truncated */
+	IPVS_COUNT_DROP_REWRITE,       /* tc: the kernel refused to write into the packet */
+	IPVS_COUNTERS,
+};
+
+_Static_assert(sizeof(struct ipvs_service_key) == 20, "abi");
+_Static_assert(sizeof(struct ipvs_service) == 8, "abi");
+_Static_assert(sizeof(struct ipvs_session_key) == 24, "abi");
+_Static_assert(sizeof(struct ipvs_session) == 56, "abi");
+_Static_assert(sizeof(struct ipvs_reply_key) == 24, "abi");
+_Static_assert(sizeof(struct ipvs_frag_key) == 40, "abi");
+_Static_assert(sizeof(struct ipvs_snat_addr) == 20, "abi");
+_Static_assert(sizeof(struct ipvs_snat_if) == 8, "abi");
+_Static_assert(sizeof(struct ipvs_prefix) == 20, "abi");
+_Static_assert(sizeof(struct ipvs_pool_key) == 24, "abi");
+
+#endif
