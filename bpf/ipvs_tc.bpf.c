@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* SNAT for packets that ip_vs forwards (tc egress), and its reverse for the replies (tc ingress). */
+#include <linux/bpf.h>
+#include <linux/if_packet.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "lib/maps.h"
+#include "lib/nat.h"
+#include "lib/parse.h"
+#include "lib/session.h"
+#include "lib/snat.h"
+#include "lib/stats.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* A packet from ip_vs, and the session that it says it belongs to. */
+struct request {
+	struct packet packet;
+	struct packet quote; /* of an ICMP error: it names the session, seen from the other side */
+	struct ipvs_session_key key;
+	struct real_end real;
+	bool is_error;
+};
+
+/* A packet from a real server, and the SNAT end that it was sent to. */
+struct reply {
+	struct packet packet;
+	struct packet quote;
+	struct ipvs_reply_key key;
+	bool is_error;
+};
+
+static __always_inline int identify_by_hint(struct request *r, __u32 service_id)
+{
+	const struct packet *p = &r->packet;
+
+	r->key.caddr = p->saddr;
+	r->key.cport = p->head.l4.sport;
+	r->key.service_id = service_id;
+	r->real.addr = p->daddr;
+	r->real.port = p->head.l4.dport;
+	r->real.protocol = p->protocol;
+	if (!has_whole_l4_head(p))
+		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
+	return ipvs_done(IPVS_COUNT_SNAT);
+}
+
+/* The quote is a packet from the real server to the client. */
+static __always_inline int identify_error(struct __sk_buff *skb, struct request *r,
+					  __u32 service_id)
+{
+	const struct packet *p = &r->packet, *quote = &r->quote;
+
+	if (!p->l4_len)
+		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
+	if (!is_icmp_error(p))
+		return IPVS_NOT_MINE;
+	if (parse_quote(skb, p, &r->quote) != PARSE_OK)
+		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
+	if (!addr_equal(&p->daddr, &quote->saddr))
+		return ipvs_drop(IPVS_COUNT_DROP_NO_SESSION);
+
+	r->is_error = true;
+	r->key.caddr = quote->daddr;
+	r->key.cport = quote->head.l4.dport;
+	r->key.service_id = service_id;
+	r->real.addr = quote->saddr;
+	r->real.port = quote->head.l4.sport;
+	r->real.protocol = quote->protocol;
+	return ipvs_done(IPVS_COUNT_ICMP_EGRESS);
+}
+
+/*
+ * Fragments have lost the hint, but the first one (it may be the socket buffer that had it), so the
+ * module has left the session's key under the datagram's identity.
+ */
+static __always_inline int identify_fragment(struct request *r, bool hinted)
+{
+	const struct packet *p = &r->packet;
+	struct ipvs_frag_key datagram = {
+		.saddr = p->saddr,
+		.daddr = p->daddr,
+		.protocol = p->protocol,
+	};
+	struct ipvs_session_key *key;
+
+	datagram.id = p->head.ip.id;
+	key = bpf_map_lookup_elem(&ipvs_frags, &datagram);
+	if (!key)
+		return hinted ? ipvs_drop(IPVS_COUNT_DROP_NO_SESSION) : IPVS_NOT_MINE;
+	r->key = *key;
+	if (!(p->frag & IPV4_MORE_FRAGMENTS))
+		bpf_map_delete_elem(&ipvs_frags, &datagram);
+
+	r->real.addr = p->daddr;
+	r->real.port = p->head.l4.dport;
+	r->real.protocol = p->protocol;
+	r->real.port_unknown = is_later_fragment(p);
+	if (!is_later_fragment(p) && !has_whole_l4_head(p))
+		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
+	return ipvs_done(IPVS_COUNT_FRAGMENT_EGRESS);
+}
+
+/*
+ * The hint is cleared on the way: behind a VLAN or bond device the same packet passes tc egress
+ * again, and then it is translated already. It also says that the packet is IP, whatever tags
+ * skb->protocol stands for.
+ */
+static __always_inline int identify_request(struct __sk_buff *skb, struct request *r)
+{
+	__u32 hint = skb->cb[4], service_id = hint & ~IPVS_HINT_MASK;
+	bool hinted = (hint & IPVS_HINT_MASK) == IPVS_HINT_MAGIC;
+	enum parse_result parsed;
+
+	if (!hinted && skb->protocol != bpf_htons(ETH_P_IP))
+		return IPVS_NOT_MINE;
+	parsed = parse_packet(skb, 0, skb->len, &r->packet);
+	if (parsed == PARSE_TRUNCATED && hinted)
+		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
+	if (parsed != PARSE_OK)
+		return IPVS_NOT_MINE;
+
+	if (hinted)
+		skb->cb[4] = 0;
+	if (r->packet.frag)
+		return identify_fragment(r, hinted);
+	if (!hinted)
+		return IPVS_NOT_MINE;
+	if (has_ports(&r->packet))
+		return identify_by_hint(r, service_id);
+	if (r->packet.protocol == IPPROTO_ICMP)
+		return identify_error(skb, r, service_id);
+	return IPVS_NOT_MINE;
+}
+
+static __always_inline int write_request(struct __sk_buff *skb, struct request *r, __u64 word)
+{
+	__u32 id = IPVS_SNAT_ADDR_ID(word);
+	struct ipvs_snat_addr *snat = bpf_map_lookup_elem(&ipvs_snat_addrs, &id);
+	struct nat nat = { .port = IPVS_SNAT_PORT(word) };
+
+	if (!snat || snat->family != r->packet.family)
+		return ipvs_drop(IPVS_COUNT_DROP_NO_ADDRESS);
+	nat.addr = snat->addr;
+	return r->is_error ? nat_icmp_error(skb, &r->packet, &r->quote, NAT_SOURCE, &nat)
+			   : nat_packet(skb, &r->packet, NAT_SOURCE, &nat);
+}
+
+/* From here on the packet is a session's: it is translated, or kept by decision, or dropped. */
+static __always_inline int translate_request(struct __sk_buff *skb)
+{
+	struct request r = {};
+	struct ipvs_session *session;
+	int identified, result;
+	__u64 word;
+
+	identified = identify_request(skb, &r);
+	if (identified <= 0)
+		return identified;
+	session = bpf_map_lookup_elem(&ipvs_sessions, &r.key);
+	if (!session || !session_fits(session, &r.real))
+		return ipvs_drop(IPVS_COUNT_DROP_NO_SESSION);
+	word = session_snat(session);
+	if (!IPVS_SNAT_COOKIE(word))
+		return ipvs_drop(IPVS_COUNT_DROP_NO_SESSION);
+
+	if (IPVS_SNAT_ADDR_ID(word) == IPVS_SNAT_UNDECIDED) {
+		r.real.port = session->dport;
+		result = choose_snat(skb, session, &r.key, &r.real, &word);
+		if (result)
+			return result;
+	}
+	session_touch(session);
+	if (IPVS_SNAT_ADDR_ID(word) == IPVS_SNAT_NONE)
+		return ipvs_done(IPVS_COUNT_SNAT_KEPT);
+	result = write_request(skb, &r, word);
+	return result ? result : identified;
+}
+
+static __always_inline bool identify_reply(struct reply *r)
+{
+	const struct packet *p = &r->packet;
+
+	r->key.daddr = p->saddr;
+	r->key.dport = p->head.l4.sport;
+	r->key.snat_port = p->head.l4.dport;
+	r->key.protocol = p->protocol;
+	return is_snat_port(r->key.snat_port);
+}
+
+/* The quote is a request as the real server, or a router before it, has seen it. */
+static __always_inline bool identify_reply_error(struct __sk_buff *skb, struct reply *r)
+{
+	const struct packet *quote = &r->quote;
+
+	if (!is_icmp_error(&r->packet) || parse_quote(skb, &r->packet, &r->quote) != PARSE_OK ||
+	    !addr_equal(&r->packet.daddr, &quote->saddr))
+		return false;
+	r->is_error = true;
+	r->key.daddr = quote->daddr;
+	r->key.dport = quote->head.l4.dport;
+	r->key.snat_port = quote->head.l4.sport;
+	r->key.protocol = quote->protocol;
+	return has_ports(quote) && is_snat_port(r->key.snat_port);
+}
+
+/* Fragments are left to the module, which has the whole datagram. */
+static __always_inline struct ipvs_session *find_reply(struct __sk_buff *skb, struct reply *r,
+						       struct ipvs_session_key *key)
+{
+	const struct packet *p = &r->packet;
+	bool identified = false;
+	__u32 *id;
+
+	if (parse_packet(skb, 0, skb->len, &r->packet) != PARSE_OK || p->frag || !p->l4_len)
+		return NULL;
+	if (has_ports(p))
+		identified = identify_reply(r);
+	else if (p->protocol == IPPROTO_ICMP)
+		identified = identify_reply_error(skb, r);
+	if (!identified)
+		return NULL;
+	id = bpf_map_lookup_elem(&ipvs_snat_ids, &p->daddr);
+	if (!id)
+		return NULL;
+	r->key.snat_addr_id = *id;
+	return session_of_reply(&r->key, key);
+}
+
+static __always_inline int translate_reply(struct __sk_buff *skb)
+{
+	struct reply r = {};
+	struct ipvs_session_key key;
+	struct ipvs_session *session = find_reply(skb, &r, &key);
+	struct nat nat;
+	int result;
+
+	if (!session)
+		return IPVS_NOT_MINE;
+	session_touch(session);
+	nat.addr = key.caddr;
+	nat.port = key.cport;
+	if (r.is_error) {
+		result = nat_icmp_error(skb, &r.packet, &r.quote, NAT_DEST, &nat);
+		return result ? result : ipvs_done(IPVS_COUNT_ICMP_INGRESS);
+	}
+	if (!has_whole_l4_head(&r.packet))
+		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
+	result = nat_packet(skb, &r.packet, NAT_DEST, &nat);
+	return result ? result : ipvs_done(IPVS_COUNT_SNAT_REVERSED);
+}
+
+/* A frame for another host was bridged here, and what it has in cb is not IP's. */
+SEC("tc")
+int ipvs_tc_egress(struct __sk_buff *skb)
+{
+	if (!(skb->cb[3] & IPVS_HINT_REROUTED) || skb->pkt_type == PACKET_OTHERHOST)
+		return TC_ACT_UNSPEC;
+	return ipvs_verdict(translate_request(skb));
+}
+
+SEC("tc")
+int ipvs_tc_ingress(struct __sk_buff *skb)
+{
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return TC_ACT_UNSPEC;
+	return ipvs_verdict(translate_reply(skb));
+}

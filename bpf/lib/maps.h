@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Every map of the session contract, with who writes and who reads it. */
+#ifndef IPVS_BPF_LIB_MAPS_H
+#define IPVS_BPF_LIB_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+/* Default size of ipvs_sessions and ipvs_replies; the loader may set another one before it loads. */
+#define IPVS_SESSIONS_DEFAULT 262144
+
+/* Written by the agent, read by the module. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct ipvs_service_key);
+	__type(value, struct ipvs_service);
+} ipvs_services SEC(".maps");
+
+/*
+ * Entries are added and removed by the module; tc writes `snat` and `seen` in place. Not an LRU map:
+ * a live session must never be evicted, a full map has to be an error that the module can act on.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, IPVS_SESSIONS_DEFAULT);
+	__type(key, struct ipvs_session_key);
+	__type(value, struct ipvs_session);
+} ipvs_sessions SEC(".maps");
+
+/* Added by tc egress, read by tc ingress and the module, removed by the module. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, IPVS_SESSIONS_DEFAULT);
+	__type(key, struct ipvs_reply_key);
+	__type(value, struct ipvs_session_key);
+} ipvs_replies SEC(".maps");
+
+/* Written by the module, read and cleared by tc egress. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct ipvs_frag_key);
+	__type(value, struct ipvs_session_key);
+} ipvs_frags SEC(".maps");
+
+/* Written by the agent, read by tc egress. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, IPVS_SNAT_ADDRS);
+	__type(key, __u32);
+	__type(value, struct ipvs_snat_addr);
+} ipvs_snat_addrs SEC(".maps");
+
+/* Written by the agent, read by tc ingress and the module. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, IPVS_SNAT_ADDRS);
+	__type(key, struct ipvs_addr);
+	__type(value, __u32);
+} ipvs_snat_ids SEC(".maps");
+
+/* Written by the agent, read by tc egress. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
+	__type(key, struct ipvs_snat_if);
+	__type(value, __u32);
+} ipvs_snat_ifs SEC(".maps");
+
+/* Written by the agent, read by tc egress; the value means nothing. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct ipvs_prefix);
+	__type(value, __u32);
+} ipvs_cluster SEC(".maps");
+
+/* Written and read by tc egress only. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct ipvs_pool_key);
+	__type(value, __u64);
+} ipvs_exhausted SEC(".maps");
+
+/* Written by tc and the module, read by the agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, IPVS_COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} ipvs_counters SEC(".maps");
+
+/* Ports that SNAT ends are taken from. Set by the loader, disjoint and ascending. */
+const volatile struct ipvs_port_range ipvs_port_ranges[IPVS_PORT_RANGES] = {};
+
+#endif

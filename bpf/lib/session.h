@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Finds the session of a packet, in either direction. */
+#ifndef IPVS_BPF_LIB_SESSION_H
+#define IPVS_BPF_LIB_SESSION_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "lib/maps.h"
+
+/* The real server's end of a session as a packet shows it. */
+struct real_end {
+	struct ipvs_addr addr;
+	__be16 port;
+	__u8 protocol;
+	bool port_unknown; /* later fragments */
+};
+
+/* The SNAT word as it is now: tc programs and module write it at any time. */
+static __always_inline __u64 session_snat(const struct ipvs_session *session)
+{
+	return *(const volatile __u64 *)&session->snat;
+}
+
+/*
+ * Elements of a preallocated hash map are given to another session as soon as they are free, also
+ * under the pointer that a program holds. So what is used of a session is compared with the packet,
+ * or hangs on the cookie in its SNAT word; writing `seen` into the wrong session does no harm.
+ */
+static __always_inline bool session_fits(const struct ipvs_session *session,
+					 const struct real_end *real)
+{
+	return session->protocol == real->protocol &&
+	       (real->port_unknown || session->dport == real->port) &&
+	       addr_equal(&session->daddr, &real->addr);
+}
+
+/* Only a new time is written, for the sake of the other CPUs' caches. */
+static __always_inline void session_touch(struct ipvs_session *session)
+{
+	__u64 now = bpf_jiffies64();
+
+	if (session->seen != now)
+		session->seen = now;
+}
+
+/*
+ * The session that a real server answers to by sending to this SNAT end. A reply entry whose session
+ * is gone, or has another SNAT end, is on its way out and does not count.
+ */
+static __always_inline struct ipvs_session *session_of_reply(const struct ipvs_reply_key *reply,
+							     struct ipvs_session_key *key)
+{
+	struct ipvs_session_key *found;
+	struct ipvs_session *session;
+
+	found = bpf_map_lookup_elem(&ipvs_replies, reply);
+	if (!found)
+		return NULL;
+	*key = *found;
+	session = bpf_map_lookup_elem(&ipvs_sessions, key);
+	if (!session || (__u32)session_snat(session) !=
+				(__u32)IPVS_SNAT_WORD(0, reply->snat_addr_id, reply->snat_port))
+		return NULL;
+	return session;
+}
+
+#endif

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Chooses the SNAT end of a session, once, when its first packet leaves. */
+#ifndef IPVS_BPF_LIB_SNAT_H
+#define IPVS_BPF_LIB_SNAT_H
+
+#include <linux/bpf.h>
+#include <linux/errno.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "lib/maps.h"
+#include "lib/parse.h"
+#include "lib/session.h"
+#include "lib/stats.h"
+
+/* After an unsuccessful search of a whole pool, further ones fail at once for so long. */
+#define EXHAUSTED_HOLD_NS 1000000000ULL
+
+#define CURSORS_LOG2 10
+
+/*
+ * Where the search for a port begins, as in RFC 6056, section 3.3.4: a keyed hash of the pool plus a
+ * counter that pools with the same hash share. So every port of a pool has its turn before one comes
+ * again, which keeps ports apart from connections that the real server still has in TIME_WAIT.
+ */
+static __u32 snat_cursors[1 << CURSORS_LOG2];
+static __u64 snat_seed;
+
+static __always_inline __u32 port_count(void)
+{
+	__u32 count = 0;
+
+	for (int i = 0; i < IPVS_PORT_RANGES && ipvs_port_ranges[i].last; i++)
+		count += ipvs_port_ranges[i].last - ipvs_port_ranges[i].first + 1;
+	return count;
+}
+
+/* The port number `index` of the ranges; 0 if there is none. */
+static __always_inline __be16 port_at(__u32 index)
+{
+	for (int i = 0; i < IPVS_PORT_RANGES && ipvs_port_ranges[i].last; i++) {
+		__u32 count = ipvs_port_ranges[i].last - ipvs_port_ranges[i].first + 1;
+
+		if (index < count)
+			return bpf_htons(ipvs_port_ranges[i].first + index);
+		index -= count;
+	}
+	return 0;
+}
+
+static __always_inline bool is_snat_port(__be16 port)
+{
+	__u16 number = bpf_ntohs(port);
+
+	for (int i = 0; i < IPVS_PORT_RANGES && ipvs_port_ranges[i].last; i++)
+		if (number >= ipvs_port_ranges[i].first && number <= ipvs_port_ranges[i].last)
+			return true;
+	return false;
+}
+
+static __always_inline __u64 mix(__u64 hash, __u64 word)
+{
+	hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+	return hash ^ hash >> 32;
+}
+
+/* Same for all sessions of a pool: SNAT address, real server, protocol. */
+static __always_inline __u32 first_index(const struct ipvs_reply_key *reply, __u32 count)
+{
+	__u64 hash;
+
+	if (!snat_seed)
+		__sync_val_compare_and_swap(&snat_seed, 0,
+					    (__u64)bpf_get_prandom_u32() << 32 |
+						    bpf_get_prandom_u32() | 1);
+	hash = mix(snat_seed, (__u64)reply->daddr.w[0] << 32 | reply->daddr.w[1]);
+	hash = mix(hash, (__u64)reply->daddr.w[2] << 32 | reply->daddr.w[3]);
+	hash = mix(hash,
+		   (__u64)reply->dport << 32 | (__u32)reply->snat_addr_id << 8 | reply->protocol);
+	return ((__u32)hash + __sync_fetch_and_add(&snat_cursors[hash >> (64 - CURSORS_LOG2)], 1)) %
+	       count;
+}
+
+struct port_search {
+	struct ipvs_reply_key reply;
+	struct ipvs_session_key key;
+	__u32 index;
+	__u32 count;
+	long error; /* of the last insertion */
+};
+
+/* The insertion is the reservation: of two that want the same port, one gets -EEXIST. */
+static __always_inline long take_port(struct port_search *search)
+{
+	search->reply.snat_port = port_at(search->index);
+	search->error =
+		bpf_map_update_elem(&ipvs_replies, &search->reply, &search->key, BPF_NOEXIST);
+	return search->error;
+}
+
+/* -EBUSY: this CPU was interrupted while it held the lock of that bucket. Another port has another. */
+static __always_inline bool may_try_next(long error)
+{
+	return error == -EEXIST || error == -EBUSY;
+}
+
+/* bpf_loop callback: 0 goes on. A look-up first, because a taken port costs less without the lock. */
+static long probe_port(__u32 i __attribute__((unused)), struct port_search *search)
+{
+	if (++search->index >= search->count)
+		search->index = 0;
+	search->reply.snat_port = port_at(search->index);
+	if (bpf_map_lookup_elem(&ipvs_replies, &search->reply))
+		return 0;
+	return !may_try_next(take_port(search));
+}
+
+static __always_inline int search_pool(struct port_search *search)
+{
+	struct ipvs_pool_key pool = {
+		.daddr = search->reply.daddr,
+		.dport = search->reply.dport,
+		.snat_addr_id = search->reply.snat_addr_id,
+		.protocol = search->reply.protocol,
+	};
+	__u64 now = bpf_ktime_get_ns(), *until;
+
+	until = bpf_map_lookup_elem(&ipvs_exhausted, &pool);
+	if (until && now < *until)
+		return ipvs_drop(IPVS_COUNT_DROP_NO_PORT);
+
+	bpf_loop(search->count - 1, probe_port, search, 0);
+	if (!may_try_next(search->error))
+		return 0;
+	now += EXHAUSTED_HOLD_NS;
+	bpf_map_update_elem(&ipvs_exhausted, &pool, &now, BPF_ANY);
+	return ipvs_drop(IPVS_COUNT_DROP_NO_PORT);
+}
+
+/*
+ * Reserves a port at reply->snat_addr_id. Always a fresh one, never the client's own: two clients
+ * with the same port one after the other would meet in the real server's TIME_WAIT.
+ */
+static __always_inline int reserve_port(struct port_search *search)
+{
+	int result;
+
+	search->count = port_count();
+	if (!search->count)
+		return ipvs_drop(IPVS_COUNT_DROP_NO_PORT);
+	search->index = first_index(&search->reply, search->count);
+	if (may_try_next(take_port(search))) {
+		result = search_pool(search);
+		if (result)
+			return result;
+	}
+	return search->error ? ipvs_drop(IPVS_COUNT_DROP_REPLIES_FULL) : 0;
+}
+
+/* Both ends at one address: the real server would answer itself without a translation. */
+static __always_inline bool is_snat_wanted(const struct ipvs_session *session,
+					   const struct ipvs_session_key *key,
+					   const struct ipvs_addr *daddr)
+{
+	struct ipvs_prefix client = { .prefix_len = 128, .addr = key->caddr };
+
+	if (addr_equal(&key->caddr, daddr))
+		return true;
+	switch (session->flags & IPVS_SERVICE_SNAT_MASK) {
+	case IPVS_SNAT_NEVER:
+		return false;
+	case IPVS_SNAT_EXTERNAL:
+		return !bpf_map_lookup_elem(&ipvs_cluster, &client);
+	default:
+		return true;
+	}
+}
+
+/* Id of the SNAT address of the interface that the packet leaves by; 0 if it has none. */
+static __always_inline __u32 egress_address_id(struct __sk_buff *skb, __u8 family)
+{
+	struct ipvs_snat_if key = { .ifindex = skb->ifindex, .family = family };
+	__u32 *id = bpf_map_lookup_elem(&ipvs_snat_ifs, &key);
+
+	return id && *id < IPVS_SNAT_ADDRS ? *id : 0;
+}
+
+static __always_inline int reserve_end(struct __sk_buff *skb, struct port_search *search,
+				       __u8 family, __u64 *word)
+{
+	__u32 cookie = IPVS_SNAT_COOKIE(*word), id = egress_address_id(skb, family);
+	int result;
+
+	if (!id)
+		return ipvs_drop(IPVS_COUNT_DROP_NO_ADDRESS);
+	search->reply.snat_addr_id = id;
+	result = reserve_port(search);
+	if (result)
+		return result;
+	*word = IPVS_SNAT_WORD(cookie, id, search->reply.snat_port);
+	return 0;
+}
+
+/*
+ * Decides, reserves, and publishes with one compare-and-exchange against `word`, the undecided one
+ * that was read. Who loses against another CPU gives its own reservation back and takes that CPU's
+ * decision; who loses against the module has no session any more. Answers in `word`.
+ */
+static __noinline int choose_snat(struct __sk_buff *skb, struct ipvs_session *session,
+				  const struct ipvs_session_key *key, const struct real_end *real,
+				  __u64 *word)
+{
+	struct port_search search = {
+		.reply = { .daddr = real->addr, .dport = real->port, .protocol = real->protocol },
+		.key = *key,
+	};
+	__u64 undecided = *word, chosen = undecided, before;
+	bool wanted = is_snat_wanted(session, key, &real->addr);
+	int result;
+
+	if (wanted) {
+		result = reserve_end(skb, &search, AF_INET, &chosen);
+		if (result)
+			return result;
+	} else {
+		chosen = IPVS_SNAT_WORD(IPVS_SNAT_COOKIE(undecided), IPVS_SNAT_NONE, 0);
+	}
+
+	before = __sync_val_compare_and_swap(&session->snat, undecided, chosen);
+	if (before == undecided) {
+		*word = chosen;
+		return 0;
+	}
+	if (wanted)
+		bpf_map_delete_elem(&ipvs_replies, &search.reply);
+	if (IPVS_SNAT_COOKIE(before) != IPVS_SNAT_COOKIE(undecided))
+		return ipvs_drop(IPVS_COUNT_DROP_NO_SESSION);
+	*word = before;
+	return 0;
+}
+
+#endif
