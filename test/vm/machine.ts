@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { type Kernel, type KernelSeries, kernelFor } from '../../scripts/kernels.ts';
+import { commandFile, settingsFile } from './command.ts';
+import { initramfsFor } from './initramfs.ts';
+import { kernelProblems } from './kernel-log.ts';
+import { StreamEnd } from './stream-end.ts';
+
+export interface VmOptions {
+  readonly kernel: KernelSeries;
+  /** Path of an executable, a .sh or a .ts file on the host, or the name of a command. */
+  readonly script: string;
+  readonly args?: readonly string[];
+  /** Working directory of the script, on host and guest; the present one when left out. */
+  readonly cwd?: string;
+  /** Processors; 2 when left out, always 1 with `icount`. */
+  readonly smp?: number;
+  /** 2048 when left out. */
+  readonly memoryMb?: number;
+  /** The guest's clock counts instructions: 1 ns is one instruction. */
+  readonly icount?: boolean;
+  /** The run is ended and has status 124 after so many seconds; 300 when left out. */
+  readonly timeoutSeconds?: number;
+  /** A directory of the host that the guest sees at the same path and may write to. */
+  readonly outDir?: string;
+  /** Ends the machine at once; the result then has status `died`. */
+  readonly signal?: AbortSignal;
+  readonly onStdout: (chunk: Buffer) => void;
+  readonly onStderr: (chunk: Buffer) => void;
+}
+
+export interface VmResult {
+  /** The script's exit status, or one of `vmStatus`. */
+  readonly status: number;
+  /** The kernel's log as far as it is known. */
+  readonly kernelLog: string;
+  /** Lines of that log that fail the run. */
+  readonly problems: readonly string[];
+  /** From the start of QEMU to the start of the script; undefined if it never started. */
+  readonly bootMs: number | undefined;
+}
+
+/** Exit statuses that are not the script's own. */
+export const vmStatus = { timedOut: 124, kernelProblem: 97, died: 98 } as const;
+
+/** Boots a kernel, runs the script in it as root, and returns when the machine is gone. */
+export async function runInVm(options: VmOptions): Promise<VmResult> {
+  const kernel = await kernelFor(options.kernel);
+  const initrd = await initramfsFor(kernel);
+  const job = await mkdtemp(join(tmpdir(), 'ipvs-bpf-vm-'));
+  try {
+    await mkdir(join(job, 'guest'));
+    return await new Machine(options, kernel, initrd, job).run();
+  } finally {
+    await rm(job, { recursive: true, force: true });
+  }
+}
+
+class Machine {
+  readonly #options: VmOptions;
+  readonly #kernel: Kernel;
+  readonly #initrd: string;
+  /** Folder of this run: `guest/` is shared with the guest, the rest is the host's own. */
+  readonly #job: string;
+  readonly #end = `end-${randomUUID()}`;
+  readonly #streams: StreamEnd[];
+  readonly #servers: Server[] = [];
+  #kernelLog = '';
+  #control = '';
+  #bootMs: number | undefined;
+  #started = 0;
+  #onAllEnded: () => void = () => undefined;
+
+  constructor(options: VmOptions, kernel: Kernel, initrd: string, job: string) {
+    this.#options = options;
+    this.#kernel = kernel;
+    this.#initrd = initrd;
+    this.#job = job;
+    this.#streams = [
+      new StreamEnd(this.#end, options.onStdout),
+      new StreamEnd(this.#end, options.onStderr),
+      new StreamEnd(this.#end, (chunk) => {
+        this.#kernelLog += chunk.toString('utf8');
+      }),
+      new StreamEnd(this.#end, (chunk) => this.#onControl(chunk)),
+    ];
+  }
+
+  async run(): Promise<VmResult> {
+    await this.#writeGuestFiles();
+    this.#started = Date.now();
+    let timedOut = false;
+    const qemu = await this.#start();
+    const timer = setTimeout(
+      () => {
+        timedOut = true;
+        qemu.kill('SIGKILL');
+      },
+      (this.#options.timeoutSeconds ?? 300) * 1000,
+    );
+    const errors = await ended(qemu);
+    clearTimeout(timer);
+    for (const server of this.#servers) server.close();
+    for (const stream of this.#streams) stream.flush();
+    return await this.#result(timedOut, errors);
+  }
+
+  async #result(timedOut: boolean, errors: string): Promise<VmResult> {
+    const console = await readFile(join(this.#job, 'console.log'), 'utf8').catch(() => '');
+    const kernelLog = this.#kernelLog || `${console}${errors}`;
+    const problems = [...new Set([...kernelProblems(console), ...kernelProblems(this.#kernelLog)])];
+    const scriptStatus = /^start\n(\d+)\n/.exec(this.#control)?.[1];
+    const own = scriptStatus === undefined ? vmStatus.died : Number(scriptStatus);
+    const status = problems.length > 0 ? vmStatus.kernelProblem : timedOut ? vmStatus.timedOut : own;
+    return { status, kernelLog, problems, bootMs: this.#bootMs };
+  }
+
+  async #writeGuestFiles(): Promise<void> {
+    const guest = join(this.#job, 'guest');
+    await copyFile(join(import.meta.dirname, 'guest-init.sh'), join(guest, 'guest-init.sh'));
+    const modules = join(this.#kernel.imageDir, 'lib/modules', this.#kernel.release);
+    const settings = { RELEASE: this.#kernel.release, MODULES: modules, END: this.#end, OUT: this.#outDir };
+    await writeFile(join(guest, 'settings.sh'), settingsFile(settings));
+    await writeFile(join(guest, 'command.sh'), commandFile(this.#options));
+  }
+
+  get #outDir(): string {
+    return this.#options.outDir === undefined ? '' : resolve(this.#options.outDir);
+  }
+
+  async #start(): Promise<ChildProcess> {
+    const ports: string[] = [];
+    for (const [index, stream] of this.#streams.entries()) {
+      const path = join(this.#job, `port${index + 1}`);
+      await this.#listen(path, stream);
+      ports.push(
+        ...['-chardev', `socket,id=port${index + 1},path=${path}`],
+        ...['-device', `virtserialport,chardev=port${index + 1},nr=${index + 1}`],
+      );
+    }
+    // If this process dies, even by SIGKILL, the machine dies with it.
+    const args = ['--pdeathsig', 'KILL', '--', 'qemu-system-x86_64', ...this.#qemuArgs(), ...ports];
+    const qemu = spawn('setpriv', args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.#onAllEnded = () => qemu.kill('SIGKILL');
+    this.#options.signal?.addEventListener('abort', this.#onAllEnded);
+    if (this.#options.signal?.aborted) this.#onAllEnded();
+    return qemu;
+  }
+
+  #listen(path: string, stream: StreamEnd): Promise<void> {
+    const server = createServer((socket) => {
+      socket.on('data', (chunk: Buffer) => {
+        stream.push(chunk);
+        if (this.#streams.every((each) => each.ended)) this.#onAllEnded();
+      });
+      // QEMU was killed: whatever it had sent is here already
+      socket.on('error', () => socket.destroy());
+    });
+    this.#servers.push(server);
+    return new Promise((done, failed) => {
+      server.once('error', failed);
+      server.listen(path, done);
+    });
+  }
+
+  #onControl(chunk: Buffer): void {
+    this.#control += chunk.toString('utf8');
+    this.#bootMs ??= Date.now() - this.#started;
+  }
+
+  #qemuArgs(): string[] {
+    const { icount = false, memoryMb = 2048 } = this.#options;
+    const smp = icount ? 1 : (this.#options.smp ?? 2);
+    const { imageDir, release } = this.#kernel;
+    return [
+      ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-machine', 'pc'],
+      ...['-cpu', 'max', '-smp', String(smp), '-m', String(memoryMb)],
+      ...(icount ? ['-icount', 'shift=0,sleep=off'] : ['-accel', 'tcg,thread=multi']),
+      ...['-kernel', join(imageDir, 'boot', `vmlinuz-${release}`), '-initrd', this.#initrd],
+      ...['-append', kernelArgs.join(' '), '-serial', `file:${join(this.#job, 'console.log')}`],
+      ...share('root', '/', 'readonly=on'),
+      ...share('job', join(this.#job, 'guest'), 'readonly=off'),
+      ...(this.#outDir === '' ? [] : share('out', this.#outDir, 'readonly=off')),
+      ...['-device', 'virtio-serial-pci'],
+    ];
+  }
+}
+
+/**
+ * Only warnings and worse go to the (slow) serial console, as they happen; the whole log is fetched at
+ * the end. An oops ends the machine at once, with the whole log printed.
+ */
+const kernelArgs = [
+  'console=ttyS0',
+  'loglevel=5',
+  'rdinit=/init',
+  'panic=-1',
+  'oops=panic',
+  'panic_print=0x20',
+  'sysctl.kernel.hung_task_timeout_secs=60',
+  'mitigations=off',
+  'nokaslr',
+  'tsc=reliable',
+  'no_timer_check',
+  'random.trust_cpu=on',
+  'cryptomgr.notests',
+  'net.ifnames=0',
+];
+
+function share(tag: string, path: string, access: string): string[] {
+  // a comma ends a QEMU option's value unless it is doubled
+  const quoted = path.replaceAll(',', ',,');
+  const options = `security_model=none,multidevs=remap,mount_tag=${tag},${access}`;
+  return ['-virtfs', `local,path=${quoted},${options}`];
+}
+
+/** Waits until QEMU and its ports are gone; returns what it said on standard error. */
+function ended(qemu: ChildProcess): Promise<string> {
+  return new Promise((done, failed) => {
+    let errors = '';
+    qemu.stderr?.on('data', (chunk: Buffer) => {
+      errors += chunk.toString('utf8');
+    });
+    qemu.on('error', (error) => failed(new Error(`cannot run QEMU: ${error.message}`, { cause: error })));
+    qemu.on('close', () => done(errors));
+  });
+}
