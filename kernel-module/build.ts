@@ -9,7 +9,16 @@ import { type Kernel, kernelHeaders, kernelSource } from '../scripts/kernels.ts'
 import { applyHook, hooks } from './hooks.ts';
 
 const upstream = ['net/netfilter/ipvs', 'include/net/ip_vs.h'];
-const ownFiles = ['kernel-module/ip_vs_bpf.c', 'kernel-module/ip_vs_bpf.h', 'kernel-module/Kbuild', 'bpf/abi.h'];
+const ownFiles = [
+  'kernel-module/Kbuild',
+  'kernel-module/ip_vs_bpf.c',
+  'kernel-module/ip_vs_bpf.h',
+  'kernel-module/ip_vs_bpf_control.c',
+  'kernel-module/ip_vs_bpf_internal.h',
+  'kernel-module/ip_vs_bpf_reply.c',
+  'kernel-module/ip_vs_bpf_session.c',
+  'bpf/abi.h',
+];
 const inputs = [...ownFiles, 'kernel-module/hooks.ts', 'kernel-module/build.ts'];
 const results = ['ip_vs.ko', 'ip_vs.patch', 'Module.symvers', 'manifest.json'];
 

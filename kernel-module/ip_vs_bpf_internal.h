@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the files of the accelerated mode share with each other, and with nobody else. */
+#ifndef IP_VS_BPF_INTERNAL_H
+#define IP_VS_BPF_INTERNAL_H
+
+#include <linux/bpf.h>
+#include <linux/netfilter.h>
+#include <net/ip_vs.h>
+
+#include "abi.h"
+#include "ip_vs_bpf.h"
+
+enum ip_vs_bpf_map {
+	SERVICES,
+	SESSIONS,
+	REPLIES,
+	FRAGS,
+	SNAT_ADDRS,
+	SNAT_IDS,
+	COUNTERS,
+	MAPS,
+};
+
+/* Serialise adding and removing the session of one client address and port. */
+#define SESSION_LOCKS 256
+
+/*
+ * The accelerated mode of one network namespace. The maps stay while the hooks are registered
+ * or a connection has a session, so that the packet path needs no protection for them.
+ */
+struct ip_vs_bpf {
+	struct netns_ipvs *ipvs;
+	struct bpf_map *map[MAPS];
+	atomic_t conns;       /* with a session */
+	atomic_t local_conns; /* of them, with a real server on this host */
+	atomic_t cookie;
+	bool on;              /* take new connections */
+	bool hooked;
+	struct mutex lock;    /* on, hooked, map[] */
+	struct work_struct unhook;
+	struct ctl_table *table;
+	struct ctl_table_header *table_header;
+	spinlock_t session_lock[SESSION_LOCKS];
+};
+
+/* Callers of these are in softirq or have BH disabled, and hold the RCU read lock. */
+
+static inline void *map_lookup(struct ip_vs_bpf *bpf, enum ip_vs_bpf_map which, const void *key)
+{
+	struct bpf_map *map = bpf->map[which];
+
+	return map->ops->map_lookup_elem(map, (void *)key);
+}
+
+static inline int map_update(struct ip_vs_bpf *bpf, enum ip_vs_bpf_map which, const void *key,
+			     const void *value)
+{
+	struct bpf_map *map = bpf->map[which];
+
+	return map->ops->map_update_elem(map, (void *)key, (void *)value, BPF_ANY);
+}
+
+static inline void map_delete(struct ip_vs_bpf *bpf, enum ip_vs_bpf_map which, const void *key)
+{
+	struct bpf_map *map = bpf->map[which];
+
+	map->ops->map_delete_elem(map, (void *)key);
+}
+
+static inline void count(struct ip_vs_bpf *bpf, enum ipvs_counter counter)
+{
+	u32 index = counter;
+	u64 *value = map_lookup(bpf, COUNTERS, &index);
+
+	if (value)
+		(*value)++;
+}
+
+static inline struct ipvs_addr addr4(__be32 address)
+{
+	return (struct ipvs_addr){ .w = { 0, 0, htonl(0xffff), address } };
+}
+
+/* In cp->bpf_service, beside the id: the real server is on this host. */
+#define BPF_SERVICE_LOCAL 0x80000000
+
+static inline u32 service_id_of(const struct ip_vs_conn *cp)
+{
+	return cp->bpf_service & IPVS_SERVICE_ID_MAX;
+}
+
+/* ip_vs_bpf_session.c */
+struct ipvs_session_key ip_vs_bpf_session_key(const struct ip_vs_conn *cp, u32 service_id);
+/* 0, or the error of the map: -E2BIG if it is full. */
+int ip_vs_bpf_add_session(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
+			  const struct ipvs_service *service);
+/* The SNAT end of a session; false if the real server sees the client's own address. */
+bool ip_vs_bpf_snat_end(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, __be32 *address,
+			__be16 *port);
+
+/* ip_vs_bpf_reply.c */
+/* tc ingress leaves fragmented replies alone; here they are whole again. */
+void ip_vs_bpf_reverse_reassembled(struct ip_vs_bpf *bpf, struct sk_buff *skb);
+
+/* ip_vs_bpf.c */
+/* What the PRE_ROUTING hook and the hooks inside ip_vs_in_hook and ip_vs_out_hook share. */
+struct ip_vs_bpf_packet {
+	struct nf_hook_state state;
+	struct ip_vs_bpf *bpf;
+	const struct ipvs_service *service;
+	unsigned int verdict; /* if the shared hook functions accept */
+	bool taken;
+};
+
+static inline struct ip_vs_bpf_packet *packet_of(const struct nf_hook_state *state)
+{
+	return container_of((struct nf_hook_state *)state, struct ip_vs_bpf_packet, state);
+}
+
+#define IP_VS_BPF_HOOKS 2
+extern const struct nf_hook_ops ip_vs_bpf_hook_ops[IP_VS_BPF_HOOKS];
+
+/* Routes and packet marks that both directions use. */
+bool ip_vs_bpf_use_dst(struct sk_buff *skb, struct dst_entry *dst, int ifindex);
+void ip_vs_bpf_remember_dst(struct ip_vs_conn *cp, const struct sk_buff *skb,
+			    struct dst_entry **slot, int *ifindex);
+bool ip_vs_bpf_route_input(struct sk_buff *skb);
+void ip_vs_bpf_set_untracked(struct sk_buff *skb);
+bool ip_vs_bpf_needs_native_path(const struct net *net, const struct sk_buff *skb);
+unsigned int ip_vs_bpf_output(struct net *net, struct sk_buff *skb, u32 hint);
+
+#endif

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Sessions: what the tc programs know of an IPVS connection. The contract is abi.h. */
+#include <linux/jhash.h>
+
+#include "ip_vs_bpf_internal.h"
+
+struct ipvs_session_key ip_vs_bpf_session_key(const struct ip_vs_conn *cp, u32 service_id)
+{
+	return (struct ipvs_session_key){
+		.caddr = addr4(cp->caddr.ip),
+		.service_id = service_id,
+		.cport = cp->cport,
+	};
+}
+
+static spinlock_t *session_lock(struct ip_vs_bpf *bpf, const struct ip_vs_conn *cp)
+{
+	u32 hash = jhash_2words((__force u32)cp->caddr.ip, (__force u32)cp->cport, 0);
+
+	return &bpf->session_lock[hash % SESSION_LOCKS];
+}
+
+/* Ends a session whose snat word was `word`: no tc program can publish a SNAT end any more. */
+static void end_session(struct ip_vs_bpf *bpf, struct ipvs_session *session)
+{
+	u64 word = xchg(&session->snat, 0);
+	struct ipvs_reply_key key = {
+		.daddr = session->daddr,
+		.dport = session->dport,
+		.snat_port = IPVS_SNAT_PORT(word),
+		.snat_addr_id = IPVS_SNAT_ADDR_ID(word),
+		.protocol = session->protocol,
+	};
+
+	if (key.snat_addr_id != IPVS_SNAT_UNDECIDED && key.snat_addr_id != IPVS_SNAT_NONE)
+		map_delete(bpf, REPLIES, &key);
+}
+
+static u32 next_cookie(struct ip_vs_bpf *bpf)
+{
+	u32 cookie = atomic_inc_return(&bpf->cookie);
+
+	return cookie ?: atomic_inc_return(&bpf->cookie);
+}
+
+int ip_vs_bpf_add_session(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
+		       const struct ipvs_service *service)
+{
+	u32 cookie = next_cookie(bpf);
+	struct ipvs_session_key key = ip_vs_bpf_session_key(cp, service->id);
+	struct ipvs_session session = {
+		.vaddr = addr4(cp->vaddr.ip),
+		.daddr = addr4(cp->daddr.ip),
+		.vport = cp->vport,
+		.dport = cp->dport,
+		.protocol = cp->protocol,
+		.family = AF_INET,
+		.flags = service->flags & IPVS_SERVICE_SNAT_MASK,
+		.snat = IPVS_SNAT_WORD(cookie, IPVS_SNAT_UNDECIDED, 0),
+	};
+	struct ipvs_session *old;
+	int err;
+
+	spin_lock_bh(session_lock(bpf, cp));
+	/* A client port that is used again before the old connection is freed. */
+	old = map_lookup(bpf, SESSIONS, &key);
+	if (old) {
+		end_session(bpf, old);
+		count(bpf, IPVS_COUNT_SESSION_REPLACED);
+	}
+	err = map_update(bpf, SESSIONS, &key, &session);
+	spin_unlock_bh(session_lock(bpf, cp));
+	if (err)
+		return err;
+	atomic_inc(&bpf->conns);
+	cp->bpf_service = service->id;
+	WRITE_ONCE(cp->bpf_cookie, cookie);
+	count(bpf, IPVS_COUNT_SESSION_ADDED);
+	return 0;
+}
+
+void ip_vs_bpf_remove_session(struct ip_vs_conn *cp)
+{
+	struct ip_vs_bpf *bpf = cp->ipvs->bpf;
+	struct ipvs_session_key key = ip_vs_bpf_session_key(cp, service_id_of(cp));
+	struct ipvs_session *session;
+
+	rcu_read_lock();
+	spin_lock_bh(session_lock(bpf, cp));
+	session = map_lookup(bpf, SESSIONS, &key);
+	if (session && IPVS_SNAT_COOKIE(READ_ONCE(session->snat)) == cp->bpf_cookie) {
+		end_session(bpf, session);
+		map_delete(bpf, SESSIONS, &key);
+		count(bpf, IPVS_COUNT_SESSION_REMOVED);
+	}
+	spin_unlock_bh(session_lock(bpf, cp));
+	rcu_read_unlock();
+
+	/* Both may be in use for a packet that holds no reference: freed after a grace period. */
+	dst_release(cp->bpf_in_dst);
+	dst_release(cp->bpf_out_dst);
+	if (cp->bpf_service & BPF_SERVICE_LOCAL)
+		atomic_dec(&bpf->local_conns);
+	/* From here on the maps may go. */
+	if (atomic_dec_and_test(&bpf->conns) && !READ_ONCE(bpf->on))
+		schedule_work(&bpf->unhook);
+}
+
+bool ip_vs_bpf_snat_end(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, __be32 *address, __be16 *port)
+{
+	struct ipvs_session_key key = ip_vs_bpf_session_key(cp, service_id_of(cp));
+	struct ipvs_session *session = map_lookup(bpf, SESSIONS, &key);
+	u64 word = session ? READ_ONCE(session->snat) : 0;
+	u32 id = IPVS_SNAT_ADDR_ID(word);
+	struct ipvs_snat_addr *snat = map_lookup(bpf, SNAT_ADDRS, &id);
+
+	if (IPVS_SNAT_COOKIE(word) != cp->bpf_cookie || id == IPVS_SNAT_UNDECIDED || !snat)
+		return false;
+	*address = snat->addr.w[3];
+	*port = IPVS_SNAT_PORT(word);
+	return true;
+}
