@@ -5,7 +5,7 @@ import { defineConfig } from 'vitest/config';
 // (test/kernel/, see scripts/test.ts).
 export default defineConfig({
   test: {
-    include: ['test/unit/**/*.test.ts', 'test/contract/**/*.test.ts', 'packages/*/test/**/*.test.ts'],
+    include: ['test/unit/**/*.test.ts', 'test/contract/**/*.test.ts', 'packages/*/test/unit/**/*.test.ts'],
     testTimeout: 20_000,
     restoreMocks: true,
   },

@@ -20,14 +20,12 @@ import { BpfError, EINVAL, ENOENT } from './errors.ts';
 import { bitField, union } from './special-codecs.ts';
 
 /** Codecs to use for types of these names (typedef, struct, union or enum), instead of made ones. */
-export type TypeOverrides = Readonly<Record<string, Codec<never>>>;
+export type TypeOverrides = Readonly<Record<string, Codec<unknown>>>;
 
 type AnyCodec = Codec<unknown>;
 
-const UNSIGNED: Readonly<Record<number, AnyCodec>> = { 1: u8, 2: u16, 4: u32, 8: u64 } as Readonly<
-  Record<number, AnyCodec>
->;
-const SIGNED = { 1: i8, 2: i16, 4: i32, 8: i64 } as Readonly<Record<number, AnyCodec>>;
+const UNSIGNED: Readonly<Record<number, AnyCodec>> = { 1: u8, 2: u16, 4: u32, 8: u64 };
+const SIGNED: Readonly<Record<number, AnyCodec>> = { 1: i8, 2: i16, 4: i32, 8: i64 };
 
 /**
  * A codec for the type with that id. Integers up to 32 bits, enums included, are numbers, longer
@@ -36,7 +34,7 @@ const SIGNED = { 1: i8, 2: i16, 4: i32, 8: i64 } as Readonly<Record<number, AnyC
  */
 export function codecOfType(btf: Btf, id: number, overrides: TypeOverrides = {}): AnyCodec {
   const type = btf.type(id);
-  const override = type.name === '' ? undefined : (overrides[type.name] as AnyCodec | undefined);
+  const override = type.name === '' ? undefined : overrides[type.name];
   if (override !== undefined) return checkOverride(btf, id, type.name, override);
   switch (type.kind) {
     case 'int':
@@ -48,7 +46,7 @@ export function codecOfType(btf: Btf, id: number, overrides: TypeOverrides = {})
     case 'var':
       return codecOfType(btf, type.type, overrides);
     case 'pointer':
-      return u64 as AnyCodec;
+      return u64;
     case 'array':
       return arrayCodec(btf, type, overrides);
     case 'struct':
@@ -73,15 +71,15 @@ export function codecByName(btf: Btf, name: string, overrides?: TypeOverrides): 
 }
 
 function integerCodec(type: BtfType & { kind: 'int' }): AnyCodec {
-  if (type.bool && type.size === 1) return bool as AnyCodec;
-  if (type.size === 16) return bytes(16) as AnyCodec;
+  if (type.bool && type.size === 1) return bool;
+  if (type.size === 16) return bytes(16);
   return pick(type.signed ? SIGNED : UNSIGNED, type.size, type);
 }
 
 function arrayCodec(btf: Btf, type: BtfType & { kind: 'array' }, overrides: TypeOverrides): AnyCodec {
   const element = codecOfType(btf, type.type, overrides);
-  const single = element === (u8 as AnyCodec) || element === (i8 as AnyCodec);
-  return (single ? bytes(type.length) : array(element, type.length)) as AnyCodec;
+  const single = element === u8 || element === i8;
+  return single ? bytes(type.length) : array(element, type.length);
 }
 
 function structCodec(
@@ -91,7 +89,7 @@ function structCodec(
 ): AnyCodec {
   const fields = fieldsOf(btf, type.members, overrides);
   const alignment = fields.reduce((most, field) => Math.max(most, field.codec.alignment), 1);
-  return layout(label(type), fields, type.size, alignment) as AnyCodec;
+  return layout(label(type), fields, type.size, alignment);
 }
 
 function fieldsOf(btf: Btf, members: readonly BtfMember[], overrides: TypeOverrides): Field[] {

@@ -169,7 +169,7 @@ function rejectUnknown(name: string, fields: readonly Field[], value: object): v
   if (extra !== undefined) throw new TypeError(`${name} has no field ${extra}`);
 }
 
-type StructValue<F extends Readonly<Record<string, Codec<never>>>> = {
+type StructValue<F extends Readonly<Record<string, Codec<unknown>>>> = {
   [Name in keyof F]: CodecValue<F[Name]>;
 };
 
@@ -177,13 +177,13 @@ type StructValue<F extends Readonly<Record<string, Codec<never>>>> = {
  * A C structure: fields in order, each at its natural alignment, padded at the end as a compiler
  * does. Padding is written as zero.
  */
-export function struct<const F extends Readonly<Record<string, Codec<never>>>>(
+export function struct<const F extends Readonly<Record<string, Codec<unknown>>>>(
   fields: F,
 ): Codec<StructValue<F>> {
   const placed: Field[] = [];
   let end = 0;
   let alignment = 1;
-  for (const [name, codec] of Object.entries(fields) as [string, Codec<unknown>][]) {
+  for (const [name, codec] of Object.entries(fields)) {
     const offset = roundUp(end, codec.alignment);
     placed.push({ name, offset, codec });
     end = offset + codec.size;
