@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The outside worlds that the agent acts on, as types. Each method names the command that it equals. */
 
+import type { Baseline, NodeRecord, SavedTable } from './core/facts.ts';
+import type { Step } from './core/steps.ts';
+
 export type Protocol = 'TCP' | 'UDP' | 'SCTP';
 export type AddressFamily = 'IPv4' | 'IPv6';
 
@@ -263,4 +266,48 @@ export interface Datapath {
    * "services=FD sessions=FD replies=FD frags=FD snat_addrs=FD snat_ids=FD counters=FD" to net.ipv4.vs.bpf_maps.
    */
   giveMapsToModule(): Promise<void>;
+}
+
+/** The step that is being carried out, on disk before it begins. */
+export interface JournalEntry {
+  readonly verb: 'up' | 'down';
+  readonly bootId: string;
+  readonly step: string;
+  readonly description: string;
+  /** What takes the step back. */
+  readonly undo: readonly Step[];
+}
+
+/** The state directory. Every write is whole or not at all, and is on the disk when it returns. */
+export interface NodeRecords {
+  read(): Promise<NodeRecord>;
+  writeBaseline(baseline: Baseline): Promise<void>;
+  /** Undefined removes it. */
+  writeSavedTable(table: SavedTable | undefined): Promise<void>;
+  writeJournal(entry: JournalEntry | undefined): Promise<void>;
+  writeLastServiceId(id: number): Promise<void>;
+  /** Removes everything, and the directory if it is empty then. */
+  clear(): Promise<void>;
+  /**
+   * Keeps other processes from changing the node until the returned function is called or this process ends.
+   * Throws HostError Busy, naming the process that has it.
+   */
+  lock(): Promise<() => Promise<void>>;
+}
+
+/** A packet through the whole data path, in a network of its own. */
+export interface SelfCheck {
+  /**
+   * Sends a request to a temporary virtual server and back. Throws HostError if it, or the reply, is lost or not
+   * translated. Leaves nothing behind. `serviceId` is not used for anything else.
+   */
+  run(serviceId: number): Promise<void>;
+  /** Removes what a run that was killed left behind. */
+  remove(): Promise<void>;
+}
+
+export interface Clock {
+  /** Milliseconds that only ever grow. */
+  now(): number;
+  sleep(milliseconds: number): Promise<void>;
 }

@@ -60,7 +60,6 @@ const CODE_BY_ERRNO: Readonly<Record<string, HostErrorCode>> = {
   ENOENT: 'NotFound',
   ESRCH: 'NotFound',
   ENODEV: 'NotFound',
-  ENXIO: 'NotFound',
   EEXIST: 'AlreadyExists',
   EPERM: 'PermissionDenied',
   EACCES: 'PermissionDenied',
@@ -94,7 +93,7 @@ export function errnoOf(error: unknown): string | undefined {
   return undefined;
 }
 
-/** True for "there is no such thing": ENOENT, ENODEV, ESRCH, ENXIO. */
+/** True for "there is no such thing": ENOENT, ENODEV, ESRCH. */
 export function isNotFound(error: unknown): boolean {
   const errno = errnoOf(error);
   return errno !== undefined && CODE_BY_ERRNO[errno] === 'NotFound';

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The state directory: a few JSON files, each written whole. */
+import { link, mkdir, open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errnoOf, HostError, isNotFound } from '../core/errors.ts';
+import type { Baseline, NodeRecord, SavedTable } from '../core/facts.ts';
+import type { JournalEntry, NodeRecords } from '../ports.ts';
+
+const FILES = {
+  baseline: 'baseline.json',
+  saved: 'saved-table.json',
+  journal: 'journal.json',
+  ids: 'service-ids.json',
+  lock: 'lock',
+} as const;
+
+interface Lock {
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat, clock ticks since boot: tells a process from a later one with the same id. */
+  readonly startTime: string;
+}
+
+/** /var/lib/ipvs-bpf by default. */
+export class StateFiles implements NodeRecords {
+  readonly #directory: string;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  async read(): Promise<NodeRecord> {
+    const baseline = await this.#read<Baseline>(FILES.baseline);
+    const saved = await this.#read<SavedTable>(FILES.saved);
+    const journal = await this.#read<JournalEntry>(FILES.journal);
+    const ids = await this.#read<{ readonly lastServiceId: number }>(FILES.ids);
+    return {
+      ...(baseline === undefined ? {} : { baseline }),
+      ...(saved === undefined ? {} : { saved }),
+      ...(journal === undefined ? {} : { unfinished: { verb: journal.verb, step: journal.step } }),
+      lastServiceId: ids?.lastServiceId ?? 0,
+    };
+  }
+
+  async writeBaseline(baseline: Baseline): Promise<void> {
+    await this.#write(FILES.baseline, baseline);
+  }
+
+  async writeSavedTable(table: SavedTable | undefined): Promise<void> {
+    await this.#write(FILES.saved, table);
+  }
+
+  async writeJournal(entry: JournalEntry | undefined): Promise<void> {
+    await this.#write(FILES.journal, entry);
+  }
+
+  async writeLastServiceId(id: number): Promise<void> {
+    await this.#write(FILES.ids, { lastServiceId: id });
+  }
+
+  async clear(): Promise<void> {
+    const { lock, ...records } = FILES;
+    for (const name of await this.#names()) {
+      const record = Object.values(records).some((file) => name === file || name === `${file}.new`);
+      // A process that was killed while it took the lock leaves lock.PID.
+      if (record || name.startsWith(`${lock}.`)) {
+        await rm(join(this.#directory, name), { force: true });
+      }
+    }
+    // The lock goes when it is released, and the directory with it.
+    if (!(await this.#names()).includes(lock)) await this.#removeDirectory();
+  }
+
+  async lock(): Promise<() => Promise<void>> {
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    const path = join(this.#directory, FILES.lock);
+    const mine: Lock = { pid: process.pid, startTime: (await startTime(process.pid)) ?? '' };
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      if (await createWhole(path, JSON.stringify(mine))) return () => this.#release(path);
+      const holder = await this.#read<Lock>(FILES.lock);
+      if (holder !== undefined && (await startTime(holder.pid)) === holder.startTime) {
+        throw new HostError(`process ${holder.pid} is changing this node`, {
+          code: 'Busy',
+          retry: true,
+          advice: `Wait for process ${holder.pid}, or end it ("kill ${holder.pid}") if it is "node run".`,
+        });
+      }
+      await rm(path, { force: true });
+    }
+    throw new HostError(`${path} is taken again and again`, { code: 'Busy', retry: true });
+  }
+
+  async #release(path: string): Promise<void> {
+    await rm(path, { force: true });
+    await this.#removeDirectory();
+  }
+
+  async #removeDirectory(): Promise<void> {
+    try {
+      await rmdir(this.#directory);
+    } catch (error) {
+      if (!isNotFound(error) && errnoOf(error) !== 'ENOTEMPTY') throw error;
+    }
+  }
+
+  async #names(): Promise<readonly string[]> {
+    try {
+      return await readdir(this.#directory);
+    } catch (error) {
+      if (isNotFound(error)) return [];
+      throw error;
+    }
+  }
+
+  async #read<T>(name: string): Promise<T | undefined> {
+    const path = join(this.#directory, name);
+    let text: string;
+    try {
+      text = await readFile(path, 'utf8');
+    } catch (error) {
+      if (isNotFound(error)) return undefined;
+      throw error;
+    }
+    try {
+      return JSON.parse(text) as T;
+    } catch (error) {
+      throw new HostError(`${path} is damaged`, {
+        code: 'MalformedReply',
+        advice: 'Nothing but this program may write there; move the file away if you know what it held.',
+        cause: error,
+      });
+    }
+  }
+
+  async #write(name: string, value: unknown): Promise<void> {
+    const path = join(this.#directory, name);
+    if (value === undefined) {
+      await rm(path, { force: true });
+      return;
+    }
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    const temporary = `${path}.new`;
+    await writeDurably(temporary, `${JSON.stringify(value)}\n`);
+    await rename(temporary, path);
+    await syncDirectory(this.#directory);
+  }
+}
+
+/** True if the file is new and ours; false if somebody has it. It appears whole: its text tells who has it. */
+async function createWhole(path: string, text: string): Promise<boolean> {
+  const temporary = `${path}.${process.pid}`;
+  await writeDurably(temporary, text);
+  try {
+    await link(temporary, path);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === 'EEXIST') return false;
+    throw error;
+  } finally {
+    await rm(temporary, { force: true });
+  }
+}
+
+async function writeDurably(path: string, text: string): Promise<void> {
+  const file = await open(path, 'w', 0o600);
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+/** Undefined if there is no such process. */
+async function startTime(pid: number): Promise<string | undefined> {
+  try {
+    await stat(`/proc/${pid}`);
+    const text = await readFile(`/proc/${pid}/stat`, 'utf8');
+    return text.slice(text.lastIndexOf(')') + 2).split(' ')[19];
+  } catch (error) {
+    if (isNotFound(error)) return undefined;
+    throw error;
+  }
+}

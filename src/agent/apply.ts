@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+/** One executor for each kind of step. Each may run again after it was interrupted. */
+import { HostError } from '../core/errors.ts';
+import { isModuleControl, type SavedTable } from '../core/facts.ts';
+import type { Step } from '../core/steps.ts';
+import type { NodePorts } from './observe.ts';
+
+const VS = 'net/ipv4/vs';
+const IN_USE_ATTEMPTS = 20;
+const IN_USE_PAUSE_MS = 100;
+const DRAIN_PAUSE_MS = 500;
+
+/** Carries out one step. Throws what the port throws. */
+export async function applyStep(step: Step, ports: NodePorts): Promise<void> {
+  switch (step.kind) {
+    case 'recordBaseline':
+      await ports.records.writeSavedTable(undefined);
+      return ports.records.writeBaseline(step.baseline);
+    case 'forgetAll':
+      return ports.records.clear();
+    case 'saveTable':
+      return ports.records.writeSavedTable(step.table ?? (await currentTable(ports)));
+    case 'forgetTable':
+      return ports.records.writeSavedTable(undefined);
+    case 'flush':
+      return flush(ports);
+    case 'restoreTable':
+      return restoreTable(ports);
+    case 'selfCheck':
+      return ports.selfCheck.run(await takeServiceId(ports));
+    case 'removeSelfCheck':
+      return ports.selfCheck.remove();
+    case 'drain':
+      return drain(step.timeoutMs, ports);
+    case 'writeSysctl':
+      return writeSysctl(step.name, step.value, ports);
+    case 'setSwitch':
+      return setSwitch(step.on, ports);
+    default:
+      return applyModuleStep(step, ports);
+  }
+}
+
+type Handled =
+  | 'recordBaseline'
+  | 'forgetAll'
+  | 'saveTable'
+  | 'forgetTable'
+  | 'flush'
+  | 'restoreTable'
+  | 'selfCheck'
+  | 'removeSelfCheck'
+  | 'drain'
+  | 'writeSysctl'
+  | 'setSwitch';
+type ModuleStepKind =
+  | 'blockAutoload'
+  | 'unblockAutoload'
+  | 'removeModule'
+  | 'loadModule'
+  | 'insertModule'
+  | 'removeUnused';
+
+async function applyModuleStep(step: Exclude<Step, { kind: Handled }>, ports: NodePorts): Promise<void> {
+  const { modules } = ports;
+  switch (step.kind) {
+    case 'blockAutoload':
+      return modules.blockAutoload('ip_vs');
+    case 'unblockAutoload':
+      return modules.unblockAutoload('ip_vs');
+    case 'removeModule':
+      return removeModule(step.name, ports);
+    case 'loadModule':
+      return modules.load(step.name);
+    case 'insertModule':
+      return insertModule(step.file, step.srcversion, ports);
+    case 'removeUnused':
+      return removeUnused(step.names, ports);
+    default:
+      return applyDatapathStep(step, ports);
+  }
+}
+
+async function applyDatapathStep(
+  step: Exclude<Step, { kind: Handled | ModuleStepKind }>,
+  { datapath, records }: NodePorts,
+): Promise<void> {
+  switch (step.kind) {
+    case 'loadDatapath':
+      await datapath.load(step.options);
+      return;
+    case 'unloadDatapath':
+      return datapath.unload();
+    case 'giveMaps':
+      return datapath.giveMapsToModule();
+    case 'putSnatAddress':
+      return datapath.putSnatAddress(step.entry);
+    case 'putSnatInterface':
+      return datapath.putSnatInterface(step.entry);
+    case 'removeSnatInterface':
+      return datapath.removeSnatInterface(step.entry);
+    case 'putClusterPrefix':
+      return datapath.putClusterPrefix(step.prefix);
+    case 'removeClusterPrefix':
+      return datapath.removeClusterPrefix(step.prefix);
+    case 'attach':
+      return datapath.attach(step.ifindex, step.direction);
+    case 'detach':
+      return datapath.detach(step.ifindex, step.direction);
+    case 'putService':
+      // On disk first: after a crash no other virtual server may get this id.
+      if (step.entry.id > (await records.read()).lastServiceId)
+        await records.writeLastServiceId(step.entry.id);
+      return datapath.putService(step.entry);
+    case 'removeService':
+      return datapath.removeService(step.entry);
+    default:
+      return assertNever(step);
+  }
+}
+
+function assertNever(step: never): never {
+  throw new Error(`no executor for ${JSON.stringify(step)}`);
+}
+
+async function currentTable({ ipvs, modules, host }: NodePorts): Promise<SavedTable | undefined> {
+  if (!(await ipvs.available())) return undefined;
+  const sysctls: Record<string, string> = {};
+  for (const name of await host.listSysctls(VS)) {
+    const value = isModuleControl(name) ? undefined : await host.readSysctl(`${VS}/${name}`);
+    if (value !== undefined) sysctls[name] = value;
+  }
+  return {
+    bootId: await host.bootId(),
+    flushed: false,
+    virtualServers: await ipvs.virtualServers(),
+    timeouts: await ipvs.timeouts(),
+    sysctls,
+    helpers: (await modules.list()).map(({ name }) => name).filter((name) => name.startsWith('ip_vs_')),
+  };
+}
+
+/** From here on the table on disk is the one that counts. */
+async function flush({ ipvs, records }: NodePorts): Promise<void> {
+  const { saved } = await records.read();
+  if (saved !== undefined && !saved.flushed) await records.writeSavedTable({ ...saved, flushed: true });
+  if (await ipvs.available()) await ipvs.flush();
+}
+
+async function restoreTable({ ipvs, host, records }: NodePorts): Promise<void> {
+  const { saved } = await records.read();
+  if (saved === undefined) return;
+  const present = new Set(await host.listSysctls(VS));
+  for (const [name, value] of Object.entries(saved.sysctls)) {
+    if (!present.has(name) || (await host.readSysctl(`${VS}/${name}`)) === value) continue;
+    await host.writeSysctl(`${VS}/${name}`, value);
+  }
+  if (saved.timeouts !== undefined) await ipvs.setTimeouts(saved.timeouts);
+  if (saved.virtualServers.length > 0) await ipvs.restore(saved.virtualServers);
+}
+
+/** A module that is not loaded is what is wanted. References may take a moment to go after a flush. */
+async function removeModule(name: string, ports: NodePorts): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    const loaded = (await ports.modules.list()).find((module) => module.name === name);
+    if (loaded === undefined) return;
+    for (const holder of loaded.holders) await removeModule(holder, ports);
+    try {
+      return await ports.modules.remove(name);
+    } catch (error) {
+      if (!(error instanceof HostError) || error.code !== 'ModuleInUse' || attempt >= IN_USE_ATTEMPTS)
+        throw error;
+    }
+    await ports.clock.sleep(IN_USE_PAUSE_MS);
+  }
+}
+
+async function insertModule(file: string, srcversion: string, { modules }: NodePorts): Promise<void> {
+  const loaded = (await modules.list()).find(({ name }) => name === 'ip_vs');
+  if (loaded?.srcversion === srcversion) return;
+  await modules.insertFile(file);
+}
+
+async function removeUnused(names: readonly string[], { modules }: NodePorts): Promise<void> {
+  for (const name of names) {
+    const loaded = (await modules.list()).find((module) => module.name === name);
+    if (loaded !== undefined && loaded.refCount === 0) await modules.remove(name);
+  }
+}
+
+async function writeSysctl(name: string, value: string, { host, records }: NodePorts): Promise<void> {
+  const { baseline } = await records.read();
+  const before = await host.readSysctl(`${VS}/${name}`);
+  if (baseline !== undefined && before !== undefined && baseline.managedSysctls[name] === undefined) {
+    const managedSysctls = { ...baseline.managedSysctls, [name]: before };
+    await records.writeBaseline({ ...baseline, managedSysctls });
+  }
+  await host.writeSysctl(`${VS}/${name}`, value);
+}
+
+/** There is nothing to turn off where there is no patched module. */
+async function setSwitch(on: boolean, { host }: NodePorts): Promise<void> {
+  const path = `${VS}/bpf_mode`;
+  if (!on && (await host.readSysctl(path)) === undefined) return;
+  await host.writeSysctl(path, on ? '1' : '0');
+}
+
+async function takeServiceId({ records }: NodePorts): Promise<number> {
+  const id = (await records.read()).lastServiceId + 1;
+  await records.writeLastServiceId(id);
+  return id;
+}
+
+async function drain(timeoutMs: number, { datapath, clock }: NodePorts): Promise<void> {
+  const end = clock.now() + timeoutMs;
+  while (clock.now() < end && (await datapath.sessionCount()) > 0) await clock.sleep(DRAIN_PAUSE_MS);
+}

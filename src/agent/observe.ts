@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+/** All reads of a reconciliation: ports in, facts out. */
+import type { DatapathFacts, IpvsFacts, ModuleFileFacts, NodeFacts } from '../core/facts.ts';
+import type { Clock, Datapath, Host, Ipvs, KernelModules, Links, NodeRecords, SelfCheck } from '../ports.ts';
+
+/** Everything that the agent acts on. */
+export interface NodePorts {
+  readonly modules: KernelModules;
+  readonly ipvs: Ipvs;
+  readonly host: Host;
+  readonly links: Links;
+  readonly datapath: Datapath;
+  readonly records: NodeRecords;
+  readonly selfCheck: SelfCheck;
+  readonly clock: Clock;
+}
+
+const VS = 'net/ipv4/vs';
+
+/** `moduleFile` tells where the patched module for a kernel release is; without it (down) the file is not read. */
+export async function observe(
+  ports: NodePorts,
+  moduleFile?: (kernelRelease: string) => string,
+): Promise<NodeFacts> {
+  const { modules, host, links, datapath } = ports;
+  const kernelRelease = await modules.release();
+  const ipvs = await observeIpvs(ports);
+  const maps = await observeDatapath(datapath);
+  return {
+    kernelRelease,
+    bootId: await host.bootId(),
+    isRoot: host.isRoot(),
+    hasBtf: await host.hasBtf(),
+    modules: await modules.list(),
+    ipVsBuiltIn: await modules.isBuiltIn('ip_vs'),
+    ...(moduleFile === undefined
+      ? {}
+      : {
+          moduleFile: await observeModuleFile(modules, moduleFile(kernelRelease)),
+          objectFileHash: await datapath.objectFileHash(),
+        }),
+    ...(ipvs === undefined ? {} : { ipvs }),
+    sysctls: await observeSysctls(host),
+    localPortRange: (await host.readSysctl('net/ipv4/ip_local_port_range')) ?? '',
+    localReservedPorts: (await host.readSysctl('net/ipv4/ip_local_reserved_ports')) ?? '',
+    links: await links.list(),
+    addresses: await links.addresses(),
+    ...(maps === undefined ? {} : { datapath: maps }),
+    attachments: await datapath.attachments(),
+    foreignPrograms: moduleFile === undefined ? [] : await datapath.foreignPrograms(),
+    otherNamespaces: moduleFile === undefined ? [] : await host.namespacesUsingIpvs(),
+  };
+}
+
+async function observeModuleFile(modules: KernelModules, path: string): Promise<ModuleFileFacts> {
+  try {
+    const { vermagic, srcversion } = await modules.info(path);
+    return { state: 'Found', path, vermagic, srcversion };
+  } catch (error) {
+    return { state: 'Unreadable', path, message: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+async function observeIpvs(ports: NodePorts): Promise<IpvsFacts | undefined> {
+  const { ipvs } = ports;
+  if (!(await ipvs.available())) return undefined;
+  return {
+    virtualServers: await ipvs.virtualServers(),
+    timeouts: await ipvs.timeouts(),
+    daemons: await ipvs.daemons(),
+  };
+}
+
+async function observeSysctls(host: Host): Promise<Readonly<Record<string, string>>> {
+  const entries: [string, string][] = [];
+  for (const name of await host.listSysctls(VS)) {
+    const value = await host.readSysctl(`${VS}/${name}`);
+    if (value !== undefined) entries.push([name, value]);
+  }
+  return Object.fromEntries(entries);
+}
+
+async function observeDatapath(datapath: Datapath): Promise<DatapathFacts | undefined> {
+  const state = await datapath.state();
+  if (state === undefined) return undefined;
+  return {
+    state,
+    services: await datapath.services(),
+    snatAddresses: await datapath.snatAddresses(),
+    snatInterfaces: await datapath.snatInterfaces(),
+    clusterPrefixes: await datapath.clusterPrefixes(),
+    sessionCount: await datapath.sessionCount(),
+    counters: await datapath.counters(),
+  };
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Observe, plan, apply, report: for `up`, `down`, `status` and `run`. */
+import type { NodeConfig } from '../api/generated/node-config-types.ts';
+import type { NodeStatus } from '../api/node-status.ts';
+import type { NodeFacts } from '../core/facts.ts';
+import { nodeStatus, notAccelerated } from '../core/node-status.ts';
+import { PreflightFailed } from '../core/outcome.ts';
+import { planDown, planUp } from '../core/plan.ts';
+import { type Check, preflight } from '../core/preflight.ts';
+import { describeStep, type Step } from '../core/steps.ts';
+import { execute } from './execute.ts';
+import type { KillPoint } from './kill-point.ts';
+import type { Log } from './log.ts';
+import { type NodePorts, observe } from './observe.ts';
+
+export interface Node {
+  readonly ports: NodePorts;
+  readonly log: Log;
+  readonly killPoint: KillPoint;
+  /** Path of the patched module for a kernel release, if the config names none. */
+  readonly defaultModuleFile: (kernelRelease: string) => string;
+}
+
+export interface Outcome {
+  /** Steps that were carried out, in order. */
+  readonly steps: readonly Step[];
+  readonly warnings: readonly Check[];
+  /** True if connections that IPVS had were ended, because its module was exchanged. */
+  readonly connectionsLost: boolean;
+}
+
+/** A second round takes up what the first could not see, such as the ids of maps that it made. */
+const MAX_ROUNDS = 3;
+
+function observeFor(config: NodeConfig, node: Node): Promise<NodeFacts> {
+  return observe(node.ports, (release) => config.module.path ?? node.defaultModuleFile(release));
+}
+
+/** The steps that `up` would take now. */
+export async function stepsUp(config: NodeConfig, node: Node): Promise<readonly Step[]> {
+  return planUp(config, await observeFor(config, node), await node.ports.records.read());
+}
+
+/** The steps that `down` would take now. */
+export async function stepsDown(node: Node, drainTimeoutMs = 0): Promise<readonly Step[]> {
+  return planDown(await observe(node.ports), await node.ports.records.read(), { drainTimeoutMs });
+}
+
+/** Makes the machine what the config asks for. Throws PreflightFailed, StepFailed, HostError. */
+export async function up(config: NodeConfig, node: Node): Promise<Outcome> {
+  const done: Step[] = [];
+  let warnings: readonly Check[] = [];
+  for (let round = 0; round < MAX_ROUNDS; round += 1) {
+    const facts = await observeFor(config, node);
+    const steps = planUp(config, facts, await node.ports.records.read());
+    if (steps.length === 0 && round > 0) break;
+    const checks = preflight(config, facts);
+    if (checks.some(({ result }) => result === 'Fail')) throw new PreflightFailed(checks);
+    warnings = checks.filter(({ result }) => result === 'Warn');
+    if (steps.length === 0) break;
+    await execute(steps, { ...node, verb: 'up', bootId: facts.bootId });
+    done.push(...steps);
+  }
+  return { steps: done, warnings, connectionsLost: endsConnections(done) };
+}
+
+/** Leaves the machine as it was before the first `up`. Throws StepFailed, HostError. */
+export async function down(node: Node, drainTimeoutMs: number): Promise<Outcome> {
+  const facts = await observe(node.ports);
+  const steps = planDown(facts, await node.ports.records.read(), { drainTimeoutMs });
+  if (steps.length > 0) await execute(steps, { ...node, verb: 'down', bootId: facts.bootId });
+  return { steps, warnings: [], connectionsLost: endsConnections(steps) };
+}
+
+function endsConnections(steps: readonly Step[]): boolean {
+  return steps.some((step) => step.kind === 'removeModule' && step.name === 'ip_vs');
+}
+
+export interface StatusReport {
+  readonly status: NodeStatus;
+  /** What differs from what the config asks for, as sentences; empty if nothing does. */
+  readonly differences: readonly string[];
+}
+
+/** Reads only. */
+export async function status(config: NodeConfig, node: Node): Promise<StatusReport> {
+  const facts = await observeFor(config, node);
+  const report = nodeStatus(config, facts);
+  const steps = planUp(config, facts, await node.ports.records.read());
+  const failed = preflight(config, facts).filter(({ result }) => result === 'Fail');
+  return {
+    status: report,
+    differences: [
+      ...failed.map(({ check, message }) => `${check}: ${message}`),
+      ...steps.map((step) => `to be done: ${describeStep(step)}`),
+      ...notAccelerated(config, report).map(
+        ({ address, port, protocol, reason }) =>
+          `not accelerated: ${protocol} ${address} port ${port}: ${reason}`,
+      ),
+    ],
+  };
+}

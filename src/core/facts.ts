@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Everything that can be observed on a machine, and everything that the agent remembers about it. */
+import type {
+  DatapathState,
+  ForeignProgram,
+  IpvsDaemon,
+  IpvsTimeouts,
+  Link,
+  LinkAddress,
+  LoadedModule,
+  ServiceEntry,
+  SnatAddress,
+  SnatInterface,
+  TcAttachment,
+  VirtualServer,
+} from '../ports.ts';
+
+/** The file that holds the patched module. */
+export type ModuleFileFacts =
+  | { readonly state: 'Found'; readonly path: string; readonly vermagic: string; readonly srcversion: string }
+  | { readonly state: 'Unreadable'; readonly path: string; readonly message: string };
+
+export interface IpvsFacts {
+  readonly virtualServers: readonly VirtualServer[];
+  readonly timeouts: IpvsTimeouts;
+  readonly daemons: readonly IpvsDaemon[];
+}
+
+/** Pinned maps and programs, with what the maps hold. */
+export interface DatapathFacts {
+  readonly state: DatapathState;
+  readonly services: readonly ServiceEntry[];
+  readonly snatAddresses: readonly SnatAddress[];
+  readonly snatInterfaces: readonly SnatInterface[];
+  readonly clusterPrefixes: readonly string[];
+  readonly sessionCount: number;
+  readonly counters: Readonly<Record<string, number>>;
+}
+
+export interface NodeFacts {
+  readonly kernelRelease: string;
+  readonly bootId: string;
+  readonly isRoot: boolean;
+  readonly hasBtf: boolean;
+  readonly modules: readonly LoadedModule[];
+  readonly ipVsBuiltIn: boolean;
+  /** Undefined where nothing needs it (down). */
+  readonly moduleFile?: ModuleFileFacts;
+  /** sha256 of the tc object on disk; undefined where nothing needs it (down). */
+  readonly objectFileHash?: string;
+  /** Undefined if ip_vs is absent. */
+  readonly ipvs?: IpvsFacts;
+  /** net.ipv4.vs.NAME → value; empty if ip_vs is absent. */
+  readonly sysctls: Readonly<Record<string, string>>;
+  /** net.ipv4.ip_local_port_range and ip_local_reserved_ports as the kernel prints them. */
+  readonly localPortRange: string;
+  readonly localReservedPorts: string;
+  readonly links: readonly Link[];
+  readonly addresses: readonly LinkAddress[];
+  readonly datapath?: DatapathFacts;
+  readonly attachments: readonly TcAttachment[];
+  readonly foreignPrograms: readonly ForeignProgram[];
+  /** Processes in other network namespaces in which IPVS has virtual servers. */
+  readonly otherNamespaces: readonly string[];
+}
+
+/** What the machine was before the first step. */
+export interface Baseline {
+  readonly bootId: string;
+  /** Names of all loaded modules. */
+  readonly modules: readonly string[];
+  /** net.ipv4.vs.NAME → value before this program wrote it. */
+  readonly managedSysctls: Readonly<Record<string, string>>;
+}
+
+/** The IPVS table while no module holds it. */
+export interface SavedTable {
+  readonly bootId: string;
+  /** False until the kernel's own table is about to be flushed: until then the kernel's counts. */
+  readonly flushed: boolean;
+  readonly virtualServers: readonly VirtualServer[];
+  /** Undefined if ip_vs was absent. */
+  readonly timeouts?: IpvsTimeouts;
+  readonly sysctls: Readonly<Record<string, string>>;
+  /** Modules that held ip_vs: schedulers, persistence engines, helpers. */
+  readonly helpers: readonly string[];
+}
+
+/** The state directory. */
+export interface NodeRecord {
+  readonly baseline?: Baseline;
+  readonly saved?: SavedTable;
+  /** An `up` or `down` that has begun and not ended. */
+  readonly unfinished?: { readonly verb: 'up' | 'down'; readonly step?: string };
+  /** The highest service id that was ever given to a virtual server. */
+  readonly lastServiceId: number;
+}
+
+export const EMPTY_RECORD: NodeRecord = { lastServiceId: 0 };
+
+export type ModuleOrigin = 'InTree' | 'Patched' | 'BuiltIn' | 'Absent';
+
+/** Which ip_vs the kernel runs. Only the patched one has net.ipv4.vs.bpf_mode. */
+export function moduleOrigin(facts: NodeFacts): ModuleOrigin {
+  if ('bpf_mode' in facts.sysctls) return 'Patched';
+  if (ipVs(facts) !== undefined) return 'InTree';
+  return facts.ipVsBuiltIn ? 'BuiltIn' : 'Absent';
+}
+
+/** The loaded module ip_vs, if there is one. */
+export function ipVs(facts: NodeFacts): LoadedModule | undefined {
+  return facts.modules.find((module) => module.name === 'ip_vs');
+}
+
+/** Sysctls of the patched module that are no settings: they do not move from one module to the next. */
+export function isModuleControl(name: string): boolean {
+  return name.startsWith('bpf_');
+}
+
+/** The value of net.ipv4.vs.bpf_mode. */
+export function switchIsOn(facts: NodeFacts): boolean {
+  return facts.sysctls.bpf_mode === '1';
+}
+
+/** Map name (ipvs_sessions) → kernel id, of the maps that the patched module holds; undefined if it has none. */
+export function mapsOfModule(facts: NodeFacts): Readonly<Record<string, number>> | undefined {
+  const entries = [...(facts.sysctls.bpf_maps ?? '').matchAll(/(\w+)=(\d+)/g)];
+  if (entries.length === 0) return undefined;
+  return Object.fromEntries(entries.map(([, name = '', id]) => [`ipvs_${name}`, Number(id)]));
+}
+
+/** The record without what a reboot has made void: tables and modules of an earlier boot are gone anyway. */
+export function currentRecord(record: NodeRecord, bootId: string): NodeRecord {
+  const { baseline, saved, ...rest } = record;
+  return {
+    ...rest,
+    ...(baseline?.bootId === bootId ? { baseline } : {}),
+    ...(saved?.bootId === bootId ? { saved } : {}),
+  };
+}

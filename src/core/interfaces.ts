@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Which interfaces get the programs, and which of their addresses stands for clients. */
+import type { NodeConfig } from '../api/generated/node-config-types.ts';
+import type { Link, LinkAddress, SnatAddress, SnatInterface } from '../ports.ts';
+import { SNAT_ADDRESSES } from './abi.ts';
+
+/** Names of the self-check's own interfaces begin with this. */
+export const SELF_CHECK_PREFIX = 'ipvsbpf-chk';
+
+/** Masters whose ports carry frames of the master: the program belongs on the master. */
+const BUNDLES: ReadonlySet<string> = new Set(['bridge', 'bond', 'team', 'openvswitch']);
+/** No packet of a client or real server leaves here, or none that begins with an Ethernet header. */
+const NOT_DETECTED: ReadonlySet<string> = new Set([
+  'loopback',
+  'dummy',
+  'ifb',
+  'nlmon',
+  'vcan',
+  'can',
+  'ipip',
+  'sit',
+  'gre',
+  'ip6gre',
+  'ip6tnl',
+  'vti',
+  'vti6',
+  'xfrm',
+  'tun',
+  'wireguard',
+  'ppp',
+  'none',
+]);
+
+type InterfaceRules = NodeConfig['datapath']['interfaces'];
+
+/** The interfaces that get the programs, in the order of their index. */
+export function coveredLinks(rules: InterfaceRules, links: readonly Link[]): readonly Link[] {
+  const masters = new Map(links.map((link) => [link.index, link.type]));
+  const detected = (link: Link): boolean =>
+    rules.autoDetect === 'Enabled' &&
+    link.name !== 'lo' &&
+    !NOT_DETECTED.has(link.type) &&
+    !BUNDLES.has(link.masterIndex === undefined ? '' : (masters.get(link.masterIndex) ?? ''));
+  return links
+    .filter((link) => link.up && !link.name.startsWith(SELF_CHECK_PREFIX))
+    .filter((link) => !rules.exclude.some((pattern) => matchesPattern(link.name, pattern)))
+    .filter((link) => detected(link) || rules.include.some((pattern) => matchesPattern(link.name, pattern)))
+    .toSorted((a, b) => a.index - b.index);
+}
+
+/** True if the name fits: * stands for any characters, ? for one. */
+export function matchesPattern(name: string, pattern: string): boolean {
+  const source = pattern
+    .replace(/[.+^${}()|[\]\\]/g, '\\$&')
+    .replaceAll('*', '.*')
+    .replaceAll('?', '.');
+  return new RegExp(`^${source}$`).test(name);
+}
+
+export interface SnatPlan {
+  /** Address ids that are not in the map yet. */
+  readonly newAddresses: readonly SnatAddress[];
+  readonly interfaces: readonly SnatInterface[];
+  /** Interfaces without a global IPv4 address, or for which no address id is left. */
+  readonly withoutAddress: readonly Link[];
+}
+
+export interface SnatInput {
+  readonly covered: readonly Link[];
+  readonly addresses: readonly LinkAddress[];
+  /** Virtual addresses: clients know them, so they stand for a client only if there is nothing else. */
+  readonly virtualAddresses: ReadonlySet<string>;
+  readonly existing: readonly SnatAddress[];
+}
+
+/** One address an interface. An id is bound to its address for as long as the maps live. */
+export function planSnat(input: SnatInput): SnatPlan {
+  const ids = new Map(input.existing.map(({ id, address }) => [address, id]));
+  const used = new Set(ids.values());
+  const newAddresses: SnatAddress[] = [];
+  const interfaces: SnatInterface[] = [];
+  const withoutAddress: Link[] = [];
+  let next = 1;
+  for (const link of input.covered) {
+    const address = snatAddress(link, input);
+    if (address !== undefined && !ids.has(address)) {
+      while (used.has(next)) next += 1;
+      if (next < SNAT_ADDRESSES) {
+        newAddresses.push({ id: next, address });
+        ids.set(address, next);
+        used.add(next);
+      }
+    }
+    const addressId = address === undefined ? undefined : ids.get(address);
+    if (addressId === undefined) withoutAddress.push(link);
+    else interfaces.push({ ifindex: link.index, family: 'IPv4', addressId });
+  }
+  return { newAddresses, interfaces, withoutAddress };
+}
+
+function snatAddress(link: Link, input: SnatInput): string | undefined {
+  const rank = (address: LinkAddress): number =>
+    (input.virtualAddresses.has(address.address) ? 2 : 0) + (address.secondary ? 1 : 0);
+  return input.addresses
+    .filter(
+      ({ linkIndex, family, scope }) => linkIndex === link.index && family === 'IPv4' && scope === 'global',
+    )
+    .toSorted((a, b) => rank(a) - rank(b))[0]?.address;
+}

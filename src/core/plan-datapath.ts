@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+/** From the config to what maps, programs and sysctls should hold, as the steps that are still to be done. */
+import type { NodeConfig } from '../api/generated/node-config-types.ts';
+import type { DatapathConstants, Link, TcDirection } from '../ports.ts';
+import { type DatapathFacts, mapsOfModule, type NodeFacts, type NodeRecord } from './facts.ts';
+import { coveredLinks, planSnat } from './interfaces.ts';
+import { snatPortRanges } from './port-pool.ts';
+import type { DatapathOptions, Step } from './steps.ts';
+import { desiredServices, diffServices } from './virtual-servers.ts';
+
+export const DIRECTIONS: readonly TcDirection[] = ['Ingress', 'Egress'];
+
+/** Config field → sysctl under net.ipv4.vs. */
+const SYSCTLS = [
+  ['connReuseMode', 'conn_reuse_mode'],
+  ['expireNodestConn', 'expire_nodest_conn'],
+  ['expireQuiescentTemplate', 'expire_quiescent_template'],
+] as const;
+
+export interface DesiredSysctl {
+  readonly name: string;
+  readonly value: number;
+}
+
+/** The sysctls that the config sets; unset ones are left alone. */
+export function desiredSysctls(config: NodeConfig): readonly DesiredSysctl[] {
+  return SYSCTLS.flatMap(([field, name]) => {
+    const value = config.ipvs[field];
+    return value === undefined ? [] : [{ name, value }];
+  });
+}
+
+/** What the maps and programs are to be loaded with. */
+export function desiredOptions(config: NodeConfig, facts: NodeFacts): DatapathOptions {
+  const constants: DatapathConstants = {
+    portRanges: snatPortRanges(facts.localPortRange, facts.localReservedPorts),
+  };
+  return { sessionMapMaxEntries: config.datapath.sessionMapMaxEntries, constants };
+}
+
+/** True if maps of another size are pinned, or none: what they hold begins anew. */
+export function needsNewMaps(config: NodeConfig, facts: NodeFacts): boolean {
+  return facts.datapath?.state.sessionMapMaxEntries !== config.datapath.sessionMapMaxEntries;
+}
+
+/** True if the module holds other maps than the ones that are pinned, or that will be. */
+export function moduleHoldsOtherMaps(config: NodeConfig, facts: NodeFacts): boolean {
+  const held = mapsOfModule(facts);
+  if (held === undefined) return false;
+  if (needsNewMaps(config, facts)) return true;
+  const pinned = facts.datapath?.state.mapIds ?? {};
+  return Object.entries(held).some(([name, id]) => pinned[name] !== id);
+}
+
+/** Maps and programs, then everything in them, then the interfaces. `freshModule`: it has no maps yet. */
+export function planDatapath(
+  config: NodeConfig,
+  facts: NodeFacts,
+  record: NodeRecord,
+  freshModule: boolean,
+): readonly Step[] {
+  const options = desiredOptions(config, facts);
+  const previous = facts.datapath?.state;
+  const reload =
+    previous === undefined ||
+    needsNewMaps(config, facts) ||
+    previous.objectHash !== facts.objectFileHash ||
+    JSON.stringify(previous.constants) !== JSON.stringify(options.constants);
+  const held = freshModule ? undefined : mapsOfModule(facts);
+  const contents = needsNewMaps(config, facts) ? undefined : facts.datapath;
+  const covered = coveredLinks(config.datapath.interfaces, facts.links);
+  return [
+    ...(reload ? [loadStep(options, previous)] : []),
+    ...(held === undefined ? ([{ kind: 'giveMaps' }] as const) : []),
+    ...planSnatTables(facts, contents, covered),
+    ...planPrefixes(config, contents),
+    ...planAttachments(facts, covered, reload),
+    ...planServices(config, facts, record, contents),
+    ...planDetachments(facts, covered),
+  ];
+}
+
+function loadStep(options: DatapathOptions, previous: DatapathFacts['state'] | undefined): Step {
+  if (previous === undefined) return { kind: 'loadDatapath', options };
+  const { sessionMapMaxEntries, constants } = previous;
+  return { kind: 'loadDatapath', options, previous: { sessionMapMaxEntries, constants } };
+}
+
+function planSnatTables(
+  facts: NodeFacts,
+  contents: DatapathFacts | undefined,
+  covered: readonly Link[],
+): Step[] {
+  const virtualAddresses = new Set(
+    (facts.ipvs?.virtualServers ?? []).flatMap(({ address }) => address ?? []),
+  );
+  const existing = contents?.snatAddresses ?? [];
+  const plan = planSnat({ covered, addresses: facts.addresses, virtualAddresses, existing });
+  const actual = contents?.snatInterfaces.filter(({ family }) => family === 'IPv4') ?? [];
+  const byIndex = new Map(actual.map((entry) => [entry.ifindex, entry]));
+  const wanted = new Set(plan.interfaces.map(({ ifindex }) => ifindex));
+  const changed = plan.interfaces.filter(
+    ({ ifindex, addressId }) => byIndex.get(ifindex)?.addressId !== addressId,
+  );
+  return [
+    ...plan.newAddresses.map((entry) => ({ kind: 'putSnatAddress', entry }) as const),
+    ...changed.map((entry): Step => {
+      const previous = byIndex.get(entry.ifindex);
+      return { kind: 'putSnatInterface', entry, ...(previous === undefined ? {} : { previous }) };
+    }),
+    ...actual
+      .filter(({ ifindex }) => !wanted.has(ifindex))
+      .map((entry) => ({ kind: 'removeSnatInterface', entry }) as const),
+  ];
+}
+
+function planPrefixes(config: NodeConfig, contents: DatapathFacts | undefined): Step[] {
+  const actual = contents?.clusterPrefixes ?? [];
+  const desired = config.snat.clusterCIDRs;
+  return [
+    ...desired
+      .filter((prefix) => !actual.includes(prefix))
+      .map((prefix) => ({ kind: 'putClusterPrefix', prefix }) as const),
+    ...actual
+      .filter((prefix) => !desired.includes(prefix))
+      .map((prefix) => ({ kind: 'removeClusterPrefix', prefix }) as const),
+  ];
+}
+
+function planAttachments(facts: NodeFacts, covered: readonly Link[], reload: boolean): Step[] {
+  return covered.flatMap(({ index, name }) =>
+    DIRECTIONS.flatMap((direction): Step[] => {
+      const existing = facts.attachments.find((at) => at.ifindex === index && at.direction === direction);
+      if (existing?.current === true && !reload) return [];
+      return [{ kind: 'attach', ifindex: index, name, direction, wasAttached: existing !== undefined }];
+    }),
+  );
+}
+
+function planDetachments(facts: NodeFacts, covered: readonly Link[]): Step[] {
+  const kept = new Set(covered.map(({ index }) => index));
+  return detachSteps(facts).filter((step) => step.kind !== 'detach' || !kept.has(step.ifindex));
+}
+
+/** Takes our programs off every interface. */
+export function detachSteps(facts: NodeFacts): readonly Step[] {
+  const names = new Map(facts.links.map(({ index, name }) => [index, name]));
+  return facts.attachments.map(({ ifindex, direction }) => ({
+    kind: 'detach',
+    ifindex,
+    name: names.get(ifindex) ?? `interface ${ifindex}`,
+    direction,
+  }));
+}
+
+function planServices(
+  config: NodeConfig,
+  facts: NodeFacts,
+  record: NodeRecord,
+  contents: DatapathFacts | undefined,
+): Step[] {
+  const desired = desiredServices(config, tableInTheEnd(facts, record));
+  const { put, remove } = diffServices(desired, contents?.services ?? [], record.lastServiceId);
+  return [
+    ...remove.map((entry) => ({ kind: 'removeService', entry }) as const),
+    ...put.map((change) => ({ kind: 'putService', ...change }) as const),
+  ];
+}
+
+/** The table as it will be once a pending restore is done. */
+function tableInTheEnd(
+  facts: NodeFacts,
+  record: NodeRecord,
+): NonNullable<NodeFacts['ipvs']>['virtualServers'] {
+  const saved = record.saved?.flushed === true ? record.saved.virtualServers : [];
+  return [...(facts.ipvs?.virtualServers ?? []), ...saved];
+}
+
+/** Sysctls that do not have the value that the config asks for. */
+export function planSysctls(config: NodeConfig, facts: NodeFacts, record: NodeRecord): readonly Step[] {
+  return desiredSysctls(config).flatMap(({ name, value }): Step[] => {
+    const before = record.saved?.flushed === true ? record.saved.sysctls[name] : facts.sysctls[name];
+    if (before === String(value)) return [];
+    const previous = before === undefined ? {} : { previous: before };
+    return [{ kind: 'writeSysctl', name, value: String(value), ...previous }];
+  });
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Exchanging the in-tree ip_vs for the patched one and back, with the IPVS table carried over. */
+import type { VirtualServer } from '../ports.ts';
+import {
+  ipVs,
+  isModuleControl,
+  moduleOrigin,
+  type NodeFacts,
+  type NodeRecord,
+  type SavedTable,
+  switchIsOn,
+} from './facts.ts';
+import type { Step } from './steps.ts';
+import { virtualServerKey } from './virtual-servers.ts';
+
+/** Modules that modprobe loads for ip_vs; they go again if they were not there before. */
+const DEPENDENCIES: readonly string[] = ['nf_conntrack', 'nf_defrag_ipv6', 'nf_defrag_ipv4', 'libcrc32c'];
+const HELPER = 'ip_vs_';
+
+/** True if the loaded module is the one in the module file. */
+export function isRightModule(facts: NodeFacts): boolean {
+  return (
+    moduleOrigin(facts) === 'Patched' &&
+    facts.moduleFile?.state === 'Found' &&
+    ipVs(facts)?.srcversion === facts.moduleFile.srcversion
+  );
+}
+
+/** Swaps whatever is loaded for the patched module. */
+export function swapToPatched(facts: NodeFacts, record: NodeRecord): readonly Step[] {
+  const file = facts.moduleFile;
+  if (file?.state !== 'Found') return [];
+  const table = tableToCarry(facts, record);
+  return [
+    { kind: 'blockAutoload' },
+    ...removeLoaded(facts, table),
+    { kind: 'insertModule', file: file.path, srcversion: file.srcversion },
+    ...loadHelpers(table.helpers),
+    ...(isWorthSaving(table) ? ([{ kind: 'restoreTable' }] as const) : []),
+    { kind: 'unblockAutoload' },
+    ...(isWorthSaving(table) ? ([{ kind: 'forgetTable' }] as const) : []),
+  ];
+}
+
+/** Brings the in-tree module back, or leaves none where there was none and nothing needs it. */
+export function swapToInTree(facts: NodeFacts, record: NodeRecord): readonly Step[] {
+  const { baseline } = record;
+  const carried = tableToCarry(facts, record);
+  const wasLoaded = baseline === undefined || baseline.modules.includes('ip_vs');
+  const needed = wasLoaded || carried.virtualServers.length > 0;
+  const before = baseline?.modules.filter((name) => name.startsWith(HELPER)) ?? carried.helpers;
+  const helpers = [...new Set([...before, ...schedulersOf(carried.virtualServers)])].sort();
+  const table: SavedTable = {
+    ...carried,
+    helpers,
+    sysctls: { ...carried.sysctls, ...baseline?.managedSysctls },
+  };
+  const restore = needed && isWorthSaving(table);
+  return [
+    ...removeLoaded(facts, table),
+    { kind: 'unblockAutoload' },
+    ...(needed ? ([{ kind: 'loadModule', name: 'ip_vs', wasLoaded: false }] as const) : []),
+    ...(needed ? loadHelpers(helpers) : []),
+    ...(restore ? ([{ kind: 'restoreTable' }] as const) : []),
+    ...(isWorthSaving(table) ? ([{ kind: 'forgetTable' }] as const) : []),
+    ...removeUnused(facts, record),
+  ];
+}
+
+/** The right module is in place; what a killed run left of the table on disk goes back into the kernel. */
+export function finishRestore(facts: NodeFacts, record: NodeRecord): readonly Step[] {
+  if (record.saved === undefined) return [];
+  if (!record.saved.flushed) return [{ kind: 'forgetTable' }];
+  const table = tableToCarry(facts, record);
+  const loaded = new Set(facts.modules.map(({ name }) => name));
+  return [
+    { kind: 'saveTable', table },
+    ...loadHelpers(table.helpers.filter((name) => !loaded.has(name))),
+    { kind: 'restoreTable' },
+    { kind: 'forgetTable' },
+  ];
+}
+
+/** Modules that came along with ip_vs and were not there before. */
+export function removeUnused(_facts: NodeFacts, record: NodeRecord): readonly Step[] {
+  const { baseline } = record;
+  if (baseline === undefined) return [];
+  const names = DEPENDENCIES.filter((name) => !baseline.modules.includes(name));
+  return names.length > 0 ? [{ kind: 'removeUnused', names }] : [];
+}
+
+/**
+ * What must be in the kernel in the end. While the kernel holds all of its table that one counts; after a flush the
+ * saved one counts, and what was added to the kernel's since.
+ */
+function tableToCarry(facts: NodeFacts, record: NodeRecord): SavedTable {
+  const { saved } = record;
+  const current: SavedTable = {
+    bootId: facts.bootId,
+    flushed: false,
+    virtualServers: facts.ipvs?.virtualServers ?? [],
+    ...(facts.ipvs === undefined ? {} : { timeouts: facts.ipvs.timeouts }),
+    sysctls: Object.fromEntries(Object.entries(facts.sysctls).filter(([name]) => !isModuleControl(name))),
+    helpers: facts.modules.map(({ name }) => name).filter((name) => name.startsWith(HELPER)),
+  };
+  if (saved === undefined || !saved.flushed) return withSchedulers(current);
+  const keys = new Set(saved.virtualServers.map(virtualServerKey));
+  const added = current.virtualServers.filter((server) => !keys.has(virtualServerKey(server)));
+  return withSchedulers({
+    ...saved,
+    virtualServers: [...saved.virtualServers, ...added],
+    helpers: [...new Set([...saved.helpers, ...current.helpers])],
+  });
+}
+
+function withSchedulers(table: SavedTable): SavedTable {
+  const helpers = [...new Set([...table.helpers, ...schedulersOf(table.virtualServers)])].sort();
+  return { ...table, helpers };
+}
+
+function schedulersOf(virtualServers: readonly VirtualServer[]): readonly string[] {
+  return virtualServers.flatMap(({ scheduler, persistenceEngine }) => [
+    ...(scheduler === '' || scheduler === 'none' ? [] : [`${HELPER}${scheduler}`]),
+    ...(persistenceEngine === undefined || persistenceEngine === ''
+      ? []
+      : [`${HELPER}pe_${persistenceEngine}`]),
+  ]);
+}
+
+/** A table that holds anything at all; an absent ip_vs has none. */
+function isWorthSaving(table: SavedTable): boolean {
+  return table.timeouts !== undefined || table.virtualServers.length > 0;
+}
+
+function removeLoaded(facts: NodeFacts, table: SavedTable): readonly Step[] {
+  const save: readonly Step[] = isWorthSaving(table) ? [{ kind: 'saveTable', table }] : [];
+  if (ipVs(facts) === undefined) return save;
+  const helpers = facts.modules.filter(({ name }) => name.startsWith(HELPER)).map(({ name }) => name);
+  return [
+    ...save,
+    ...(switchIsOn(facts) ? ([{ kind: 'setSwitch', on: false, wasOn: true }] as const) : []),
+    { kind: 'flush' },
+    ...helpers.map((name) => ({ kind: 'removeModule', name }) as const),
+    { kind: 'removeModule', name: 'ip_vs' },
+  ];
+}
+
+function loadHelpers(helpers: readonly string[]): readonly Step[] {
+  return helpers.map((name) => ({ kind: 'loadModule', name, wasLoaded: false }));
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+/** From what is and what should be to what is to be done. A plan that was carried out leaves an empty plan. */
+import type { NodeConfig } from '../api/generated/node-config-types.ts';
+import {
+  type Baseline,
+  currentRecord,
+  moduleOrigin,
+  type NodeFacts,
+  type NodeRecord,
+  switchIsOn,
+} from './facts.ts';
+import { SELF_CHECK_PREFIX } from './interfaces.ts';
+import { detachSteps, moduleHoldsOtherMaps, planDatapath, planSysctls } from './plan-datapath.ts';
+import { finishRestore, isRightModule, removeUnused, swapToInTree, swapToPatched } from './plan-module.ts';
+import type { Step, StepKind } from './steps.ts';
+
+/** Steps after which a packet should show that everything works together. */
+const CHECKED: ReadonlySet<StepKind> = new Set([
+  'insertModule',
+  'loadDatapath',
+  'giveMaps',
+  'attach',
+  'setSwitch',
+]);
+
+/** True if the module has to be exchanged, which ends the connections that IPVS has. */
+export function needsSwap(config: NodeConfig, facts: NodeFacts): boolean {
+  if (config.mode === 'Disabled') return false;
+  return !isRightModule(facts) || moduleHoldsOtherMaps(config, facts);
+}
+
+/** The steps that make the machine what the config asks for. */
+export function planUp(config: NodeConfig, facts: NodeFacts, rawRecord: NodeRecord): readonly Step[] {
+  const record = currentRecord(rawRecord, facts.bootId);
+  const leftovers = removeLeftovers(facts, record);
+  if (config.mode === 'Disabled') return [...leftovers, ...planDisabled(facts, record)];
+  const swap = needsSwap(config, facts);
+  const mode: readonly Step[] = [
+    ...leftovers,
+    ...(swap
+      ? swapToPatched(facts, record)
+      : [...finishRestore(facts, record), ...unblockInterrupted(record)]),
+    ...planDatapath(config, facts, record, swap),
+    ...planSysctls(config, facts, record),
+    ...(swap || !switchIsOn(facts) ? ([{ kind: 'setSwitch', on: true, wasOn: false }] as const) : []),
+  ];
+  const checked = mode.some(({ kind }) => CHECKED.has(kind)) || record.unfinished?.verb === 'up';
+  const steps = checked ? [...mode, { kind: 'selfCheck' } as const] : mode;
+  if (steps.length === 0 || record.baseline !== undefined) return steps;
+  return [{ kind: 'recordBaseline', baseline: baselineOf(facts) }, ...steps];
+}
+
+/** Switches off; an interrupted exchange of modules is brought to its end first. */
+function planDisabled(facts: NodeFacts, record: NodeRecord): readonly Step[] {
+  const off: readonly Step[] = switchIsOn(facts) ? [{ kind: 'setSwitch', on: false, wasOn: true }] : [];
+  if (record.saved?.flushed !== true) return [...off, ...unblockInterrupted(record)];
+  if (moduleOrigin(facts) !== 'Absent')
+    return [...off, ...finishRestore(facts, record), ...unblockInterrupted(record)];
+  return swapToInTree(facts, record);
+}
+
+/** The steps that leave the machine as it was before the first `up`. Needs no config. */
+export function planDown(
+  facts: NodeFacts,
+  rawRecord: NodeRecord,
+  options: { readonly drainTimeoutMs: number },
+): readonly Step[] {
+  const record = currentRecord(rawRecord, facts.bootId);
+  const origin = moduleOrigin(facts);
+  const steps: readonly Step[] = [
+    ...removeLeftovers(facts, record),
+    ...(switchIsOn(facts) ? ([{ kind: 'setSwitch', on: false, wasOn: true }] as const) : []),
+    ...(options.drainTimeoutMs > 0 && facts.datapath !== undefined && origin === 'Patched'
+      ? ([{ kind: 'drain', timeoutMs: options.drainTimeoutMs }] as const)
+      : []),
+    ...detachSteps(facts),
+    ...(facts.datapath === undefined ? [] : ([{ kind: 'unloadDatapath' }] as const)),
+    ...moduleDown(facts, record),
+  ];
+  const forget: readonly Step[] = hasTraces(rawRecord) ? [{ kind: 'forgetAll' }] : [];
+  return [...steps, ...forget];
+}
+
+function moduleDown(facts: NodeFacts, record: NodeRecord): readonly Step[] {
+  const origin = moduleOrigin(facts);
+  const lost = origin === 'Absent' && record.baseline?.modules.includes('ip_vs') === true;
+  const pending = record.saved?.flushed === true;
+  if (origin === 'Patched' || lost || (pending && origin === 'Absent')) {
+    return swapToInTree(withSwitchOff(facts), record);
+  }
+  return [
+    ...unblockInterrupted(record),
+    ...finishRestore(facts, record),
+    ...(origin === 'Absent' ? removeUnused(facts, record) : []),
+  ];
+}
+
+/** planDown() has turned it off already. */
+function withSwitchOff(facts: NodeFacts): NodeFacts {
+  if (!switchIsOn(facts)) return facts;
+  return { ...facts, sysctls: { ...facts.sysctls, bpf_mode: '0' } };
+}
+
+function hasTraces(record: NodeRecord): boolean {
+  return (
+    record.baseline !== undefined ||
+    record.saved !== undefined ||
+    record.unfinished !== undefined ||
+    record.lastServiceId > 0
+  );
+}
+
+/** A run that was killed may have left the block in place, or its test network. */
+function unblockInterrupted(record: NodeRecord): readonly Step[] {
+  return record.unfinished === undefined ? [] : [{ kind: 'unblockAutoload' }];
+}
+
+function removeLeftovers(facts: NodeFacts, record: NodeRecord): readonly Step[] {
+  const interrupted =
+    record.unfinished?.step === 'selfCheck' || record.unfinished?.step === 'removeSelfCheck';
+  const seen = facts.links.some(({ name }) => name.startsWith(SELF_CHECK_PREFIX));
+  return interrupted || seen ? [{ kind: 'removeSelfCheck' }] : [];
+}
+
+function baselineOf(facts: NodeFacts): Baseline {
+  return {
+    bootId: facts.bootId,
+    modules: facts.modules.map(({ name }) => name).toSorted(),
+    managedSysctls: {},
+  };
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What must hold before anything is changed. Every check is made; a failed one says what to do. */
+import type { NodeConfig } from '../api/generated/node-config-types.ts';
+import { ipVs, moduleOrigin, type NodeFacts } from './facts.ts';
+import { coveredLinks } from './interfaces.ts';
+import { needsSwap } from './plan.ts';
+import { desiredOptions } from './plan-datapath.ts';
+
+export type CheckName =
+  | 'Root'
+  | 'Btf'
+  | 'ModuleFile'
+  | 'Vermagic'
+  | 'ModuleBuiltIn'
+  | 'ModuleHolders'
+  | 'SyncDaemon'
+  | 'OtherNamespaces'
+  | 'Interfaces'
+  | 'SnatPorts'
+  | 'ForeignPrograms';
+
+export interface Check {
+  readonly check: CheckName;
+  readonly result: 'Pass' | 'Warn' | 'Fail';
+  readonly message: string;
+}
+
+type Verdict = Omit<Check, 'check'>;
+const PASS: Verdict = { result: 'Pass', message: '' };
+
+function fail(message: string): Verdict {
+  return { result: 'Fail', message };
+}
+
+function warn(message: string): Verdict {
+  return { result: 'Warn', message };
+}
+
+/** All checks for `up`; those about exchanging the module only if it has to be exchanged. */
+export function preflight(config: NodeConfig, facts: NodeFacts): readonly Check[] {
+  const named = (check: CheckName, verdict: Verdict): Check => ({ check, ...verdict });
+  const always = [named('Root', root(facts))];
+  if (config.mode === 'Disabled') return always;
+  const swap = needsSwap(config, facts)
+    ? [
+        named('ModuleFile', moduleFile(facts)),
+        named('Vermagic', vermagic(facts)),
+        named('ModuleBuiltIn', builtIn(facts)),
+        named('ModuleHolders', holders(facts)),
+        named('SyncDaemon', syncDaemon(facts)),
+        named('OtherNamespaces', otherNamespaces(facts)),
+      ]
+    : [];
+  return [
+    ...always,
+    named('Btf', btf(facts)),
+    ...swap,
+    named('Interfaces', interfaces(config, facts)),
+    named('SnatPorts', snatPorts(config, facts)),
+    named('ForeignPrograms', foreignPrograms(config, facts)),
+  ];
+}
+
+function root(facts: NodeFacts): Verdict {
+  return facts.isRoot ? PASS : fail('Must run as root: it loads a kernel module and eBPF programs.');
+}
+
+function btf(facts: NodeFacts): Verdict {
+  return facts.hasBtf
+    ? PASS
+    : fail('The kernel has no BTF (/sys/kernel/btf/vmlinux); it must be built with CONFIG_DEBUG_INFO_BTF.');
+}
+
+function moduleFile(facts: NodeFacts): Verdict {
+  const file = facts.moduleFile;
+  if (file?.state === 'Found') return PASS;
+  return fail(
+    `There is no patched module for kernel ${facts.kernelRelease} at ${file?.path ?? 'any path'}` +
+      `${file === undefined ? '' : ` (${file.message})`}. Build it on this machine, or set module.path.`,
+  );
+}
+
+function vermagic(facts: NodeFacts): Verdict {
+  const file = facts.moduleFile;
+  if (file?.state !== 'Found' || file.vermagic.split(' ')[0] === facts.kernelRelease) return PASS;
+  return fail(
+    `${file.path} is for kernel ${file.vermagic.split(' ')[0]}, but ${facts.kernelRelease} runs. Build it for this one.`,
+  );
+}
+
+function builtIn(facts: NodeFacts): Verdict {
+  return moduleOrigin(facts) === 'BuiltIn'
+    ? fail(
+        'ip_vs is compiled into this kernel and cannot be exchanged; a kernel with CONFIG_IP_VS=m is needed.',
+      )
+    : PASS;
+}
+
+function holders(facts: NodeFacts): Verdict {
+  const strangers = (ipVs(facts)?.holders ?? []).filter((name) => !name.startsWith('ip_vs_'));
+  return strangers.length === 0
+    ? PASS
+    : fail(
+        `ip_vs is in use by ${strangers.join(', ')}; remove what uses it (firewall rules that match IPVS).`,
+      );
+}
+
+function syncDaemon(facts: NodeFacts): Verdict {
+  const daemons = facts.ipvs?.daemons ?? [];
+  if (daemons.length === 0) return PASS;
+  const list = daemons.map(({ state, interface: name }) => `${state} on ${name}`).join(', ');
+  const commands = daemons.map(({ state }) => `"ipvsadm --stop-daemon ${state}"`).join(' and ');
+  return fail(`A synchronisation daemon runs (${list}) and keeps ip_vs in use; stop it with ${commands}.`);
+}
+
+function otherNamespaces(facts: NodeFacts): Verdict {
+  return facts.otherNamespaces.length === 0
+    ? PASS
+    : fail(
+        'Other network namespaces have virtual servers, which exchanging the module would remove ' +
+          `(seen by: ${facts.otherNamespaces.join(', ')}). Remove them ("ipvsadm -C" there) first.`,
+      );
+}
+
+function interfaces(config: NodeConfig, facts: NodeFacts): Verdict {
+  const covered = coveredLinks(config.datapath.interfaces, facts.links);
+  if (covered.length === 0)
+    return warn('datapath.interfaces covers no interface that is up: nothing runs accelerated.');
+  const missing = covered.filter(
+    ({ index }) =>
+      !facts.addresses.some(
+        ({ linkIndex, family, scope }) => linkIndex === index && family === 'IPv4' && scope === 'global',
+      ),
+  );
+  if (missing.length === 0 || config.snat.mode === 'Never') return PASS;
+  const names = missing.map(({ name }) => name).join(', ');
+  return warn(
+    `No global IPv4 address on ${names}: requests that leave there and need SNAT are dropped and counted.`,
+  );
+}
+
+function snatPorts(config: NodeConfig, facts: NodeFacts): Verdict {
+  return desiredOptions(config, facts).constants.portRanges.length > 0
+    ? PASS
+    : fail(
+        'No port is left for SNAT: net.ipv4.ip_local_port_range, the node ports 30000-32767 and ' +
+          'net.ipv4.ip_local_reserved_ports take all of 1024..65535.',
+      );
+}
+
+/** Clsact filters of others run by priority, TCX ones in order; ours passes on what is not its own. */
+function foreignPrograms(config: NodeConfig, facts: NodeFacts): Verdict {
+  const covered = new Map(
+    coveredLinks(config.datapath.interfaces, facts.links).map(({ index, name }) => [index, name]),
+  );
+  const found = facts.foreignPrograms.filter(({ ifindex }) => covered.has(ifindex));
+  if (found.length === 0) return PASS;
+  const list = found.map(
+    ({ ifindex, direction, name }) => `${name} on ${covered.get(ifindex)} (${direction})`,
+  );
+  return warn(
+    `tc programs of others are attached: ${list.join(', ')}. They stay; check that they let traffic pass.`,
+  );
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What `up` and `down` are made of, as data: each step, how it is undone, and what to say about it. */
+import type {
+  DatapathConstants,
+  PortRange,
+  ServiceEntry,
+  SnatAddress,
+  SnatInterface,
+  TcDirection,
+} from '../ports.ts';
+import type { Baseline, SavedTable } from './facts.ts';
+
+export interface DatapathOptions {
+  readonly sessionMapMaxEntries: number;
+  readonly constants: DatapathConstants;
+}
+
+export type Step =
+  /** Remembers what the machine was before. */
+  | { readonly kind: 'recordBaseline'; readonly baseline: Baseline }
+  | { readonly kind: 'forgetAll' }
+  /** Keeps modprobe, also the kernel's own, from loading the in-tree ip_vs. */
+  | { readonly kind: 'blockAutoload' }
+  | { readonly kind: 'unblockAutoload' }
+  /** Writes the IPVS table to disk; without a table, the kernel's as it is when the step runs. */
+  | { readonly kind: 'saveTable'; readonly table?: SavedTable }
+  | { readonly kind: 'forgetTable' }
+  | { readonly kind: 'flush' }
+  /** Brings back sysctls, timeouts, virtual and real servers from disk. */
+  | { readonly kind: 'restoreTable' }
+  | { readonly kind: 'removeModule'; readonly name: string }
+  /** `modprobe NAME` */
+  | { readonly kind: 'loadModule'; readonly name: string; readonly wasLoaded: boolean }
+  /** Inserts the patched ip_vs, switch off. */
+  | { readonly kind: 'insertModule'; readonly file: string; readonly srcversion: string }
+  /** Removes those of these modules that nothing uses any more. */
+  | { readonly kind: 'removeUnused'; readonly names: readonly string[] }
+  | { readonly kind: 'loadDatapath'; readonly options: DatapathOptions; readonly previous?: DatapathOptions }
+  | { readonly kind: 'unloadDatapath' }
+  | { readonly kind: 'giveMaps' }
+  | { readonly kind: 'putSnatAddress'; readonly entry: SnatAddress }
+  | { readonly kind: 'putSnatInterface'; readonly entry: SnatInterface; readonly previous?: SnatInterface }
+  | { readonly kind: 'removeSnatInterface'; readonly entry: SnatInterface }
+  | { readonly kind: 'putClusterPrefix'; readonly prefix: string }
+  | { readonly kind: 'removeClusterPrefix'; readonly prefix: string }
+  | {
+      readonly kind: 'attach';
+      readonly ifindex: number;
+      readonly name: string;
+      readonly direction: TcDirection;
+      readonly wasAttached: boolean;
+    }
+  | {
+      readonly kind: 'detach';
+      readonly ifindex: number;
+      readonly name: string;
+      readonly direction: TcDirection;
+    }
+  | { readonly kind: 'putService'; readonly entry: ServiceEntry; readonly previous?: ServiceEntry }
+  | { readonly kind: 'removeService'; readonly entry: ServiceEntry }
+  /** Sets net.ipv4.vs.NAME; the value before the first time is kept for `down`. */
+  | {
+      readonly kind: 'writeSysctl';
+      readonly name: string;
+      readonly value: string;
+      readonly previous?: string;
+    }
+  /** net.ipv4.vs.bpf_mode */
+  | { readonly kind: 'setSwitch'; readonly on: boolean; readonly wasOn: boolean }
+  /** Waits until no session is left, at most this long. */
+  | { readonly kind: 'drain'; readonly timeoutMs: number }
+  | { readonly kind: 'selfCheck' }
+  | { readonly kind: 'removeSelfCheck' };
+
+export type StepKind = Step['kind'];
+
+/** Every kind of step, for tests that go through all of them. */
+export const STEP_KINDS: readonly StepKind[] = [
+  'recordBaseline',
+  'forgetAll',
+  'blockAutoload',
+  'unblockAutoload',
+  'saveTable',
+  'forgetTable',
+  'flush',
+  'restoreTable',
+  'removeModule',
+  'loadModule',
+  'insertModule',
+  'removeUnused',
+  'loadDatapath',
+  'unloadDatapath',
+  'giveMaps',
+  'putSnatAddress',
+  'putSnatInterface',
+  'removeSnatInterface',
+  'putClusterPrefix',
+  'removeClusterPrefix',
+  'attach',
+  'detach',
+  'putService',
+  'removeService',
+  'writeSysctl',
+  'setSwitch',
+  'drain',
+  'selfCheck',
+  'removeSelfCheck',
+];
+
+/** What puts back the state before the step, whether it ran whole, in part or not at all. */
+export function undoStep(step: Step): readonly Step[] {
+  return undoModuleStep(step) ?? undoDatapathStep(step) ?? [];
+}
+
+function undoModuleStep(step: Step): readonly Step[] | undefined {
+  switch (step.kind) {
+    case 'recordBaseline':
+      return [{ kind: 'forgetAll' }];
+    case 'blockAutoload':
+      return [{ kind: 'unblockAutoload' }];
+    case 'unblockAutoload':
+      return [{ kind: 'blockAutoload' }];
+    case 'saveTable':
+      return [{ kind: 'forgetTable' }];
+    case 'forgetTable':
+      return [{ kind: 'saveTable' }];
+    case 'flush':
+      return [{ kind: 'restoreTable' }];
+    case 'restoreTable':
+      return [{ kind: 'flush' }];
+    case 'removeModule':
+      return [{ kind: 'unblockAutoload' }, { kind: 'loadModule', name: step.name, wasLoaded: false }];
+    case 'loadModule':
+      return step.wasLoaded ? [] : [{ kind: 'removeModule', name: step.name }];
+    case 'insertModule':
+      return [{ kind: 'removeModule', name: 'ip_vs' }];
+    default:
+      return undefined;
+  }
+}
+
+function undoDatapathStep(step: Step): readonly Step[] | undefined {
+  switch (step.kind) {
+    case 'loadDatapath':
+      return step.previous === undefined
+        ? [{ kind: 'unloadDatapath' }]
+        : [{ kind: 'loadDatapath', options: step.previous }];
+    case 'putSnatInterface':
+      return [
+        step.previous === undefined
+          ? { kind: 'removeSnatInterface', entry: step.entry }
+          : { ...step, entry: step.previous },
+      ];
+    case 'removeSnatInterface':
+      return [{ kind: 'putSnatInterface', entry: step.entry }];
+    case 'putClusterPrefix':
+      return [{ kind: 'removeClusterPrefix', prefix: step.prefix }];
+    case 'removeClusterPrefix':
+      return [{ kind: 'putClusterPrefix', prefix: step.prefix }];
+    case 'attach':
+      return step.wasAttached ? [] : [{ ...step, kind: 'detach' }];
+    case 'detach':
+      return [{ ...step, kind: 'attach', wasAttached: false }];
+    case 'putService':
+      return [
+        step.previous === undefined
+          ? { kind: 'removeService', entry: step.entry }
+          : { kind: 'putService', entry: step.previous },
+      ];
+    case 'removeService':
+      return [{ kind: 'putService', entry: step.entry }];
+    case 'writeSysctl':
+      return step.previous === undefined
+        ? []
+        : [{ kind: 'writeSysctl', name: step.name, value: step.previous }];
+    case 'setSwitch':
+      return [{ kind: 'setSwitch', on: step.wasOn, wasOn: step.on }];
+    case 'selfCheck':
+      return [{ kind: 'removeSelfCheck' }];
+    default:
+      return undefined;
+  }
+}
+
+/** The step with what it acts on, for people: "attach eth0 Ingress". */
+export function describeStep(step: Step): string {
+  switch (step.kind) {
+    case 'removeModule':
+    case 'loadModule':
+      return `${step.kind} ${step.name}`;
+    case 'insertModule':
+      return `insertModule ${step.file}`;
+    case 'attach':
+    case 'detach':
+      return `${step.kind} ${step.name} ${step.direction}`;
+    case 'putService':
+    case 'removeService':
+      return `${step.kind} ${step.entry.protocol} ${step.entry.address} port ${step.entry.port}`;
+    case 'putSnatAddress':
+      return `putSnatAddress ${step.entry.address}`;
+    case 'putSnatInterface':
+    case 'removeSnatInterface':
+      return `${step.kind} interface ${step.entry.ifindex}`;
+    case 'putClusterPrefix':
+    case 'removeClusterPrefix':
+      return `${step.kind} ${step.prefix}`;
+    case 'writeSysctl':
+      return `writeSysctl net.ipv4.vs.${step.name}=${step.value}`;
+    case 'setSwitch':
+      return `setSwitch ${step.on ? 'on' : 'off'}`;
+    case 'loadDatapath':
+      return `loadDatapath ${step.options.sessionMapMaxEntries} sessions, ports ${step.options.constants.portRanges.map(portText).join(' ')}`;
+    default:
+      return step.kind;
+  }
+}
+
+function portText({ first, last }: PortRange): string {
+  return `${first}-${last}`;
+}
+
+const ADVICE: Partial<Record<StepKind, string>> = {
+  removeModule:
+    'Something still uses the module: look at "lsmod | grep ip_vs" and at "ipvsadm -Ln" in every network namespace, stop it and try again.',
+  insertModule:
+    'The kernel log ("dmesg") says what it did not like; build the module for the running kernel.',
+  loadModule: 'Check with "modprobe" by hand; the kernel image package holds this module.',
+  restoreTable:
+    'The table is in saved-table.json of the state directory and is restored by the next "up" or "down".',
+  loadDatapath: "The error holds the verifier's words; check that the tc object was built from this version.",
+  giveMaps:
+    'The module and the tc object are of different versions, or the module still holds older maps: run "down", then "up".',
+  attach: 'Check with "tc filter show dev NAME ingress" whether a program of somebody else is in the way.',
+  setSwitch: 'The kernel log ("dmesg") says why; "status" shows whether the module has its maps.',
+  selfCheck:
+    'Nothing of the check is left behind. Check nftables rules on the ingress hook, and net.ipv4.conf.all.rp_filter.',
+};
+
+/** What a user can do about a step that failed. */
+export function stepAdvice(kind: StepKind): string {
+  return ADVICE[kind] ?? 'Run the command again; it goes on where it was.';
+}

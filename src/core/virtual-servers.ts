@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Which virtual servers run accelerated, and which entries the whitelist map needs for that. */
+import type { NodeConfig } from '../api/generated/node-config-types.ts';
+import type { VirtualServerReason } from '../api/node-status.ts';
+import type { Protocol, ServiceEntry, SnatMode, VirtualServer } from '../ports.ts';
+import { addressFamily, SERVICE_ID_MAX } from './abi.ts';
+
+const MASQUERADING = 0;
+/** IP_VS_SVC_F_ONEPACKET */
+const ONE_PACKET = 4;
+
+/** A virtual server's name among all: protocol, address and port, or firewall mark. */
+export function virtualServerKey(server: {
+  readonly protocol?: Protocol | undefined;
+  readonly address?: string | undefined;
+  readonly port?: number | undefined;
+  readonly fwmark?: number | undefined;
+  readonly family?: string | undefined;
+}): string {
+  if (server.fwmark !== undefined && server.fwmark !== 0)
+    return `fwmark ${server.fwmark} ${server.family ?? ''}`;
+  return `${server.protocol} ${server.address} ${server.port}`;
+}
+
+/** Why this virtual server cannot run accelerated, or undefined if it can. */
+export function obstacle(server: VirtualServer): VirtualServerReason | undefined {
+  if (server.fwmark !== undefined && server.fwmark !== 0) return 'FirewallMark';
+  if (server.family === 'IPv6') return 'IPv6NotSupported';
+  if (server.protocol === 'SCTP') return 'SctpNotSupported';
+  if (server.port === undefined || server.port === 0) return 'AnyPort';
+  if ((server.flags & ONE_PACKET) !== 0) return 'OnePacketScheduling';
+  if (server.persistenceEngine !== undefined && server.persistenceEngine !== '') return 'PersistenceEngine';
+  if (server.realServers.some((real) => real.forwardingMethod !== MASQUERADING)) return 'NotMasquerading';
+  return undefined;
+}
+
+/** The same for one that the config names and IPVS does not have (yet). */
+export function namedObstacle(server: {
+  readonly address: string;
+  readonly protocol: Protocol;
+}): VirtualServerReason | undefined {
+  if (addressFamily(server.address) === 'IPv6') return 'IPv6NotSupported';
+  return server.protocol === 'SCTP' ? 'SctpNotSupported' : undefined;
+}
+
+/** A whitelist entry before it has an id. */
+export type DesiredService = Omit<ServiceEntry, 'id'>;
+
+/** The entries that the whitelist should hold, sorted. */
+export function desiredServices(
+  config: NodeConfig,
+  table: readonly VirtualServer[],
+): readonly DesiredService[] {
+  const byKey = new Map(table.map((server) => [virtualServerKey(server), server]));
+  const dropOnFull = config.datapath.onMapFull === 'Drop';
+  const entry = (
+    server: Pick<ServiceEntry, 'address' | 'port' | 'protocol'>,
+    snat: SnatMode,
+  ): DesiredService => ({
+    address: server.address,
+    port: server.port,
+    protocol: server.protocol,
+    snat,
+    dropOnFull,
+  });
+  const named = config.services.virtualServers
+    .filter((server) => {
+      const existing = byKey.get(virtualServerKey(server));
+      return (existing === undefined ? namedObstacle(server) : obstacle(existing)) === undefined;
+    })
+    .map((server) => entry(server, server.snat?.mode ?? config.snat.mode));
+  const all = config.services.all
+    ? table.flatMap((server) => {
+        const { address, port, protocol } = server;
+        const possible = obstacle(server) === undefined;
+        if (!possible || address === undefined || port === undefined || protocol === undefined) return [];
+        return [entry({ address, port, protocol }, config.snat.mode)];
+      })
+    : [];
+  return [...named, ...all].toSorted((a, b) => compare(virtualServerKey(a), virtualServerKey(b)));
+}
+
+export interface ServiceDiff {
+  readonly put: readonly { readonly entry: ServiceEntry; readonly previous?: ServiceEntry }[];
+  readonly remove: readonly ServiceEntry[];
+}
+
+/** New entries get ids above `lastId`: an id is never given to a second virtual server. */
+export function diffServices(
+  desired: readonly DesiredService[],
+  actual: readonly ServiceEntry[],
+  lastId: number,
+): ServiceDiff {
+  const existing = new Map(actual.map((entry) => [virtualServerKey(entry), entry]));
+  const wanted = new Set(desired.map(virtualServerKey));
+  let next = Math.max(lastId, ...actual.map(({ id }) => id)) + 1;
+  const put: { entry: ServiceEntry; previous?: ServiceEntry }[] = [];
+  for (const service of desired) {
+    const previous = existing.get(virtualServerKey(service));
+    if (previous?.snat === service.snat && previous.dropOnFull === service.dropOnFull) continue;
+    if (previous === undefined) put.push({ entry: { ...service, id: checkedId(next++) } });
+    else put.push({ entry: { ...service, id: previous.id }, previous });
+  }
+  return { put, remove: actual.filter((entry) => !wanted.has(virtualServerKey(entry))) };
+}
+
+function checkedId(id: number): number {
+  if (id > SERVICE_ID_MAX)
+    throw new RangeError('all service ids are used up; "node down" and "up" start anew');
+  return id;
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
