@@ -8,7 +8,7 @@ import {
   protocolNumber,
   SNAT_ADDRESSES,
 } from '../../src/core/abi.ts';
-import { HostError } from '../../src/core/errors.ts';
+import { errnoError, HostError } from '../../src/core/errors.ts';
 import type {
   Datapath,
   DatapathConstants,
@@ -35,6 +35,28 @@ const MAPS = [
   'ipvs_snat_addrs',
   'ipvs_snat_ids',
   'ipvs_snat_ifs',
+] as const;
+
+/** The maps that the module takes. */
+const MODULE_MAPS = [
+  'services',
+  'sessions',
+  'replies',
+  'frags',
+  'snat_addrs',
+  'snat_ids',
+  'counters',
+] as const;
+
+const MAPS_SYSCTL = 'net/ipv4/vs/bpf_maps';
+const MODULE_MAPS = [
+  'services',
+  'sessions',
+  'replies',
+  'frags',
+  'snat_addrs',
+  'snat_ids',
+  'counters',
 ] as const;
 
 interface Maps {
@@ -107,7 +129,10 @@ export class FakeDatapath implements Datapath {
     return this.#calls.change('datapath.load', '', () => {
       encodePortRanges(options.constants.portRanges);
       if (this.#maps !== undefined && this.#maps.sessionMapMaxEntries !== options.sessionMapMaxEntries) {
-        this.#maps = undefined;
+        const fresh = this.#newMaps(options.sessionMapMaxEntries).ids;
+        const { ipvs_sessions = 0, ipvs_replies = 0 } = fresh;
+        const ids = { ...this.#maps.ids, ipvs_sessions, ipvs_replies };
+        this.#maps = { ...this.#maps, ids, sessionMapMaxEntries: options.sessionMapMaxEntries };
         this.#programs = undefined;
       }
       this.#maps ??= this.#newMaps(options.sessionMapMaxEntries);
@@ -246,11 +271,13 @@ export class FakeDatapath implements Datapath {
 
   async giveMapsToModule(): Promise<void> {
     this.#calls.change('datapath.giveMapsToModule', '', () => {
-      this.#pinned();
-      if (!this.#host.sysctls.has('net/ipv4/vs/bpf_maps')) {
-        throw new HostError('/proc/sys/net/ipv4/vs/bpf_maps: ENOENT', { code: 'NotFound', errno: 'ENOENT' });
-      }
-      this.#host.mapsGiven = true;
+      const { ids } = this.#pinned();
+      const has = this.#host.mapsOfModule;
+      if (has === undefined) throw errnoError(`read ${MAPS_SYSCTL}`, 'ENOENT');
+      const wanted = MODULE_MAPS.map((name) => `${name}=${ids[`ipvs_${name}`]}`).join(' ');
+      if (has === wanted) return;
+      if (has !== 'none') this.#host.control(MAPS_SYSCTL, 'none');
+      this.#host.control(MAPS_SYSCTL, wanted);
     });
   }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { HostError } from '../../src/core/errors.ts';
+import { errnoError } from '../../src/core/errors.ts';
 import type { Host } from '../../src/ports.ts';
 import type { Calls } from './calls.ts';
 import type { FakeKernelModules, ModuleFile } from './fake-kernel-modules.ts';
@@ -51,7 +51,9 @@ export class FakeHost implements Host {
   btf = true;
   boot = '5d3ff5c8-0c1c-4ad4-8b32-6f2f4ed5f0aa';
   /** True after maps were handed to the loaded patched module. */
-  mapsGiven = false;
+  get mapsGiven(): boolean {
+    return (this.sysctls.get(`${VS}bpf_maps`) ?? 'none') !== 'none';
+  }
   readonly #calls: Calls;
 
   constructor(calls: Calls, modules: FakeKernelModules) {
@@ -65,11 +67,20 @@ export class FakeHost implements Host {
 
   async writeSysctl(path: string, value: string): Promise<void> {
     this.#calls.change('host.writeSysctl', `${path}=${value}`, () => {
-      if (!this.sysctls.has(path)) {
-        throw new HostError(`/proc/sys/${path}: ENOENT`, { code: 'NotFound', errno: 'ENOENT' });
-      }
-      this.sysctls.set(path, value);
+      this.control(path, value);
     });
+  }
+
+  /** `sysctl -w` by a user or another fake, not counted as a call of the program. */
+  control(path: string, value: string): void {
+    if (!this.sysctls.has(path)) throw errnoError(`write "${value}" to /proc/sys/${path}`, 'ENOENT');
+    this.#checkControl(path, value);
+    this.sysctls.set(path, value);
+  }
+
+  /** Map ids ("services=12 ...") that the patched module holds; "none", or undefined without it. */
+  get mapsOfModule(): string | undefined {
+    return this.sysctls.get(`${VS}bpf_maps`);
   }
 
   async listSysctls(directory: string): Promise<readonly string[]> {
@@ -97,14 +108,29 @@ export class FakeHost implements Host {
     return this.#calls.read('host.namespacesUsingIpvs', () => [...this.otherNamespaces]);
   }
 
+  /** The errors of kernel-module/ip_vs_bpf_control.c. */
+  #checkControl(path: string, value: string): void {
+    const refuse = (errno: string): never => {
+      throw errnoError(`write "${value}" to /proc/sys/${path}`, errno);
+    };
+    if (path === `${VS}bpf_mode`) {
+      if (value !== '0' && value !== '1') refuse('EINVAL');
+      if (value === '1' && this.mapsOfModule === 'none') refuse('ENXIO');
+    }
+    if (path === `${VS}bpf_maps`) {
+      const inUse = this.sysctls.get(`${VS}bpf_mode`) === '1' || this.sysctls.get(`${VS}bpf_conns`) !== '0';
+      if (value === 'none' ? inUse : this.mapsOfModule !== 'none') refuse('EBUSY');
+    }
+    if (path === `${VS}bpf_conns`) refuse('EACCES');
+  }
+
   #moduleChanged(file: ModuleFile, loaded: boolean): void {
     if (file.name !== 'ip_vs') return;
-    this.mapsGiven = false;
     for (const path of [...this.sysctls.keys()]) if (path.startsWith(VS)) this.sysctls.delete(path);
     if (!loaded) return;
     for (const [name, value] of Object.entries(VS_DEFAULTS)) this.sysctls.set(`${VS}${name}`, value);
     if (file.patched !== true) return;
     this.sysctls.set(`${VS}bpf_mode`, '0');
-    this.sysctls.set(`${VS}bpf_maps`, '');
+    this.sysctls.set(`${VS}bpf_maps`, 'none');
   }
 }

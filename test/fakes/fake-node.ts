@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import type { KillPoint } from '../../src/agent/kill-point.ts';
+import type { Log, LogFields } from '../../src/agent/log.ts';
+import type { Node } from '../../src/agent/reconcile.ts';
+import { HostError } from '../../src/core/errors.ts';
+import { type Baseline, EMPTY_RECORD, type NodeRecord, type SavedTable } from '../../src/core/facts.ts';
+import type { Clock, JournalEntry, NodeRecords, SelfCheck } from '../../src/ports.ts';
+import type { Calls } from './calls.ts';
+import { type FakeMachine, fakeMachine } from './fake-machine.ts';
+
+/** A state directory that outlives the program. */
+export class FakeRecords implements NodeRecords {
+  baseline: Baseline | undefined;
+  saved: SavedTable | undefined;
+  journal: JournalEntry | undefined;
+  lastServiceId = 0;
+  locked = false;
+  readonly #calls: Calls;
+
+  constructor(calls: Calls) {
+    this.#calls = calls;
+  }
+
+  get isEmpty(): boolean {
+    return !this.baseline && !this.saved && !this.journal && this.lastServiceId === 0;
+  }
+
+  async read(): Promise<NodeRecord> {
+    return {
+      ...EMPTY_RECORD,
+      ...(this.baseline === undefined ? {} : { baseline: this.baseline }),
+      ...(this.saved === undefined ? {} : { saved: this.saved }),
+      ...(this.journal === undefined
+        ? {}
+        : { unfinished: { verb: this.journal.verb, step: this.journal.step } }),
+      lastServiceId: this.lastServiceId,
+    };
+  }
+
+  async writeBaseline(baseline: Baseline): Promise<void> {
+    this.#calls.change('records.writeBaseline', '', () => (this.baseline = baseline));
+  }
+
+  async writeSavedTable(table: SavedTable | undefined): Promise<void> {
+    this.#calls.change('records.writeSavedTable', '', () => (this.saved = table));
+  }
+
+  async writeJournal(entry: JournalEntry | undefined): Promise<void> {
+    this.#calls.change('records.writeJournal', entry?.description ?? '', () => (this.journal = entry));
+  }
+
+  async writeLastServiceId(id: number): Promise<void> {
+    this.#calls.change('records.writeLastServiceId', String(id), () => (this.lastServiceId = id));
+  }
+
+  async clear(): Promise<void> {
+    this.#calls.change('records.clear', '', () => {
+      this.baseline = undefined;
+      this.saved = undefined;
+      this.journal = undefined;
+      this.lastServiceId = 0;
+    });
+  }
+
+  async lock(): Promise<() => Promise<void>> {
+    if (this.locked) throw new HostError('process 1 is changing this node', { code: 'Busy' });
+    this.locked = true;
+    return async () => {
+      this.locked = false;
+    };
+  }
+}
+
+/** Succeeds if the data path is complete, as a packet would. */
+export class FakeSelfCheck implements SelfCheck {
+  runs = 0;
+  leftovers = false;
+  readonly #calls: Calls;
+  readonly #machine: FakeMachine;
+
+  constructor(calls: Calls, machine: FakeMachine) {
+    this.#calls = calls;
+    this.#machine = machine;
+  }
+
+  async run(): Promise<void> {
+    this.leftovers = true;
+    this.#calls.change('selfCheck.run', '', () => {
+      this.runs += 1;
+      const { host } = this.#machine;
+      if (host.sysctls.get('net/ipv4/vs/bpf_mode') !== '1' || !host.mapsGiven) {
+        throw new HostError('the request did not arrive', { code: 'SystemError' });
+      }
+    });
+    this.leftovers = false;
+  }
+
+  async remove(): Promise<void> {
+    this.#calls.change('selfCheck.remove', '', () => (this.leftovers = false));
+  }
+}
+
+class FakeClock implements Clock {
+  #now = 0;
+
+  now(): number {
+    return this.#now;
+  }
+
+  async sleep(milliseconds: number): Promise<void> {
+    this.#now += milliseconds;
+  }
+}
+
+/** Keeps what is logged. */
+export class FakeLog implements Log {
+  readonly lines: { readonly level: string; readonly message: string; readonly fields: LogFields }[] = [];
+
+  error(message: string, fields: LogFields = {}): void {
+    this.lines.push({ level: 'error', message, fields });
+  }
+
+  warn(message: string, fields: LogFields = {}): void {
+    this.lines.push({ level: 'warn', message, fields });
+  }
+
+  info(message: string, fields: LogFields = {}): void {
+    this.lines.push({ level: 'info', message, fields });
+  }
+
+  debug(message: string, fields: LogFields = {}): void {
+    this.lines.push({ level: 'debug', message, fields });
+  }
+}
+
+export interface FakeNode extends Node {
+  readonly machine: FakeMachine;
+  readonly records: FakeRecords;
+  readonly check: FakeSelfCheck;
+  readonly log: FakeLog;
+}
+
+/** A whole machine with an agent on it. */
+export function fakeNode(killPoint: KillPoint = () => {}): FakeNode {
+  const machine = fakeMachine();
+  const { calls, modules, ipvs, links, host, datapath } = machine;
+  const records = new FakeRecords(calls);
+  const check = new FakeSelfCheck(calls, machine);
+  const clock = new FakeClock();
+  return {
+    machine,
+    records,
+    check,
+    log: new FakeLog(),
+    killPoint,
+    ports: { modules, ipvs, links, host, datapath, records, selfCheck: check, clock },
+    defaultModuleFile: () => machine.patchedModule,
+  };
+}
