@@ -80,7 +80,10 @@ const TABLE: readonly VirtualServer[] = [
   virtualServer({
     family: 'IPv6',
     fwmark: 8,
-    realServers: [realServer('fd00::2', 0, { forwardingMethod: 3 }), realServer('fd00::1', 0, { forwardingMethod: 3 })],
+    realServers: [
+      realServer('fd00::2', 0, { forwardingMethod: 3 }),
+      realServer('fd00::1', 0, { forwardingMethod: 3 }),
+    ],
   }),
   virtualServer({ protocol: 'SCTP', address: '192.0.2.10', port: 3868, scheduler: 'lc' }),
   virtualServer({
@@ -140,10 +143,27 @@ const TABLE: readonly VirtualServer[] = [
   }),
 ];
 
+/** What ipvsadm says; its own -S leaves thresholds out. */
+async function asShown(): Promise<readonly string[]> {
+  const shown: string[] = [];
+  for (const args of [
+    ['-S', '-n'],
+    ['-L', '-n', '--nosort'],
+    ['-L', '-n', '--thresholds'],
+    ['-L', '-n', '--tun-info'],
+  ]) {
+    shown.push((await exec('ipvsadm', args)).stdout);
+  }
+  return shown;
+}
+
 function sorted(servers: readonly VirtualServer[]): readonly VirtualServer[] {
   const name = (server: object): string => JSON.stringify(server);
   return servers
-    .map((server) => ({ ...server, realServers: server.realServers.toSorted((a, b) => (name(a) < name(b) ? -1 : 1)) }))
+    .map((server) => ({
+      ...server,
+      realServers: server.realServers.toSorted((a, b) => (name(a) < name(b) ? -1 : 1)),
+    }))
     .sort((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1));
 }
 
@@ -151,9 +171,9 @@ function nameOf(server: VirtualServer): string {
   return `${server.protocol} ${server.address} ${server.port} ${server.fwmark}`;
 }
 
-describe.each([ON_REAL_KERNEL ? (['kernel', realSubject] as const) : (['fake', fakeSubject] as const)])(
-  'Ipvs (%s)',
-  (_name, make) => {
+describe.each([ON_REAL_KERNEL ? { name: 'kernel', make: realSubject } : { name: 'fake', make: fakeSubject }])(
+  'Ipvs ($name)',
+  ({ make }) => {
     let subject: Subject<Ipvs, Outside>;
     beforeEach(async () => {
       subject = await make();
@@ -202,7 +222,11 @@ describe.each([ON_REAL_KERNEL ? (['kernel', realSubject] as const) : (['fake', f
         virtualServer({ ...address, realServers: [realServer('10.0.0.1', 80), realServer('10.0.0.2', 80)] }),
       ]);
       await subject.port.restore([
-        virtualServer({ ...address, scheduler: 'wrr', realServers: [realServer('10.0.0.2', 80, { weight: 9 })] }),
+        virtualServer({
+          ...address,
+          scheduler: 'wrr',
+          realServers: [realServer('10.0.0.2', 80, { weight: 9 })],
+        }),
       ]);
       const expected = virtualServer({
         ...address,
@@ -229,21 +253,17 @@ describe.each([ON_REAL_KERNEL ? (['kernel', realSubject] as const) : (['fake', f
     });
 
     if (ON_REAL_KERNEL) {
-      it('leaves the table as ipvsadm saves it', async () => {
+      it('leaves the table as ipvsadm shows it', async () => {
         await subject.outside.loadModule();
         await subject.port.restore(TABLE);
         const saved = (await exec('ipvsadm', ['-S', '-n'])).stdout;
         expect(saved.split('\n').filter((line) => line.startsWith('-A'))).toHaveLength(TABLE.length);
+        const before = await asShown();
         const listed = await subject.port.virtualServers();
         await subject.port.flush();
         expect((await exec('ipvsadm', ['-S', '-n'])).stdout).toBe('');
         await subject.port.restore(listed);
-        expect((await exec('ipvsadm', ['-S', '-n'])).stdout).toBe(saved);
-        expect((await exec('ipvsadm', ['-L', '-n', '--nosort'])).stdout).toContain('192.0.2.10:443');
-        // The same text through ipvsadm's own restore gives the same table.
-        await subject.port.flush();
-        await exec('ipvsadm', ['-R'], { input: saved });
-        expect(sorted(await subject.port.virtualServers())).toEqual(sorted(listed));
+        expect(await asShown()).toEqual(before);
       });
 
       it('lists a running synchronisation daemon', async () => {

@@ -37,17 +37,6 @@ const MAPS = [
   'ipvs_snat_ifs',
 ] as const;
 
-/** The maps that the module takes. */
-const MODULE_MAPS = [
-  'services',
-  'sessions',
-  'replies',
-  'frags',
-  'snat_addrs',
-  'snat_ids',
-  'counters',
-] as const;
-
 const MAPS_SYSCTL = 'net/ipv4/vs/bpf_maps';
 const MODULE_MAPS = [
   'services',

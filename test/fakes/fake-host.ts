@@ -118,7 +118,7 @@ export class FakeHost implements Host {
       if (value === '1' && this.mapsOfModule === 'none') refuse('ENXIO');
     }
     if (path === `${VS}bpf_maps`) {
-      const inUse = this.sysctls.get(`${VS}bpf_mode`) === '1' || this.sysctls.get(`${VS}bpf_conns`) !== '0';
+      const inUse = ['bpf_mode', 'bpf_conns'].some((name) => this.sysctls.get(`${VS}${name}`) !== '0');
       if (value === 'none' ? inUse : this.mapsOfModule !== 'none') refuse('EBUSY');
     }
     if (path === `${VS}bpf_conns`) refuse('EACCES');
@@ -132,5 +132,6 @@ export class FakeHost implements Host {
     if (file.patched !== true) return;
     this.sysctls.set(`${VS}bpf_mode`, '0');
     this.sysctls.set(`${VS}bpf_maps`, 'none');
+    this.sysctls.set(`${VS}bpf_conns`, '0');
   }
 }

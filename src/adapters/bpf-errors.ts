@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Failures of libbpf-ts as errors of this program. */
+import { BpfError } from 'libbpf-ts';
+import { errnoError, HostError } from '../core/errors.ts';
+
+const LOG_LINES = 20;
+
+/** Runs `act`; a BpfError comes out as HostError with the errno's code and "what: why" as its message. */
+export function translated<T>(action: string, act: () => T): T {
+  try {
+    return act();
+  } catch (error) {
+    throw error instanceof BpfError ? hostError(action, error) : error;
+  }
+}
+
+function hostError(action: string, error: BpfError): HostError {
+  if (error.verifierLog !== undefined) {
+    const log = error.verifierLog.trimEnd().split('\n').slice(-LOG_LINES).join('\n');
+    return new HostError(`${action}: the kernel's verifier rejected the program:\n${log}`, {
+      code: 'VerifierRejected',
+      errno: error.code,
+      cause: error,
+    });
+  }
+  if (error.code.startsWith('LIBBPF_')) {
+    return new HostError(`${action}: ${error.message}`, {
+      code: 'ObjectInvalid',
+      errno: error.code,
+      cause: error,
+    });
+  }
+  const { code, retry } = errnoError(action, error.code);
+  return new HostError(`${action}: ${error.message}`, { code, retry, errno: error.code, cause: error });
+}

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The pinned maps and tc programs, through libbpf-ts. */
+import { createHash } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import type { BpfMap, TypedMap } from 'libbpf-ts';
+import {
+  COUNTERS,
+  canonicalAddress,
+  decodePrefix,
+  decodeService,
+  decodeServiceKey,
+  decodeSnatAddress,
+  decodeSnatInterface,
+  decodeUint32,
+  encodePortRanges,
+  encodePrefix,
+  encodeService,
+  encodeServiceKey,
+  encodeSnatAddress,
+  encodeSnatInterface,
+  encodeUint32,
+  mappedBytes,
+  SNAT_ADDRESSES,
+} from '../core/abi.ts';
+import { errnoError, errnoOf, HostError } from '../core/errors.ts';
+import type {
+  Datapath,
+  DatapathConstants,
+  DatapathState,
+  ForeignProgram,
+  ServiceEntry,
+  SnatAddress,
+  SnatInterface,
+  TcAttachment,
+  TcDirection,
+} from '../ports.ts';
+import { translated } from './bpf-errors.ts';
+import { DatapathPins, generationName, type MapName } from './datapath-pins.ts';
+import { DatapathTc } from './datapath-tc.ts';
+
+export interface DatapathOptions {
+  /** File ipvs_tc.bpf.o. */
+  readonly objectPath: string;
+  /** Directory of our pins, in a bpf file system; default /sys/fs/bpf/ipvs-bpf. */
+  readonly pinRoot?: string;
+  /** Default: TCX where the kernel has it (6.6 and later). */
+  readonly attachKind?: 'TCX' | 'Clsact';
+  /** Default /proc/sys/net/ipv4/vs/bpf_maps. */
+  readonly mapsSysctl?: string;
+}
+
+type RawMap = TypedMap<Uint8Array, Uint8Array>;
+
+/** The module's names for the maps that it is given (kernel-module/ip_vs_bpf_control.c). */
+const MODULE_MAPS: Readonly<Record<string, MapName>> = {
+  services: 'ipvs_services',
+  sessions: 'ipvs_sessions',
+  replies: 'ipvs_replies',
+  frags: 'ipvs_frags',
+  snat_addrs: 'ipvs_snat_addrs',
+  snat_ids: 'ipvs_snat_ids',
+  counters: 'ipvs_counters',
+};
+const NO_MAPS = 'none';
+
+export class BpfDatapath implements Datapath {
+  readonly #objectPath: string;
+  readonly #mapsSysctl: string;
+  readonly #pins: DatapathPins;
+  readonly #tc: DatapathTc;
+
+  constructor(options: DatapathOptions) {
+    const root = options.pinRoot ?? '/sys/fs/bpf/ipvs-bpf';
+    this.#objectPath = options.objectPath;
+    this.#mapsSysctl = options.mapsSysctl ?? '/proc/sys/net/ipv4/vs/bpf_maps';
+    this.#pins = new DatapathPins(root);
+    this.#tc = new DatapathTc(root, options.attachKind);
+  }
+
+  async state(): Promise<DatapathState | undefined> {
+    return this.#pins.state();
+  }
+
+  async objectFileHash(): Promise<string> {
+    try {
+      return sha256(await readFile(this.#objectPath));
+    } catch (error) {
+      throw errnoError(`read ${this.#objectPath}`, errnoOf(error) ?? 'EIO', error);
+    }
+  }
+
+  async load(options: {
+    readonly sessionMapMaxEntries: number;
+    readonly constants: DatapathConstants;
+  }): Promise<DatapathState> {
+    const constantsHash = sha256(encodePortRanges(options.constants.portRanges));
+    const generation = generationName(await this.objectFileHash(), constantsHash);
+    this.#pins.load({ ...options, objectPath: this.#objectPath, generation });
+    for (const attached of await this.attachments()) {
+      if (!attached.current) await this.attach(attached.ifindex, attached.direction);
+    }
+    this.#pins.prune();
+    const state = this.#pins.state();
+    if (state === undefined)
+      throw new HostError('the pins were removed while they were made', { code: 'NotFound' });
+    return state;
+  }
+
+  async unload(): Promise<void> {
+    for (const { ifindex, direction } of await this.#tc.attachments())
+      await this.#tc.detach(ifindex, direction);
+    this.#pins.remove();
+  }
+
+  async attachments(): Promise<readonly TcAttachment[]> {
+    const ids = this.#pins.programIds();
+    return (await this.#tc.attachments()).map((attached) => ({
+      ...attached,
+      current: attached.programId === ids?.[attached.direction],
+    }));
+  }
+
+  async foreignPrograms(): Promise<readonly ForeignProgram[]> {
+    return this.#tc.foreignPrograms();
+  }
+
+  async attach(ifindex: number, direction: TcDirection): Promise<void> {
+    using program = this.#pins.openProgram(direction);
+    await this.#tc.attach(program, ifindex, direction);
+  }
+
+  async detach(ifindex: number, direction: TcDirection): Promise<void> {
+    await this.#tc.detach(ifindex, direction);
+  }
+
+  async services(): Promise<readonly ServiceEntry[]> {
+    const entries = this.#with('ipvs_services', (map) => [...map.entries()]);
+    return entries.map(([key, value]) => ({ ...decodeServiceKey(key), ...decodeService(value) }));
+  }
+
+  async putService(entry: ServiceEntry): Promise<void> {
+    this.#with('ipvs_services', (map) => map.put(encodeServiceKey(entry), encodeService(entry)));
+  }
+
+  async removeService(entry: ServiceEntry): Promise<void> {
+    this.#with('ipvs_services', (map) => map.delete(encodeServiceKey(entry)));
+  }
+
+  async snatAddresses(): Promise<readonly SnatAddress[]> {
+    const entries = this.#with('ipvs_snat_addrs', (map) => [...map.entries()]);
+    return entries.flatMap(([key, value]) => {
+      const address = decodeSnatAddress(value);
+      return address === undefined ? [] : [{ id: decodeUint32(key), address }];
+    });
+  }
+
+  /** The inverse entry first: a reply to the new address must be known before the first request leaves. */
+  async putSnatAddress(entry: SnatAddress): Promise<void> {
+    if (!Number.isInteger(entry.id) || entry.id < 1 || entry.id >= SNAT_ADDRESSES) {
+      throw new RangeError(`SNAT address id ${entry.id} is not in 1..${SNAT_ADDRESSES - 1}`);
+    }
+    const id = encodeUint32(entry.id);
+    const previous = this.#with('ipvs_snat_addrs', (map) => map.get(id));
+    this.#with('ipvs_snat_ids', (map) => map.put(mappedBytes(entry.address), id));
+    this.#with('ipvs_snat_addrs', (map) => map.put(id, encodeSnatAddress(entry.address)));
+    const address = previous === undefined ? undefined : decodeSnatAddress(previous);
+    if (address !== undefined && address !== canonicalAddress(entry.address)) {
+      this.#with('ipvs_snat_ids', (map) => map.delete(mappedBytes(address)));
+    }
+  }
+
+  async snatInterfaces(): Promise<readonly SnatInterface[]> {
+    const entries = this.#with('ipvs_snat_ifs', (map) => [...map.entries()]);
+    return entries.map(([key, value]) => ({ ...decodeSnatInterface(key), addressId: decodeUint32(value) }));
+  }
+
+  async putSnatInterface(entry: SnatInterface): Promise<void> {
+    const key = encodeSnatInterface(entry.ifindex, entry.family);
+    this.#with('ipvs_snat_ifs', (map) => map.put(key, encodeUint32(entry.addressId)));
+  }
+
+  async removeSnatInterface(entry: SnatInterface): Promise<void> {
+    this.#with('ipvs_snat_ifs', (map) => map.delete(encodeSnatInterface(entry.ifindex, entry.family)));
+  }
+
+  async clusterPrefixes(): Promise<readonly string[]> {
+    return this.#with('ipvs_cluster', (map) => [...map.keys()].map(decodePrefix).sort());
+  }
+
+  async putClusterPrefix(prefix: string): Promise<void> {
+    this.#with('ipvs_cluster', (map) => map.put(encodePrefix(prefix), encodeUint32(1)));
+  }
+
+  async removeClusterPrefix(prefix: string): Promise<void> {
+    this.#with('ipvs_cluster', (map) => map.delete(encodePrefix(prefix)));
+  }
+
+  async sessionCount(): Promise<number> {
+    return this.#with('ipvs_sessions', (map) => map.count());
+  }
+
+  async counters(): Promise<Readonly<Record<string, number>>> {
+    return this.#with('ipvs_counters', (map) =>
+      Object.fromEntries(COUNTERS.map((name, index) => [name, sumOfCpus(map.get(encodeUint32(index)))])),
+    );
+  }
+
+  /** Does nothing if the module has these maps already. Throws HostError Busy while it uses others. */
+  async giveMapsToModule(): Promise<void> {
+    const maps = Object.entries(MODULE_MAPS).map(([name, map]) => ({ name, map: this.#pins.openMap(map) }));
+    try {
+      const has = this.#readMapsSysctl();
+      if (has === maps.map(({ name, map }) => `${name}=${map.id}`).join(' ')) return;
+      if (has !== NO_MAPS) this.#writeMapsSysctl(NO_MAPS);
+      this.#writeMapsSysctl(maps.map(({ name, map }) => `${name}=${map.fd}`).join(' '));
+    } finally {
+      for (const { map } of maps) map.close();
+    }
+  }
+
+  /** Closes the sockets; the pins stay. */
+  async close(): Promise<void> {
+    await this.#tc.close();
+  }
+
+  #with<T>(name: MapName, act: (map: RawMap) => T): T {
+    using map: BpfMap = this.#pins.openMap(name);
+    return translated(`map ${name}`, () => act(map.raw()));
+  }
+
+  #readMapsSysctl(): string {
+    try {
+      return readFileSync(this.#mapsSysctl, 'utf8').trim();
+    } catch (error) {
+      throw this.#sysctlError('read', error);
+    }
+  }
+
+  #writeMapsSysctl(value: string): void {
+    try {
+      writeFileSync(this.#mapsSysctl, value, { flag: 'r+' });
+    } catch (error) {
+      throw this.#sysctlError(`write "${value}" to`, error);
+    }
+  }
+
+  #sysctlError(action: string, error: unknown): HostError {
+    return errnoError(`${action} ${this.#mapsSysctl}`, errnoOf(error) ?? 'EIO', error);
+  }
+}
+
+function sha256(data: Uint8Array): string {
+  return createHash('sha256').update(data).digest('hex');
+}
+
+/** Slots of 8 bytes, one a CPU. */
+function sumOfCpus(slots: Uint8Array | undefined): number {
+  if (slots === undefined) return 0;
+  const view = new DataView(slots.buffer, slots.byteOffset, slots.byteLength);
+  let sum = 0n;
+  for (let at = 0; at < slots.length; at += 8) sum += view.getBigUint64(at, true);
+  return Number(sum);
+}

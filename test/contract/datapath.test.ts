@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { exec } from '../../src/adapters/exec.ts';
+import type { Datapath, ServiceEntry } from '../../src/ports.ts';
+import { fakeMachine } from '../fakes/fake-machine.ts';
+import { ON_REAL_KERNEL, type Subject } from './subject.ts';
+
+interface Outside {
+  /** An interface of its own; answers its index. */
+  addInterface(name: string): Promise<number>;
+  removeInterface(name: string): Promise<void>;
+  /** Removes what is attached there, as another program would by mistake. */
+  strip(name: string): Promise<void>;
+  /** The object file on disk becomes another version. */
+  replaceObject(): Promise<void>;
+}
+
+const OBJECT = resolve(import.meta.dirname, '../../build/bpf/ipvs_tc.bpf.o');
+
+async function realSubject(attachKind?: 'Clsact'): Promise<Subject<Datapath, Outside>> {
+  const { BpfDatapath } = await import('../../src/adapters/datapath.ts');
+  const directory = await mkdtemp(join(tmpdir(), 'datapath-'));
+  const objectPath = join(directory, 'ipvs_tc.bpf.o');
+  await copyFile(OBJECT, objectPath);
+  const pinRoot = '/sys/fs/bpf/contract';
+  const port = new BpfDatapath({ objectPath, pinRoot, ...(attachKind === undefined ? {} : { attachKind }) });
+  const names = new Set<string>();
+  const outside: Outside = {
+    addInterface: async (name) => {
+      names.add(name);
+      await exec('ip', ['link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}p`]);
+      const links = JSON.parse((await exec('ip', ['-json', 'link', 'show', name])).stdout) as {
+        ifindex: number;
+      }[];
+      return links[0]?.ifindex ?? 0;
+    },
+    removeInterface: async (name) => {
+      names.delete(name);
+      await exec('ip', ['link', 'delete', name]);
+    },
+    strip: async (name) => {
+      for (const pin of (await exec('sh', ['-c', `ls -d ${pinRoot}/links/* || true`])).stdout.split('\n')) {
+        if (pin !== '') await exec('bpftool', ['link', 'detach', 'pinned', pin]);
+      }
+      const qdiscs = (await exec('tc', ['qdisc', 'show', 'dev', name])).stdout;
+      if (qdiscs.includes('clsact')) await exec('tc', ['qdisc', 'delete', 'dev', name, 'clsact']);
+    },
+    // Bytes behind the end of an ELF file mean nothing, and give it another hash.
+    replaceObject: async () => void (await exec('sh', ['-c', `echo >>${objectPath}`])),
+  };
+  const cleanup = async (): Promise<void> => {
+    await port.unload();
+    await port.close();
+    for (const name of names) await exec('ip', ['link', 'delete', name]);
+    await rm(directory, { recursive: true });
+  };
+  return { port, outside, cleanup };
+}
+
+async function fakeSubject(): Promise<Subject<Datapath, Outside>> {
+  const { datapath, links } = fakeMachine();
+  const indexOf = async (name: string): Promise<number> =>
+    (await links.list()).find((link) => link.name === name)?.index ?? 0;
+  const outside: Outside = {
+    addInterface: async (name) => links.add({ name }),
+    removeInterface: async (name) => void links.drop(name),
+    strip: async (name) => datapath.strip(await indexOf(name)),
+    replaceObject: async () => {
+      datapath.objectHash = 'b'.repeat(64);
+    },
+  };
+  return { port: datapath, outside, cleanup: async () => undefined };
+}
+
+const CONSTANTS = {
+  portRanges: [
+    { first: 1024, last: 29999 },
+    { first: 61000, last: 65535 },
+  ],
+};
+const LOAD = { sessionMapMaxEntries: 1000, constants: CONSTANTS };
+
+const subjects: readonly { readonly name: string; make(): Promise<Subject<Datapath, Outside>> }[] =
+  ON_REAL_KERNEL
+    ? [
+        { name: 'kernel', make: () => realSubject() },
+        { name: 'kernel, clsact', make: () => realSubject('Clsact') },
+      ]
+    : [{ name: 'fake', make: fakeSubject }];
+
+describe.each(subjects)('Datapath ($name)', ({ make }) => {
+  let subject: Subject<Datapath, Outside>;
+  let port: Datapath;
+  beforeEach(async () => {
+    subject = await make();
+    port = subject.port;
+  });
+  afterEach(() => subject.cleanup());
+
+  it('has no state before it is loaded', async () => {
+    expect(await port.state()).toBeUndefined();
+    expect(await port.attachments()).toEqual([]);
+    await expect(port.services()).rejects.toMatchObject({ code: 'NotFound' });
+    await expect(port.attach(1, 'Ingress')).rejects.toMatchObject({ code: 'NotFound' });
+    await port.unload();
+  });
+
+  it('loads once: the second time changes no id', async () => {
+    const first = await port.load(LOAD);
+    expect(first).toMatchObject({ ...LOAD, objectHash: await port.objectFileHash() });
+    expect(Object.keys(first.mapIds)).toContain('ipvs_sessions');
+    expect(await port.load(LOAD)).toEqual(first);
+    expect(await port.state()).toEqual(first);
+    await port.unload();
+    expect(await port.state()).toBeUndefined();
+  });
+
+  it('keeps the maps and replaces attached programs when the object is another', async () => {
+    const index = await subject.outside.addInterface('dp0');
+    const before = await port.load(LOAD);
+    await port.attach(index, 'Ingress');
+    await port.putClusterPrefix('10.1.2.3/8');
+    await subject.outside.replaceObject();
+    const after = await port.load(LOAD);
+    expect(after.mapIds).toEqual(before.mapIds);
+    expect(after.objectHash).not.toBe(before.objectHash);
+    expect(after.programIds.ingress).not.toBe(before.programIds.ingress);
+    const [attached, ...others] = await port.attachments();
+    expect(attached).toMatchObject({ ifindex: index, programId: after.programIds.ingress, current: true });
+    expect(others).toEqual([]);
+    expect(await port.clusterPrefixes()).toEqual(['10.0.0.0/8']);
+  });
+
+  it('loads programs with other constants, and session maps of another size, anew', async () => {
+    const first = await port.load(LOAD);
+    const constants = { portRanges: [{ first: 2000, last: 2999 }] };
+    const second = await port.load({ ...LOAD, constants });
+    expect(second.constants).toEqual(constants);
+    expect(second.mapIds).toEqual(first.mapIds);
+    await port.putClusterPrefix('fd00::/8');
+    const third = await port.load({ sessionMapMaxEntries: 2000, constants });
+    expect(third.sessionMapMaxEntries).toBe(2000);
+    expect(third.mapIds.ipvs_sessions).not.toBe(first.mapIds.ipvs_sessions);
+    expect(third.mapIds.ipvs_services).toBe(first.mapIds.ipvs_services);
+    expect(third.programIds.ingress).not.toBe(second.programIds.ingress);
+    expect(await port.clusterPrefixes()).toEqual(['fd00::/8']);
+  });
+
+  it('refuses port ranges that overlap', async () => {
+    const portRanges = [
+      { first: 10, last: 20 },
+      { first: 20, last: 30 },
+    ];
+    await expect(port.load({ ...LOAD, constants: { portRanges } })).rejects.toThrow(RangeError);
+    expect(await port.state()).toBeUndefined();
+  });
+
+  it('attaches, heals and detaches', async () => {
+    const index = await subject.outside.addInterface('dp0');
+    const { programIds } = await port.load(LOAD);
+    await port.attach(index, 'Ingress');
+    await port.attach(index, 'Egress');
+    const both = [
+      { ifindex: index, direction: 'Ingress', programId: programIds.ingress, current: true },
+      { ifindex: index, direction: 'Egress', programId: programIds.egress, current: true },
+    ];
+    expect(await port.attachments()).toMatchObject(both);
+    await port.attach(index, 'Ingress');
+    expect(await port.attachments()).toMatchObject(both);
+    expect(await port.foreignPrograms()).toEqual([]);
+    await subject.outside.strip('dp0');
+    expect(await port.attachments()).toEqual([]);
+    await port.attach(index, 'Ingress');
+    await port.attach(index, 'Egress');
+    expect(await port.attachments()).toMatchObject(both);
+    await port.detach(index, 'Ingress');
+    await port.detach(index, 'Ingress');
+    expect(await port.attachments()).toMatchObject(both.slice(1));
+    await subject.outside.removeInterface('dp0');
+    expect(await port.attachments()).toEqual([]);
+    await expect(port.attach(index, 'Ingress')).rejects.toMatchObject({ code: 'NotFound' });
+  });
+
+  it('keeps services, addresses, interfaces and prefixes', async () => {
+    await port.load(LOAD);
+    const services: ServiceEntry[] = [
+      { address: '192.0.2.1', port: 80, protocol: 'TCP', id: 1, snat: 'External', dropOnFull: true },
+      { address: '2001:db8::1', port: 53, protocol: 'UDP', id: 0xffffff, snat: 'Never', dropOnFull: false },
+    ];
+    for (const service of services) await port.putService(service);
+    const byId = (a: ServiceEntry, b: ServiceEntry): number => a.id - b.id;
+    expect([...(await port.services())].sort(byId)).toEqual(services);
+    const [first, second] = services as [ServiceEntry, ServiceEntry];
+    await port.putService({ ...first, snat: 'Always' });
+    await port.removeService(second);
+    await port.removeService(second);
+    expect(await port.services()).toEqual([{ ...first, snat: 'Always' }]);
+    await expect(port.putService({ ...first, id: 0 })).rejects.toThrow(RangeError);
+
+    await port.putSnatAddress({ id: 1, address: '192.0.2.1' });
+    await port.putSnatAddress({ id: 1023, address: '2001:db8::1' });
+    await port.putSnatAddress({ id: 1, address: '192.0.2.2' });
+    expect(await port.snatAddresses()).toEqual([
+      { id: 1, address: '192.0.2.2' },
+      { id: 1023, address: '2001:db8::1' },
+    ]);
+    await expect(port.putSnatAddress({ id: 1024, address: '192.0.2.3' })).rejects.toThrow(RangeError);
+
+    const entry = { ifindex: 7, family: 'IPv4', addressId: 1 } as const;
+    await port.putSnatInterface(entry);
+    await port.putSnatInterface({ ...entry, family: 'IPv6', addressId: 1023 });
+    expect(await port.snatInterfaces()).toHaveLength(2);
+    await port.removeSnatInterface({ ...entry, family: 'IPv6' });
+    expect(await port.snatInterfaces()).toEqual([entry]);
+
+    await port.putClusterPrefix('10.0.0.0/8');
+    await port.putClusterPrefix('fd00::1/8');
+    expect(await port.clusterPrefixes()).toEqual(['10.0.0.0/8', 'fd00::/8']);
+    await port.removeClusterPrefix('fd00::/8');
+    expect(await port.clusterPrefixes()).toEqual(['10.0.0.0/8']);
+
+    expect(await port.sessionCount()).toBe(0);
+    expect(await port.counters()).toMatchObject({ Snat: 0, DropRewrite: 0 });
+  });
+
+  it('cannot give maps to a module that is not there', async () => {
+    await port.load(LOAD);
+    await expect(port.giveMapsToModule()).rejects.toMatchObject({ code: 'NotFound' });
+  });
+
+  if (ON_REAL_KERNEL) {
+    it('leaves programs of others, and their qdisc, alone', async () => {
+      const index = await subject.outside.addInterface('dp0');
+      await exec('tc', ['qdisc', 'add', 'dev', 'dp0', 'clsact']);
+      await exec('tc', ['filter', 'add', 'dev', 'dp0', 'ingress', 'prio', '7', 'matchall', 'action', 'pass']);
+      const before = (await exec('tc', ['filter', 'show', 'dev', 'dp0', 'ingress'])).stdout;
+      await port.load(LOAD);
+      await port.attach(index, 'Ingress');
+      expect(await port.foreignPrograms()).toMatchObject([
+        { ifindex: index, direction: 'Ingress', kind: 'Clsact', priority: 7, name: 'matchall' },
+      ]);
+      await port.detach(index, 'Ingress');
+      expect((await exec('tc', ['filter', 'show', 'dev', 'dp0', 'ingress'])).stdout).toBe(before);
+      await exec('tc', ['filter', 'delete', 'dev', 'dp0', 'ingress']);
+      await port.attach(index, 'Egress');
+      await port.detach(index, 'Egress');
+      expect((await exec('tc', ['qdisc', 'show', 'dev', 'dp0'])).stdout).toContain('clsact');
+    });
+
+    it('leaves no trace', async () => {
+      const index = await subject.outside.addInterface('dp0');
+      const before = (await exec('tc', ['qdisc', 'show'])).stdout;
+      await port.load(LOAD);
+      await port.attach(index, 'Ingress');
+      await port.attach(index, 'Egress');
+      await port.unload();
+      expect((await exec('tc', ['qdisc', 'show'])).stdout).toBe(before);
+      expect((await exec('ls', ['/sys/fs/bpf'])).stdout).not.toContain('contract');
+      const programs = (await exec('sh', ['-c', 'bpftool prog show | grep ipvs_tc || true'])).stdout;
+      expect(programs).toBe('');
+    });
+  }
+});
