@@ -5,7 +5,7 @@ import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promi
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { type Kernel, type KernelSeries, kernelFor } from '../../scripts/kernels.ts';
+import { type Kernel, type KernelSeries, kernelElf, kernelFor } from '../../scripts/kernels.ts';
 import { commandFile, settingsFile } from './command.ts';
 import { initramfsFor } from './initramfs.ts';
 import { kernelProblems } from './kernel-log.ts';
@@ -51,20 +51,26 @@ export const vmStatus = { timedOut: 124, kernelProblem: 97, died: 98 } as const;
 /** Boots a kernel, runs the script in it as root, and returns when the machine is gone. */
 export async function runInVm(options: VmOptions): Promise<VmResult> {
   const kernel = await kernelFor(options.kernel);
+  const vmlinux = await kernelElf(kernel);
   const initrd = await initramfsFor(kernel);
   const job = await mkdtemp(join(tmpdir(), 'ipvs-bpf-vm-'));
   try {
     await mkdir(join(job, 'guest'));
-    return await new Machine(options, kernel, initrd, job).run();
+    return await new Machine(options, kernel, { vmlinux, initrd }, job).run();
   } finally {
     await rm(job, { recursive: true, force: true });
   }
 }
 
+interface BootFiles {
+  readonly vmlinux: string;
+  readonly initrd: string;
+}
+
 class Machine {
   readonly #options: VmOptions;
   readonly #kernel: Kernel;
-  readonly #initrd: string;
+  readonly #boot: BootFiles;
   /** Folder of this run: `guest/` is shared with the guest, the rest is the host's own. */
   readonly #job: string;
   readonly #end = `end-${randomUUID()}`;
@@ -76,10 +82,10 @@ class Machine {
   #started = 0;
   #onAllEnded: () => void = () => undefined;
 
-  constructor(options: VmOptions, kernel: Kernel, initrd: string, job: string) {
+  constructor(options: VmOptions, kernel: Kernel, boot: BootFiles, job: string) {
     this.#options = options;
     this.#kernel = kernel;
-    this.#initrd = initrd;
+    this.#boot = boot;
     this.#job = job;
     this.#streams = [
       new StreamEnd(this.#end, options.onStdout),
@@ -176,12 +182,11 @@ class Machine {
   #qemuArgs(): string[] {
     const { icount = false, memoryMb = 2048 } = this.#options;
     const smp = icount ? 1 : (this.#options.smp ?? 2);
-    const { imageDir, release } = this.#kernel;
     return [
       ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-machine', 'pc'],
       ...['-cpu', 'max', '-smp', String(smp), '-m', String(memoryMb)],
       ...(icount ? ['-icount', 'shift=0,sleep=off'] : ['-accel', 'tcg,thread=multi']),
-      ...['-kernel', join(imageDir, 'boot', `vmlinuz-${release}`), '-initrd', this.#initrd],
+      ...['-kernel', this.#boot.vmlinux, '-initrd', this.#boot.initrd],
       ...['-append', kernelArgs.join(' '), '-serial', `file:${join(this.#job, 'console.log')}`],
       ...share('root', '/', 'readonly=on'),
       ...share('job', join(this.#job, 'guest'), 'readonly=off'),
