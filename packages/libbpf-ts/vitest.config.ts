@@ -6,7 +6,9 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/compile.ts'],
     testTimeout: 60_000,
-    // Programs, pins and the network namespace are shared: one file after another.
+    // Pins and the network namespace are shared: one file after another. One process for all, because
+    // starting one takes seconds on an emulated machine.
     fileParallelism: false,
+    isolate: false,
   },
 });

@@ -59,6 +59,7 @@ export type BtfType =
   | { readonly kind: 'other'; readonly name: string };
 
 const MAGIC = 0xeb9f;
+const TEXT = new TextDecoder();
 /** Sizes in bytes of what follows the 12-byte head of a type, by kind: [fixed, each of vlen]. */
 const TAIL: Readonly<Record<number, readonly [fixed: number, each: number]>> = {
   1: [4, 0],
@@ -235,7 +236,7 @@ export class Btf {
     const start = this.#strings + offset;
     const end = this.#bytes.indexOf(0, start);
     if (end < 0) throw invalid('a name does not end');
-    return new TextDecoder().decode(this.#bytes.subarray(start, end));
+    return TEXT.decode(this.#bytes.subarray(start, end));
   }
 }
 

@@ -2,6 +2,13 @@
 import { closeSync, readlinkSync } from 'node:fs';
 import { BpfError, EBADF, EINVAL } from './errors.ts';
 
+/** What /proc/self/fd says of each kind; the separator is not the same in all kernels. */
+const INODES = {
+  map: /bpf[-_]map$/,
+  program: /bpf[-_]prog$/,
+  link: /bpf[-_]link$/,
+};
+
 /** A file descriptor that cannot be used after it is closed. */
 export class FileDescriptor implements Disposable {
   #fd: number | undefined;
@@ -20,11 +27,10 @@ export class FileDescriptor implements Disposable {
    * another kind of BPF object makes the kernel answer with the wrong information, so its kind is
    * looked up first. Throws BpfError EINVAL if it is not a `kind`.
    */
-  static adopt<T>(fd: number, kind: 'map' | 'prog' | 'link', subject: string, make: () => T): T {
+  static adopt<T>(fd: number, kind: keyof typeof INODES, subject: string, make: () => T): T {
     try {
       const target = readlinkSync(`/proc/self/fd/${fd}`);
-      // "anon_inode:bpf-map", "anon_inode:bpf_link": the separator differs between kinds.
-      if (!target.endsWith(`bpf-${kind}`) && !target.endsWith(`bpf_${kind}`)) {
+      if (!INODES[kind].test(target)) {
         const reason = `it is no ${kind} but ${target}`;
         throw new BpfError({ operation: 'open', errno: EINVAL, subject, reason });
       }

@@ -23,10 +23,11 @@ export class BpfLink implements Disposable {
 
   /** Attaches with enum bpf_attach_type `attachType` to a target of its kind (for TCX an ifindex). */
   static create(program: BpfProgram, target: number, attachType: number): BpfLink {
-    const fd = call('bpf_link_create', program.info.name, (native) =>
+    const { name } = program.info;
+    const fd = call('bpf_link_create', name, (native) =>
       native.bpf_link_create(program.fd, target, attachType, null),
     );
-    return new BpfLink(fd, { owned: true });
+    return FileDescriptor.adopt(fd, 'link', name, () => new BpfLink(fd, { owned: true }));
   }
 
   /** `bpftool link show pinned PATH`. Throws BpfError ENOENT if nothing is there, EINVAL if it is no link. */
@@ -37,8 +38,9 @@ export class BpfLink implements Disposable {
 
   /** `bpftool link show id ID`. Throws BpfError ENOENT if there is none. */
   static openById(id: number): BpfLink {
-    const fd = libbpf().bpf_link_get_fd_by_id(id);
-    return new BpfLink(check('bpf_link_get_fd_by_id', fd, `link ${id}`), { owned: true });
+    const subject = `link ${id}`;
+    const fd = check('bpf_link_get_fd_by_id', libbpf().bpf_link_get_fd_by_id(id), subject);
+    return FileDescriptor.adopt(fd, 'link', subject, () => new BpfLink(fd, { owned: true }));
   }
 
   /** Throws BpfError EBADF after close(). */

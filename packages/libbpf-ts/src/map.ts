@@ -33,8 +33,9 @@ export class BpfMap implements Disposable {
 
   /** `bpftool map show id ID`. Throws BpfError ENOENT if there is none. */
   static openById(id: number): BpfMap {
-    const fd = libbpf().bpf_map_get_fd_by_id(id);
-    return new BpfMap(check('bpf_map_get_fd_by_id', fd, `map ${id}`), { owned: true });
+    const subject = `map ${id}`;
+    const fd = check('bpf_map_get_fd_by_id', libbpf().bpf_map_get_fd_by_id(id), subject);
+    return FileDescriptor.adopt(fd, 'map', subject, () => new BpfMap(fd, { owned: true }));
   }
 
   /** Throws BpfError EBADF after close(). */

@@ -20,13 +20,14 @@ export class BpfProgram implements Disposable {
   /** `bpftool prog show pinned PATH`. Throws BpfError ENOENT if nothing is there, EINVAL if it is no program. */
   static openPinned(path: string): BpfProgram {
     const fd = getPinned(path);
-    return FileDescriptor.adopt(fd, 'prog', path, () => new BpfProgram(fd, { owned: true }));
+    return FileDescriptor.adopt(fd, 'program', path, () => new BpfProgram(fd, { owned: true }));
   }
 
   /** `bpftool prog show id ID`. Throws BpfError ENOENT if there is none. */
   static openById(id: number): BpfProgram {
-    const fd = libbpf().bpf_prog_get_fd_by_id(id);
-    return new BpfProgram(check('bpf_prog_get_fd_by_id', fd, `program ${id}`), { owned: true });
+    const subject = `program ${id}`;
+    const fd = check('bpf_prog_get_fd_by_id', libbpf().bpf_prog_get_fd_by_id(id), subject);
+    return FileDescriptor.adopt(fd, 'program', subject, () => new BpfProgram(fd, { owned: true }));
   }
 
   /** Throws BpfError EBADF after close(). */
