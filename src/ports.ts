@@ -114,6 +114,8 @@ export interface Ipvs {
   flush(): Promise<void>;
   /** `ipvsadm -A` and `-a`; existing entries are edited to match. */
   restore(virtualServers: readonly VirtualServer[]): Promise<void>;
+  /** `ipvsadm -D`, with its real servers; true if it was there. */
+  remove(server: VirtualServer): Promise<boolean>;
   /** `ipvsadm --set` */
   setTimeouts(timeouts: IpvsTimeouts): Promise<void>;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The IPVS table by generic netlink, as net/netfilter/ipvs/ip_vs_ctl.c has it. */
-import { errnoOf } from '../core/errors.ts';
+import { errnoOf, isNotFound } from '../core/errors.ts';
 import type { Ipvs, IpvsDaemon, IpvsTimeouts, RealServer, VirtualServer } from '../ports.ts';
 import { GenericFamily, type GenericRequest } from './generic-netlink.ts';
 import {
@@ -17,6 +17,7 @@ import { NLM_F_DUMP } from './netlink-socket.ts';
 
 const CMD_NEW_SERVICE = 1;
 const CMD_SET_SERVICE = 2;
+const CMD_DEL_SERVICE = 3;
 const CMD_GET_SERVICE = 4;
 const CMD_NEW_DEST = 5;
 const CMD_SET_DEST = 6;
@@ -80,6 +81,19 @@ export class NetlinkIpvs implements Ipvs {
   async restore(virtualServers: readonly VirtualServer[]): Promise<void> {
     await this.#family.use(async (request) => {
       for (const server of virtualServers) await restoreOne(request, server);
+    });
+  }
+
+  async remove(server: VirtualServer): Promise<boolean> {
+    return this.#family.use(async (request) => {
+      try {
+        const data = [encodeIdentity(server)];
+        await request({ action: `delete virtual server ${nameOf(server)}`, command: CMD_DEL_SERVICE, data });
+        return true;
+      } catch (error) {
+        if (isNotFound(error)) return false;
+        throw error;
+      }
     });
   }
 

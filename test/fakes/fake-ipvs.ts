@@ -77,6 +77,12 @@ export class FakeIpvs implements Ipvs {
     );
   }
 
+  async remove(server: VirtualServer): Promise<boolean> {
+    return this.#calls.change('ipvs.remove', serverKey(server), () =>
+      this.#needed(() => this.#table.delete(serverKey(server))),
+    );
+  }
+
   async setTimeouts(timeouts: IpvsTimeouts): Promise<void> {
     this.#calls.change('ipvs.setTimeouts', '', () =>
       this.#needed(() => {

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * A packet through the whole data path. One network namespace plays both client and real server, on a veth pair
+ * each; the director's ends are here:
+ *
+ *   client .242 --- .241 (virtual server) director .245 (SNAT) --- .246 real server
+ */
+import { createServer, connect as open, type Server, type Socket } from 'node:net';
+import { HostError } from '../core/errors.ts';
+import { SELF_CHECK_PREFIX } from '../core/interfaces.ts';
+import type { Datapath, Ipvs, LinkAddress, Links, SelfCheck, VirtualServer } from '../ports.ts';
+import { inNetworkNamespace } from './network-namespace.ts';
+
+const NETNS = 'ipvs-bpf-check';
+const CLIENT_SIDE = `${SELF_CHECK_PREFIX}0`;
+const SERVER_SIDE = `${SELF_CHECK_PREFIX}1`;
+const PORT = 9;
+const REPLY = 'ipvs-bpf';
+const TIMEOUT_MS = 10_000;
+/** The highest: the planner gives out the lowest that is free. */
+const ADDRESS_ID = 1023;
+/** Ends of RFC 2544's benchmark network and of TEST-NET-1, in which hardly anybody has addresses. */
+const NETWORKS = ['198.19.255.', '198.18.255.', '192.0.2.'] as const;
+
+interface Addresses {
+  readonly client: string;
+  readonly virtual: string;
+  readonly snat: string;
+  readonly real: string;
+}
+
+export interface SelfCheckPorts {
+  readonly links: Links;
+  readonly ipvs: Ipvs;
+  readonly datapath: Datapath;
+}
+
+export class VethSelfCheck implements SelfCheck {
+  readonly #ports: SelfCheckPorts;
+
+  constructor(ports: SelfCheckPorts) {
+    this.#ports = ports;
+  }
+
+  async run(serviceId: number): Promise<void> {
+    await this.remove();
+    const addresses = chooseAddresses(await this.#ports.links.addresses());
+    try {
+      const netns = await this.#build(addresses, serviceId);
+      await inNetworkNamespace(netns, () => exchange(addresses));
+    } finally {
+      await this.remove();
+    }
+  }
+
+  /** Veth pairs and programs on them go with the namespace; what the maps and IPVS hold is found by address. */
+  async remove(): Promise<void> {
+    const { links, ipvs, datapath } = this.#ports;
+    for (const addresses of NETWORKS.map(addressesIn)) {
+      if (await ipvs.available()) await ipvs.remove(virtualServer(addresses));
+    }
+    if ((await datapath.state()) !== undefined) await this.#removeEntries();
+    await links.remove(CLIENT_SIDE);
+    await links.remove(SERVER_SIDE);
+    await links.removeNetns(NETNS);
+  }
+
+  async #removeEntries(): Promise<void> {
+    const { links, datapath } = this.#ports;
+    const virtual = new Set(NETWORKS.map((network) => addressesIn(network).virtual));
+    for (const entry of await datapath.services()) {
+      if (virtual.has(entry.address) && entry.port === PORT) await datapath.removeService(entry);
+    }
+    for (const entry of await datapath.snatInterfaces()) {
+      if (entry.addressId === ADDRESS_ID) await datapath.removeSnatInterface(entry);
+    }
+    const indexes = new Set((await links.list()).filter(isOurs).map(({ index }) => index));
+    for (const { ifindex, direction } of await datapath.attachments()) {
+      if (indexes.has(ifindex)) await datapath.detach(ifindex, direction);
+    }
+  }
+
+  async #build(addresses: Addresses, serviceId: number): Promise<string> {
+    const { links, ipvs, datapath } = this.#ports;
+    const peerNetns = await links.createNetns(NETNS);
+    await links.createVeth({
+      name: CLIENT_SIDE,
+      peer: 'client',
+      addresses: [`${addresses.virtual}/30`],
+      peerNetns,
+      peerAddresses: [`${addresses.client}/30`],
+    });
+    await links.createVeth({
+      name: SERVER_SIDE,
+      peer: 'server',
+      addresses: [`${addresses.snat}/30`],
+      peerNetns,
+      peerAddresses: [`${addresses.real}/30`],
+    });
+    const server = (await links.list()).find(({ name }) => name === SERVER_SIDE);
+    if (server === undefined) throw new HostError(`${SERVER_SIDE} is gone`, { code: 'NotFound' });
+    await datapath.putSnatAddress({ id: ADDRESS_ID, address: addresses.snat });
+    await datapath.putSnatInterface({ ifindex: server.index, family: 'IPv4', addressId: ADDRESS_ID });
+    for (const { index } of (await links.list()).filter(isOurs)) {
+      await datapath.attach(index, 'Ingress');
+      await datapath.attach(index, 'Egress');
+    }
+    await datapath.putService({
+      address: addresses.virtual,
+      port: PORT,
+      protocol: 'TCP',
+      id: serviceId,
+      snat: 'Always',
+      dropOnFull: true,
+    });
+    await ipvs.restore([virtualServer(addresses)]);
+    return peerNetns;
+  }
+}
+
+function isOurs(link: { readonly name: string }): boolean {
+  return link.name.startsWith(SELF_CHECK_PREFIX);
+}
+
+function addressesIn(network: string): Addresses {
+  return {
+    virtual: `${network}241`,
+    client: `${network}242`,
+    snat: `${network}245`,
+    real: `${network}246`,
+  };
+}
+
+function chooseAddresses(taken: readonly LinkAddress[]): Addresses {
+  const free = NETWORKS.find((network) => !taken.some(({ address }) => address.startsWith(network)));
+  if (free !== undefined) return addressesIn(free);
+  throw new HostError(
+    `this machine has addresses in all of ${NETWORKS.map((net) => `${net}0/24`).join(', ')}`,
+    {
+      code: 'AlreadyExists',
+      advice: 'The self-check needs one of these networks for itself.',
+    },
+  );
+}
+
+function virtualServer(addresses: Addresses): VirtualServer {
+  const common = { family: 'IPv4', port: PORT } as const;
+  return {
+    ...common,
+    protocol: 'TCP',
+    address: addresses.virtual,
+    scheduler: 'rr',
+    flags: 0,
+    timeoutSeconds: 0,
+    netmask: 0xffffffff,
+    realServers: [
+      {
+        ...common,
+        address: addresses.real,
+        forwardingMethod: 0,
+        weight: 1,
+        upperThreshold: 0,
+        lowerThreshold: 0,
+      },
+    ],
+  };
+}
+
+/** In the namespace: a connection to the virtual server, and what the real server sees of it. */
+async function exchange(addresses: Addresses): Promise<void> {
+  let seen: string | undefined;
+  const server = createServer((socket) => {
+    seen = socket.remoteAddress;
+    socket.on('error', () => socket.destroy());
+    socket.write(REPLY);
+  });
+  await listen(server, addresses.real);
+  const client = open({ host: addresses.virtual, port: PORT, localAddress: addresses.client });
+  try {
+    const reply = await firstData(client);
+    if (reply !== REPLY) throw failure(`the reply was "${reply}"`);
+    if (seen !== addresses.snat)
+      throw failure(`the real server saw the client as ${seen}, not as ${addresses.snat}`);
+  } catch (error) {
+    if (!(error instanceof NoAnswer)) throw error;
+    throw failure(
+      seen === undefined ? `no request arrived (${error.message})` : `no reply arrived (${error.message})`,
+    );
+  } finally {
+    // With a reset IPVS frees the connection within seconds, and the session with it.
+    client.resetAndDestroy();
+    server.close();
+  }
+}
+
+class NoAnswer extends Error {}
+
+function failure(what: string): HostError {
+  return new HostError(`a request to a temporary virtual server failed: ${what}`, { code: 'SystemError' });
+}
+
+function listen(server: Server, host: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host, port: PORT }, resolve);
+  });
+}
+
+function firstData(socket: Socket): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new NoAnswer(`after ${TIMEOUT_MS} ms`)), TIMEOUT_MS);
+    socket.once('data', (data) => resolve(data.toString('utf8')));
+    socket.once('error', (error) => reject(new NoAnswer(error.message)));
+    socket.once('close', () => clearTimeout(timer));
+  });
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The `node` commands: each prints, and answers the exit status. */
+import { LineLogger, type LogFormat, type LogLevel } from '../runtime/logger.ts';
+import { createNode, signalPause } from './main.ts';
+import { readConfig } from './read-config.ts';
+import { down, type Node, status, stepsDown, stepsUp, up } from './reconcile.ts';
+import { outcomeText, statusText } from './report.ts';
+import { run } from './run.ts';
+
+/** 0: the node is as asked for. 1: it is not, or could not be made so. 2: wrong usage or config. */
+export const EXIT = { ok: 0, failed: 1, usage: 2 } as const;
+
+export interface CommonOptions {
+  readonly stateDir: string;
+  readonly buildDir: string;
+  readonly output: 'text' | 'json';
+  readonly logFormat: LogFormat;
+  readonly logLevel: LogLevel;
+}
+
+export type ConfigOptions = CommonOptions & { readonly config: string };
+
+export async function upCommand(options: ConfigOptions): Promise<number> {
+  const config = await readConfig(options.config);
+  return withNode(options, 'locked', async (node) => {
+    const outcome = await up(config, node);
+    const { connectionsLost, warnings } = outcome;
+    const json = {
+      changed: outcome.steps.length > 0,
+      steps: outcome.steps.map(({ kind }) => kind),
+      connectionsLost,
+      warnings,
+    };
+    print(options, json, outcomeText('up', outcome));
+    return EXIT.ok;
+  });
+}
+
+export async function downCommand(
+  options: CommonOptions & { readonly drainTimeout: number },
+): Promise<number> {
+  return withNode(options, 'locked', async (node) => {
+    const outcome = await down(node, options.drainTimeout * 1000);
+    const { connectionsLost } = outcome;
+    const json = {
+      changed: outcome.steps.length > 0,
+      steps: outcome.steps.map(({ kind }) => kind),
+      connectionsLost,
+    };
+    print(options, json, outcomeText('down', outcome));
+    return EXIT.ok;
+  });
+}
+
+export async function statusCommand(options: ConfigOptions): Promise<number> {
+  const config = await readConfig(options.config);
+  return withNode(options, 'reading', async (node) => {
+    const report = await status(config, node);
+    print(options, report.status, statusText(report));
+    return report.differences.length === 0 ? EXIT.ok : EXIT.failed;
+  });
+}
+
+export async function runCommand(options: ConfigOptions & { readonly interval: number }): Promise<number> {
+  const config = await readConfig(options.config);
+  return withNode(options, 'locked', async (node) => {
+    await run(config, node, {
+      intervalMs: options.interval * 1000,
+      readConfig: () => readConfig(options.config),
+      pause: signalPause(),
+    });
+    return EXIT.ok;
+  });
+}
+
+/** "putService#2" and so on: names for IPVS_BPF_KILL_AT. */
+export async function stepsCommand(options: CommonOptions & { readonly config?: string }): Promise<number> {
+  const config = options.config === undefined ? undefined : await readConfig(options.config);
+  return withNode(options, 'reading', async (node) => {
+    const steps = config === undefined ? await stepsDown(node) : await stepsUp(config, node);
+    const counts = new Map<string, number>();
+    const names = steps.map(({ kind }) => {
+      const count = (counts.get(kind) ?? 0) + 1;
+      counts.set(kind, count);
+      return `${kind}#${count}`;
+    });
+    print(options, names, names.map((name) => `${name}\n`).join(''));
+    return EXIT.ok;
+  });
+}
+
+function print(options: CommonOptions, json: unknown, text: string): void {
+  process.stdout.write(options.output === 'json' ? `${JSON.stringify(json)}\n` : text);
+}
+
+async function withNode(
+  options: CommonOptions,
+  access: 'locked' | 'reading',
+  act: (node: Node) => Promise<number>,
+): Promise<number> {
+  const log = new LineLogger({ level: options.logLevel, format: options.logFormat });
+  const node = createNode({ stateDirectory: options.stateDir, buildDirectory: options.buildDir, log });
+  const unlock = access === 'locked' ? await node.ports.records.lock() : async () => {};
+  try {
+    return await act(node);
+  } finally {
+    await unlock();
+    await log.close();
+  }
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What the commands print on standard output, for people. */
+import type { NodeStatus } from '../api/node-status.ts';
+import type { Outcome, StatusReport } from './reconcile.ts';
+
+/** One paragraph on what `up` or `down` did. */
+export function outcomeText(verb: 'up' | 'down', outcome: Outcome): string {
+  const count = outcome.steps.length;
+  const done = count === 0 ? 'Nothing to do.' : `${verb}: ${count} step${count === 1 ? '' : 's'} done.`;
+  const lost = outcome.connectionsLost
+    ? 'The module was exchanged: connections that IPVS had before were ended.'
+    : 'No connection was ended.';
+  const warnings = outcome.warnings.map(({ check, message }) => `Warning: ${check}: ${message}`);
+  return [done, ...(count === 0 ? [] : [lost]), ...warnings, ''].join('\n');
+}
+
+/** The status as tables, and what differs from the config. */
+export function statusText({ status, differences }: StatusReport): string {
+  const { module, sessions } = status;
+  const verdict = differences.length === 0 ? ['The node is as the config asks for.'] : ['Differences:'];
+  return [
+    ...table([
+      ['Mode', status.mode],
+      ['Module', `${module.origin} ${module.srcversion}`.trim()],
+      ['Kernel', module.kernelRelease],
+      ['Switch', status.switch],
+      ['Sessions', `${sessions.entries} of ${sessions.maxEntries}`],
+    ]),
+    ...section('Virtual servers', virtualServerRows(status)),
+    ...section('Interfaces', interfaceRows(status)),
+    ...section('Sysctls', sysctlRows(status)),
+    ...section('Counters', counterRows(status)),
+    '',
+    ...verdict,
+    ...differences.map((difference) => `  ${difference}`),
+    '',
+  ].join('\n');
+}
+
+function virtualServerRows({ virtualServers }: NodeStatus): readonly string[][] {
+  return virtualServers.map(({ protocol, address, port, accelerated, reason }) => [
+    protocol,
+    address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`,
+    accelerated ? 'accelerated' : `native (${reason})`,
+  ]);
+}
+
+function interfaceRows({ interfaces }: NodeStatus): readonly string[][] {
+  return interfaces.map(({ name, attach, ingress, egress }) => [
+    name,
+    attach,
+    `ingress ${ingress ? 'attached' : 'missing'}`,
+    `egress ${egress ? 'attached' : 'missing'}`,
+  ]);
+}
+
+function sysctlRows({ sysctls }: NodeStatus): readonly string[][] {
+  return sysctls.map(({ name, desired, actual }) => [
+    `net.ipv4.vs.${name}`,
+    `${actual ?? 'missing'}`,
+    actual === desired ? '' : `(should be ${desired})`,
+  ]);
+}
+
+/** Those that never counted anything say nothing. */
+function counterRows({ counters }: NodeStatus): readonly string[][] {
+  return counters
+    .filter(({ packets }) => packets > 0)
+    .map(({ reason, packets }) => [reason, String(packets)]);
+}
+
+function section(title: string, rows: readonly string[][]): readonly string[] {
+  return rows.length === 0 ? [] : ['', title, ...table(rows).map((line) => `  ${line}`)];
+}
+
+function table(rows: readonly (readonly string[])[]): readonly string[] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
+}
