@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a kernel module file (.ko, ELF64 little endian, not compressed) says about itself: its section .modinfo. */
 import { readFile } from 'node:fs/promises';
-import { HostError } from '../core/errors.ts';
+import { errnoError, errnoOf, HostError } from '../core/errors.ts';
 
 export interface ModuleInfo {
   readonly name: string;
@@ -13,9 +13,12 @@ export interface ModuleInfo {
 
 const SECTION_BYTES = 64;
 
-/** Throws HostError ModuleInvalid if the file is no kernel module, and Node's error if it cannot be read. */
+/** Throws HostError ModuleInvalid if the file is no kernel module, NotFound and the like if it cannot be read. */
 export async function readModuleInfo(path: string): Promise<ModuleInfo> {
-  const fields = parseModinfo(await readFile(path), path);
+  const file = await readFile(path).catch((error: unknown) => {
+    throw errnoError(`read ${path}`, errnoOf(error) ?? 'EIO', error);
+  });
+  const fields = parseModinfo(file, path);
   const field = (key: string): string => {
     const value = fields.get(key);
     if (value === undefined) throw invalid(path, `its section .modinfo has no ${key}`);
@@ -46,7 +49,7 @@ function parseModinfo(elf: Buffer, path: string): ReadonlyMap<string, string> {
 
 function findSection(elf: Buffer, name: string, path: string): Buffer {
   const isElf64 = elf.length >= 64 && elf.readUInt32BE(0) === 0x7f454c46 && elf[4] === 2 && elf[5] === 1;
-  if (!isElf64) throw invalid(path, 'no ELF64 file');
+  if (!isElf64) throw invalid(path, 'no ELF64 file (a compressed one must be unpacked first)');
   const table = Number(elf.readBigUInt64LE(0x28));
   const count = elf.readUInt16LE(0x3c);
   if (table + count * SECTION_BYTES > elf.length) throw invalid(path, 'it is truncated');

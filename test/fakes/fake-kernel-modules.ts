@@ -168,7 +168,9 @@ export class FakeKernelModules implements KernelModules {
     return [...this.#loaded.values()].filter((file) => file.depends.includes(name)).map((file) => file.name);
   }
 
+  /** A scheduler or persistence engine counts twice at ip_vs: for its symbols and for being registered. */
   #references(name: string): number {
-    return this.#holders(name).length + (this.users.get(name)?.() ?? 0);
+    const perHolder = name === 'ip_vs' ? 2 : 1;
+    return this.#holders(name).length * perHolder + (this.users.get(name)?.() ?? 0);
   }
 }

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { exec } from '../../src/adapters/exec.ts';
+import { NetlinkLinks } from '../../src/adapters/links.ts';
+import type { Links } from '../../src/ports.ts';
+import { fakeMachine } from '../fakes/fake-machine.ts';
+import { ON_REAL_KERNEL, type Subject } from './subject.ts';
+
+const NETNS = 'contract';
+
+async function realSubject(): Promise<Subject<Links>> {
+  const port = new NetlinkLinks();
+  const cleanup = async (): Promise<void> => {
+    await port.remove('ct0');
+    await port.removeNetns(NETNS);
+    await port.close();
+  };
+  await cleanup();
+  return { port, outside: undefined, cleanup };
+}
+
+async function fakeSubject(): Promise<Subject<Links>> {
+  return { port: fakeMachine().links, outside: undefined, cleanup: async () => undefined };
+}
+
+const subject = ON_REAL_KERNEL ? { name: 'kernel', make: realSubject } : { name: 'fake', make: fakeSubject };
+
+describe.each([subject])('Links ($name)', ({ make }) => {
+  let links: Links;
+  let cleanup: () => Promise<void>;
+  beforeEach(async () => {
+    ({ port: links, cleanup } = await make());
+  });
+  afterEach(() => cleanup());
+
+  async function createVeth(): Promise<void> {
+    await links.createVeth({
+      name: 'ct0',
+      peer: 'ct1',
+      addresses: ['192.0.2.1/30', '2001:db8::1/64'],
+      peerNetns: await links.createNetns(NETNS),
+      peerAddresses: ['192.0.2.2/30', '2001:db8::2/64'],
+    });
+  }
+
+  it('lists the loopback link with its addresses', async () => {
+    const loopback = (await links.list()).find((link) => link.name === 'lo');
+    expect(loopback).toMatchObject({ index: 1, type: 'loopback', up: true, mtu: 65536 });
+    const addresses = (await links.addresses()).filter((address) => address.linkIndex === 1);
+    expect(addresses).toContainEqual({
+      linkIndex: 1,
+      address: '127.0.0.1',
+      prefixLength: 8,
+      family: 'IPv4',
+      scope: 'host',
+      secondary: false,
+    });
+  });
+
+  it('creates a veth pair with its peer in another network namespace, and removes it', async () => {
+    await createVeth();
+    const all = await links.list();
+    const made = all.find((link) => link.name === 'ct0');
+    expect(made).toMatchObject({ type: 'veth', up: true, mtu: 1500 });
+    expect(all.some((link) => link.name === 'ct1')).toBe(false);
+    const own = (await links.addresses()).filter((address) => address.linkIndex === made?.index);
+    expect(own).toContainEqual(
+      expect.objectContaining({ address: '192.0.2.1', prefixLength: 30, scope: 'global' }),
+    );
+    expect(own).toContainEqual(
+      expect.objectContaining({ address: '2001:db8::1', prefixLength: 64, family: 'IPv6' }),
+    );
+    expect(await links.remove('ct0')).toBe(true);
+    expect(await links.remove('ct0')).toBe(false);
+    expect((await links.list()).some((link) => link.name === 'ct0')).toBe(false);
+    expect(await links.removeNetns(NETNS)).toBe(true);
+    expect(await links.removeNetns(NETNS)).toBe(false);
+  });
+
+  it('says what is wrong with a name that is taken and a namespace that is not there', async () => {
+    await createVeth();
+    const again = { name: 'ct0', peer: 'ct2', addresses: [], peerAddresses: [] };
+    await expect(links.createVeth({ ...again, peerNetns: `/run/netns/${NETNS}` })).rejects.toMatchObject({
+      code: 'AlreadyExists',
+    });
+    await expect(
+      links.createVeth({ ...again, name: 'ct3', peerNetns: '/run/netns/nosuch' }),
+    ).rejects.toMatchObject({
+      code: 'NotFound',
+    });
+    await expect(links.createNetns(NETNS)).rejects.toThrow();
+  });
+
+  it('answers requests that are made at once', async () => {
+    const answers = await Promise.all(Array.from({ length: 50 }, () => links.list()));
+    expect(new Set(answers.map((answer) => JSON.stringify(answer))).size).toBe(1);
+  });
+
+  if (ON_REAL_KERNEL) {
+    it('gives the peer its addresses at once', async () => {
+      await createVeth();
+      for (const address of ['192.0.2.1', '2001:db8::1']) {
+        const ping = ['--net=/run/netns/contract', 'ping', '-c', '1', '-W', '2', address];
+        expect((await exec('nsenter', ping)).stdout).toContain(' 0% packet loss');
+      }
+    });
+  }
+});

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { FileHost } from '../../../src/adapters/host.ts';
+
+const HEADER = `IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port Forward Weight ActiveConn InActConn
+`;
+
+let root: string;
+
+async function put(path: string, text: string): Promise<void> {
+  await mkdir(dirname(join(root, path)), { recursive: true });
+  await writeFile(join(root, path), text);
+}
+
+async function process(pid: string, namespace: string, table: string): Promise<void> {
+  await put(`proc/${pid}/net/ip_vs`, table);
+  await mkdir(join(root, `proc/${pid}/ns`));
+  await symlink(namespace, join(root, `proc/${pid}/ns/net`));
+}
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'host-'));
+});
+afterEach(() => rm(root, { recursive: true }));
+
+describe('FileHost', () => {
+  it('writes sysctls that are there, and creates none', async () => {
+    await put('proc/sys/net/ipv4/vs/conntrack', '0\n');
+    const host = new FileHost(root);
+    expect(await host.readSysctl('net/ipv4/vs/conntrack')).toBe('0');
+    await host.writeSysctl('net/ipv4/vs/conntrack', '1');
+    expect(await readFile(join(root, 'proc/sys/net/ipv4/vs/conntrack'), 'utf8')).toMatch(/^1/);
+    await expect(host.writeSysctl('net/ipv4/vs/other', '1')).rejects.toMatchObject({ code: 'NotFound' });
+    expect(await host.listSysctls('net/ipv4/vs')).toEqual(['conntrack']);
+  });
+
+  it('tells a kernel with BTF from one without', async () => {
+    expect(await new FileHost(root).hasBtf()).toBe(false);
+    await put('sys/kernel/btf/vmlinux', '');
+    expect(await new FileHost(root).hasBtf()).toBe(true);
+  });
+
+  it('finds one process for each other network namespace with virtual servers', async () => {
+    const used = `${HEADER}TCP  C0000201:0050 rr\n`;
+    await put('proc/net/ip_vs', used);
+    await process('self', 'net:[1]', used);
+    await process('10', 'net:[1]', used);
+    await process('11', 'net:[2]', HEADER);
+    await process('12', 'net:[3]', used);
+    await process('13', 'net:[3]', used);
+    expect(await new FileHost(root).namespacesUsingIpvs()).toEqual(['12']);
+  });
+
+  it('finds none without IPVS', async () => {
+    await process('10', 'net:[1]', '');
+    expect(await new FileHost(root).namespacesUsingIpvs()).toEqual([]);
+  });
+});

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ProcKernelModules } from '../../../src/adapters/kmod.ts';
+
+let root: string;
+let modules: ProcKernelModules;
+
+async function put(path: string, data: string | Buffer): Promise<void> {
+  await mkdir(dirname(join(root, path)), { recursive: true });
+  await writeFile(join(root, path), data);
+}
+
+/** An ELF64 file with the sections "", .shstrtab and, with these strings, .modinfo. */
+function moduleFile(...strings: readonly string[]): Buffer {
+  const names = Buffer.from('\0.shstrtab\0.modinfo\0');
+  const info = Buffer.from(`${strings.join('\0')}\0`);
+  const header = Buffer.alloc(64);
+  header.write('\x7fELF\x02\x01\x01', 0, 'latin1');
+  const table = 64 + names.length + info.length;
+  header.writeBigUInt64LE(BigInt(table), 0x28);
+  header.writeUInt16LE(64, 0x3a);
+  header.writeUInt16LE(3, 0x3c);
+  header.writeUInt16LE(1, 0x3e);
+  const section = (name: number, offset: number, size: number): Buffer => {
+    const bytes = Buffer.alloc(64);
+    bytes.writeUInt32LE(name, 0);
+    bytes.writeBigUInt64LE(BigInt(offset), 24);
+    bytes.writeBigUInt64LE(BigInt(size), 32);
+    return bytes;
+  };
+  const sections = [
+    section(0, 0, 0),
+    section(1, 64, names.length),
+    section(11, 64 + names.length, info.length),
+  ];
+  return Buffer.concat([header, names, info, ...sections]);
+}
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'kmod-'));
+  modules = new ProcKernelModules({
+    root,
+    release: '6.1.0',
+    blockFile: join(root, 'run/modprobe.d/own.conf'),
+  });
+});
+afterEach(() => rm(root, { recursive: true }));
+
+describe('ProcKernelModules', () => {
+  it('parses /proc/modules', async () => {
+    await put(
+      'proc/modules',
+      'ip_vs_rr 16384 1 - Live 0x0000000000000000\nip_vs 184320 5 ip_vs_rr,ip_vs_sh, Live 0x0000000000000000 (OE)\n',
+    );
+    await put('sys/module/ip_vs/srcversion', 'ABCDEF\n');
+    expect(await modules.list()).toEqual([
+      { name: 'ip_vs_rr', refCount: 1, holders: [], taint: '' },
+      { name: 'ip_vs', refCount: 5, holders: ['ip_vs_rr', 'ip_vs_sh'], srcversion: 'ABCDEF', taint: 'OE' },
+    ]);
+  });
+
+  it('knows built-in modules from either place, and that a loaded one is none', async () => {
+    await put('lib/modules/6.1.0/modules.builtin', 'kernel/net/netfilter/ipvs/ip-vs.ko\nkernel/x.ko\n');
+    await put('proc/modules', 'loaded 1 0 - Live 0x0\n');
+    await put('sys/module/loaded/refcnt', '0');
+    await put('sys/module/inside/parameters/x', '0');
+    expect(await modules.isBuiltIn('ip_vs')).toBe(true);
+    expect(await modules.isBuiltIn('inside')).toBe(true);
+    expect(await modules.isBuiltIn('loaded')).toBe(false);
+    expect(await modules.isBuiltIn('other')).toBe(false);
+  });
+
+  it('reads .modinfo', async () => {
+    const strings = ['license=GPL', 'srcversion=ABC', 'depends=a,b', 'name=ip_vs', 'vermagic=6.1.0 SMP '];
+    await put('x.ko', moduleFile(...strings));
+    expect(await modules.info(join(root, 'x.ko'))).toEqual({
+      name: 'ip_vs',
+      srcversion: 'ABC',
+      depends: ['a', 'b'],
+      vermagic: '6.1.0 SMP',
+    });
+  });
+
+  it.each([
+    ['no ELF file', Buffer.from('#!/bin/sh')],
+    ['a truncated one', moduleFile('name=x').subarray(0, 100)],
+    ['one without vermagic', moduleFile('name=x')],
+  ])('refuses %s as a module', async (_name, data) => {
+    await put('x.ko', data);
+    await expect(modules.info(join(root, 'x.ko'))).rejects.toMatchObject({ code: 'ModuleInvalid' });
+  });
+
+  it('blocks modules by one file, and removes it and its own directory', async () => {
+    await mkdir(join(root, 'run'));
+    await modules.blockAutoload('ip_vs');
+    await modules.blockAutoload('ip_vs_rr');
+    await modules.blockAutoload('ip_vs');
+    const text = await readFile(join(root, 'run/modprobe.d/own.conf'), 'utf8');
+    expect(text.split('\n').filter((line) => !line.startsWith('#'))).toEqual([
+      'install ip_vs /bin/false',
+      'install ip_vs_rr /bin/false',
+      '',
+    ]);
+    await modules.unblockAutoload('ip_vs');
+    expect(await readFile(join(root, 'run/modprobe.d/own.conf'), 'utf8')).not.toContain('install ip_vs ');
+    await modules.unblockAutoload('ip_vs_rr');
+    await modules.unblockAutoload('ip_vs_rr');
+    expect(await readdir(join(root, 'run'))).toEqual([]);
+  });
+
+  it('leaves a directory that was there', async () => {
+    await mkdir(join(root, 'run/modprobe.d'), { recursive: true });
+    await modules.blockAutoload('ip_vs');
+    await modules.unblockAutoload('ip_vs');
+    expect(await readdir(join(root, 'run'))).toEqual(['modprobe.d']);
+  });
+});
