@@ -250,6 +250,37 @@ describe.each(subjects)('Datapath ($name)', ({ make }) => {
       expect((await exec('tc', ['qdisc', 'show', 'dev', 'dp0'])).stdout).toContain('clsact');
     });
 
+    it.each(['programs/*/ingress', 'programs/*/rodata', 'ipvs_frags', 'programs'])(
+      'loads what is missing when %s was lost',
+      async (lost) => {
+        const index = await subject.outside.addInterface('dp0');
+        const before = await port.load(LOAD);
+        await port.attach(index, 'Ingress');
+        await exec('sh', ['-c', `rm -r /sys/fs/bpf/contract/${lost}`]);
+        expect(await port.state()).toBeUndefined();
+        const after = await port.load(LOAD);
+        expect(after.mapIds.ipvs_sessions).toBe(before.mapIds.ipvs_sessions);
+        expect(await port.attachments()).toMatchObject([
+          { programId: after.programIds.ingress, current: true },
+        ]);
+      },
+    );
+
+    it('makes maps of another abi.h anew and keeps the program attached', async () => {
+      const index = await subject.outside.addInterface('dp0');
+      const before = await port.load(LOAD);
+      await port.attach(index, 'Ingress');
+      await exec('sh', ['-c', 'rmdir /sys/fs/bpf/contract/abi_* && mkdir /sys/fs/bpf/contract/abi_0']);
+      expect(await port.state()).toBeUndefined();
+      const after = await port.load(LOAD);
+      expect(Object.values(after.mapIds).filter((id) => Object.values(before.mapIds).includes(id))).toEqual(
+        [],
+      );
+      expect(await port.attachments()).toMatchObject([
+        { programId: after.programIds.ingress, current: true },
+      ]);
+    });
+
     it('leaves no trace', async () => {
       const index = await subject.outside.addInterface('dp0');
       const before = (await exec('tc', ['qdisc', 'show'])).stdout;
