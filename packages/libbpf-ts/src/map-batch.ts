@@ -39,7 +39,7 @@ export function* readBatches(
   let room = allocate(target, capacity);
   let position: Uint8Array | null = null;
   // The kernel keeps its position in 4 bytes (hash maps) or in a key.
-  let next: Uint8Array = new Uint8Array(Math.max(target.keySize, 8));
+  const next = new Uint8Array(Math.max(target.keySize, 8));
   for (;;) {
     const count = Uint32Array.of(capacity);
     const { keys, values } = room;
@@ -57,12 +57,12 @@ export function* readBatches(
     const [read = 0] = count;
     if (read > 0) yield { count: read, keys, values };
     if (code === -ENOENT) return 'done';
-    if (code === -EINTR && read === 0) continue;
-    [position, next] = [next, position ?? new Uint8Array(next.length)];
+    if (code === -EINTR && read === 0) continue; // it wrote no new position
+    position = next;
   }
 }
 
-/** Writes elements; returns how many were written, or undefined where batches are not supported. */
+/** Writes elements; false, with nothing written, where batches (or the mode in a batch) are not supported. */
 export function updateBatch(target: BatchTarget, batch: RawBatch, mode: PutMode): boolean {
   if (batch.count === 0) return true;
   const count = Uint32Array.of(batch.count);
@@ -88,8 +88,8 @@ export function deleteBatch(target: BatchTarget, keys: Uint8Array, total: number
     if (code !== -ENOENT) check('bpf_map_delete_batch', code, target.name);
     const [done = 0] = count;
     deleted += done;
-    // The kernel stops at a key that is not there: go on behind it.
-    start += code === -ENOENT ? done + 1 : done;
+    // The kernel stops at a key that is not there, or did all of the rest.
+    start += done + 1;
   }
   return deleted;
 }

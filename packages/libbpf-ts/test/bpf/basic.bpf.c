@@ -80,6 +80,14 @@ struct {
 	__type(value, __u32);
 } prefixes SEC(".maps");
 
+/* Has no batch operations in any kernel so far. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__uint(max_entries, 16);
+	__type(key, __u32);
+	__type(value, __u32);
+} ports SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);

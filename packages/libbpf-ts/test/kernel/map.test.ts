@@ -269,6 +269,25 @@ describe('an LPM trie', () => {
   });
 });
 
+describe('a map without batch operations', () => {
+  const LOOPBACK = 1;
+
+  it('does the same one by one', () => {
+    const ports = object.map('ports').typed(u32, u32);
+    const all = [1, 2, 3, 4, 5].map((key): [number, number] => [key, LOOPBACK]);
+    ports.putBatch(all);
+    const byKey = (entries: [number, number][]) => entries.sort(([a], [b]) => a - b);
+    expect(byKey([...ports])).toEqual(all);
+    expect([...ports.batches(2)].map((batch) => batch.length)).toEqual([2, 2, 1]);
+    expect([ports.count(), ports.deleteBatch([1, 9, 2])]).toEqual([5, 2]);
+    expect(byKey(ports.drain())).toEqual(all.slice(2));
+    expect([ports.count(), [...ports]]).toEqual([0, []]);
+    ports.putBatch(all.slice(1), 'noexist');
+    expect(bpfError(() => ports.putBatch(all, 'noexist')).code).toBe('EEXIST');
+    expect(ports.count()).toBe(5);
+  });
+});
+
 it('a frozen map takes no more writes', () => {
   using own = loadBasic();
   own.map('slots').freeze();
