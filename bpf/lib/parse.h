@@ -202,8 +202,11 @@ static __always_inline bool reaches(struct __sk_buff *skb, __u32 off)
 
 #define LINK_LEN_LIMIT 128
 
-/* The smallest n of 1..LINK_LEN_LIMIT - 1 for which reaches(linear - n - 1), or -1. */
-static __noinline int search_link_len(struct __sk_buff *skb, __u32 linear)
+/*
+ * The smallest n of 1..LINK_LEN_LIMIT - 1 for which reaches(linear - n - 1), or -1. A global function:
+ * the verifier then looks at it once, and not at the whole program for each n that it may answer.
+ */
+__noinline int search_link_len(struct __sk_buff *skb, __u32 linear)
 {
 	__u32 low = 0, high = LINK_LEN_LIMIT;
 

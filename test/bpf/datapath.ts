@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The tc programs and their maps in the kernel, with values as tests want to read them. */
+import { fileURLToPath } from 'node:url';
+import {
+  type BpfObject,
+  be16,
+  type Codec,
+  decodeSkBuff,
+  encodeSkBuff,
+  openObject,
+  type SkBuff,
+  type TypedMap,
+} from 'libbpf-ts';
+import type { End, Transport } from './packet.ts';
+import { IPPROTO, ipv4Bytes } from './packet.ts';
+
+export const OBJECT_FILE = fileURLToPath(new URL('../../build/bpf/ipvs_tc.bpf.o', import.meta.url));
+
+export const AF_INET = 2;
+/** The device that BPF_PROG_RUN takes unless told otherwise: lo. */
+export const DEFAULT_IFINDEX = 1;
+export const ADDRESS_ID = { undecided: 0, none: 0xffff } as const;
+export const SNAT_MODE = { never: 0, external: 1, always: 2 } as const;
+export const HINT_MAGIC = 0xb5000000;
+export const REROUTED = 0x10;
+export const VERDICT = { unspec: -1, shot: 2 } as const;
+
+/** enum ipvs_counter, in its order. */
+const COUNTERS = [
+  'SNAT',
+  'SNAT_REVERSED',
+  'SNAT_KEPT',
+  'ICMP_EGRESS',
+  'ICMP_INGRESS',
+  'FRAGMENT_EGRESS',
+  'SESSION_ADDED',
+  'SESSION_REPLACED',
+  'SESSION_REMOVED',
+  'REPLY_REASSEMBLED',
+  'BYPASS_MAP_FULL',
+  'BYPASS_UNSUPPORTED',
+  'DROP_MAP_FULL',
+  'DROP_NO_SESSION',
+  'DROP_NO_ADDRESS',
+  'DROP_NO_PORT',
+  'DROP_REPLIES_FULL',
+  'DROP_MALFORMED',
+  'DROP_REWRITE',
+] as const;
+export type Counter = (typeof COUNTERS)[number];
+
+/** struct ipvs_addr of an IPv4 address: ::ffff:a.b.c.d. */
+const address: Codec<string> = {
+  size: 16,
+  alignment: 4,
+  read: (view, offset) => {
+    const bytes = Array.from({ length: 16 }, (_, i) => view.getUint8(offset + i));
+    const mapped = bytes.slice(0, 12).join() === '0,0,0,0,0,0,0,0,0,0,255,255';
+    return mapped ? bytes.slice(12).join('.') : bytes.join(':');
+  },
+  write: (view, offset, value) => {
+    for (let i = 0; i < 10; i += 1) view.setUint8(offset + i, 0);
+    view.setUint16(offset + 10, 0xffff);
+    for (const [i, byte] of ipv4Bytes(value).entries()) view.setUint8(offset + 12 + i, byte);
+  },
+};
+
+/** __be32 outside of addresses: the identification of a datagram in the low bytes of the word. */
+const OVERRIDES = { ipvs_addr: address, __be16: be16 };
+
+export interface SessionKey {
+  readonly caddr: string;
+  readonly service_id: number;
+  readonly cport: number;
+  readonly zero: number;
+}
+
+export interface Session {
+  readonly vaddr: string;
+  readonly daddr: string;
+  readonly vport: number;
+  readonly dport: number;
+  readonly protocol: number;
+  readonly family: number;
+  readonly flags: number;
+  readonly snat: bigint;
+  readonly seen: bigint;
+}
+
+export interface ReplyKey {
+  readonly daddr: string;
+  readonly dport: number;
+  readonly snat_port: number;
+  readonly snat_addr_id: number;
+  readonly protocol: number;
+  readonly zero: number;
+}
+
+export interface FragmentKey {
+  readonly saddr: string;
+  readonly daddr: string;
+  readonly id: number;
+  readonly protocol: number;
+  readonly zero: Uint8Array;
+}
+
+interface Maps {
+  readonly ipvs_sessions: TypedMap<SessionKey, Session>;
+  readonly ipvs_replies: TypedMap<ReplyKey, SessionKey>;
+  readonly ipvs_frags: TypedMap<FragmentKey, SessionKey>;
+  readonly ipvs_snat_addrs: TypedMap<number, { addr: string; family: number }>;
+  readonly ipvs_snat_ids: TypedMap<string, number>;
+  readonly ipvs_snat_ifs: TypedMap<{ ifindex: number; family: number }, number>;
+  readonly ipvs_cluster: TypedMap<{ prefix_len: number; addr: string }, number>;
+  readonly ipvs_exhausted: TypedMap<unknown, bigint>;
+  readonly ipvs_counters: TypedMap<number, bigint[]>;
+}
+
+export type PortRange = { readonly first: number; readonly last: number };
+
+export interface DatapathOptions {
+  readonly ports?: readonly PortRange[];
+  readonly maxReplies?: number;
+}
+
+/** What a program made of a packet. */
+export interface Outcome {
+  readonly verdict: number;
+  readonly frame: Uint8Array;
+  readonly context: SkBuff;
+  /** Counters that went up, by how much. */
+  readonly counted: Partial<Record<Counter, number>>;
+}
+
+export interface RunContext {
+  readonly hint?: number;
+  /** Low half of cb[3]: IPCB(skb)->flags. */
+  readonly ipFlags?: number;
+  readonly ifindex?: number;
+  readonly mark?: number;
+  readonly flags?: number;
+}
+
+export interface NewSession {
+  readonly client: End;
+  readonly real: End;
+  readonly transport?: Transport;
+  readonly serviceId?: number;
+  readonly mode?: number;
+  readonly snat?: bigint;
+}
+
+/** The SNAT word; the port stands in it as the two bytes that are on the wire. */
+export function snatWord(cookie: number, addressId: number, port = 0): bigint {
+  const swapped = ((port & 0xff) << 8) | (port >> 8);
+  return (BigInt(cookie) << 32n) | BigInt((addressId << 16) >>> 0) | BigInt(swapped);
+}
+
+export function sessionKey(client: End, serviceId = 1): SessionKey {
+  return { caddr: client.address, service_id: serviceId, cport: client.port, zero: 0 };
+}
+
+export function replyKey(real: End, port: number, transport: Transport = 'TCP', addressId = 1): ReplyKey {
+  const protocol = transport === 'TCP' ? IPPROTO.tcp : IPPROTO.udp;
+  return {
+    daddr: real.address,
+    dport: real.port,
+    snat_port: port,
+    snat_addr_id: addressId,
+    protocol,
+    zero: 0,
+  };
+}
+
+/** ipvs_frag_key of a datagram; `id` as in its header. */
+export function fragmentKey(from: string, to: string, id: number, transport: Transport = 'UDP'): FragmentKey {
+  return {
+    saddr: from,
+    daddr: to,
+    id: ((id & 0xff) << 8) | (id >> 8),
+    protocol: transport === 'TCP' ? IPPROTO.tcp : IPPROTO.udp,
+    zero: new Uint8Array(3),
+  };
+}
+
+export class Datapath implements Disposable {
+  readonly object: BpfObject;
+  readonly maps: Maps;
+
+  /** Loads both programs with empty maps of their own. */
+  constructor({ ports = [{ first: 20000, last: 29999 }], maxReplies = 256 }: DatapathOptions = {}) {
+    const opened = openObject(OBJECT_FILE);
+    opened.map('ipvs_sessions').setMaxEntries(1024);
+    opened.map('ipvs_replies').setMaxEntries(maxReplies);
+    opened.setGlobal(
+      'ipvs_port_ranges',
+      Array.from({ length: 4 }, (_, i) => ports[i] ?? { first: 0, last: 0 }),
+    );
+    this.object = opened.load();
+    const { object } = this;
+    const map = <Name extends keyof Maps>(name: Name) => object.map(name).typedByBtf(OVERRIDES) as Maps[Name];
+    this.maps = {
+      ipvs_sessions: map('ipvs_sessions'),
+      ipvs_replies: map('ipvs_replies'),
+      ipvs_frags: map('ipvs_frags'),
+      ipvs_snat_addrs: map('ipvs_snat_addrs'),
+      ipvs_snat_ids: map('ipvs_snat_ids'),
+      ipvs_snat_ifs: map('ipvs_snat_ifs'),
+      ipvs_cluster: map('ipvs_cluster'),
+      ipvs_exhausted: map('ipvs_exhausted'),
+      ipvs_counters: map('ipvs_counters'),
+    };
+  }
+
+  /** Empties the maps that tests and programs fill; addresses stay. */
+  reset(): void {
+    const { ipvs_sessions, ipvs_replies, ipvs_frags, ipvs_cluster, ipvs_exhausted } = this.maps;
+    for (const map of [ipvs_sessions, ipvs_replies, ipvs_frags, ipvs_cluster, ipvs_exhausted]) {
+      const known = map as TypedMap<unknown, unknown>;
+      for (const key of [...known.keys()]) known.delete(key);
+    }
+  }
+
+  /** What the agent does for an interface and its address. */
+  addSnatAddress(id: number, addr: string, ifindex = DEFAULT_IFINDEX): void {
+    this.maps.ipvs_snat_addrs.put(id, { addr, family: AF_INET });
+    this.maps.ipvs_snat_ids.put(addr, id);
+    this.maps.ipvs_snat_ifs.put({ ifindex, family: AF_INET }, id);
+  }
+
+  /** What the module does for a new connection; by default no packet has left yet. */
+  addSession({ client, real, transport = 'TCP', serviceId = 1, mode, snat }: NewSession): SessionKey {
+    const key = sessionKey(client, serviceId);
+    this.maps.ipvs_sessions.put(key, {
+      vaddr: '203.0.113.1',
+      daddr: real.address,
+      vport: 80,
+      dport: real.port,
+      protocol: transport === 'TCP' ? IPPROTO.tcp : IPPROTO.udp,
+      family: AF_INET,
+      flags: mode ?? SNAT_MODE.always,
+      snat: snat ?? snatWord(7, ADDRESS_ID.undecided),
+      seen: 0n,
+    });
+    return key;
+  }
+
+  /** A session with a chosen SNAT end, and the reply entry that goes with it. */
+  addTranslatedSession(
+    session: NewSession & { readonly port: number; readonly addressId?: number },
+  ): SessionKey {
+    const { port, addressId = 1, real, transport = 'TCP' } = session;
+    const key = this.addSession({ ...session, snat: snatWord(7, addressId, port) });
+    this.maps.ipvs_replies.put(replyKey(real, port, transport, addressId), key);
+    return key;
+  }
+
+  session(key: SessionKey): Session {
+    const session = this.maps.ipvs_sessions.get(key);
+    if (session === undefined) throw new Error(`no session ${JSON.stringify(key)}`);
+    return session;
+  }
+
+  /** Address id and port of a session's SNAT end. */
+  snatEnd(key: SessionKey): { readonly addressId: number; readonly port: number; readonly cookie: number } {
+    const { snat } = this.session(key);
+    const low = Number(snat & 0xffffn);
+    return {
+      addressId: Number((snat >> 16n) & 0xffffn),
+      port: ((low & 0xff) << 8) | (low >> 8),
+      cookie: Number(snat >> 32n),
+    };
+  }
+
+  /** A packet that ip_vs sends to a real server; without `hint` only one of the IP layer. */
+  egress(frame: Uint8Array, context: RunContext = {}): Outcome {
+    return this.#run('ipvs_tc_egress', frame, { ipFlags: REROUTED, hint: HINT_MAGIC | 1, ...context });
+  }
+
+  /** A packet that comes in. */
+  ingress(frame: Uint8Array, context: RunContext = {}): Outcome {
+    return this.#run('ipvs_tc_ingress', frame, context);
+  }
+
+  #run(name: string, data: Uint8Array, { hint = 0, ipFlags = 0, ifindex, mark, flags }: RunContext): Outcome {
+    const before = this.#counters();
+    const context = encodeSkBuff({
+      cb: [0, 0, 0, ipFlags, hint >>> 0],
+      ifindex: ifindex ?? 0,
+      mark: mark ?? 0,
+    });
+    const result = this.object.program(name).run({ data, context, flags: flags ?? 0 });
+    const after = this.#counters();
+    const counted = Object.fromEntries(
+      COUNTERS.map((counter, i) => [counter, (after[i] ?? 0) - (before[i] ?? 0)] as const).filter(
+        ([, packets]) => packets !== 0,
+      ),
+    );
+    return {
+      verdict: result.retval,
+      frame: result.data,
+      context: decodeSkBuff(result.context),
+      counted,
+    };
+  }
+
+  #counters(): number[] {
+    return COUNTERS.map((_, i) =>
+      Number((this.maps.ipvs_counters.get(i) ?? []).reduce((sum, packets) => sum + packets, 0n)),
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.object.close();
+  }
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Builds packets with right checksums, and says what is wrong with those of a packet. */
+
+export const IPPROTO = { icmp: 1, tcp: 6, udp: 17 } as const;
+export const ETH_P = { ipv4: 0x0800, vlan: 0x8100, ipv6: 0x86dd } as const;
+export const ETHERNET_LENGTH = 14;
+
+/** An address and a port. */
+export interface End {
+  readonly address: string;
+  readonly port: number;
+}
+
+export function join(...parts: readonly Uint8Array[]): Uint8Array {
+  return Uint8Array.from(parts.flatMap((part) => [...part]));
+}
+
+/** `length` bytes that differ from each other and from zero. */
+export function filler(length: number, seed = 1): Uint8Array {
+  return Uint8Array.from({ length }, (_, i) => ((i * 7 + seed * 31) % 255) + 1);
+}
+
+export function ipv4Bytes(address: string): Uint8Array {
+  return Uint8Array.from(address.split('.').map(Number));
+}
+
+function be(size: 1 | 2 | 4, value: number): Uint8Array {
+  return Uint8Array.from({ length: size }, (_, i) => (value >>> (8 * (size - 1 - i))) & 0xff);
+}
+
+/** Sum of the 16-bit words in ones' complement (RFC 1071); an odd last byte counts as its high half. */
+function onesSum(...parts: readonly Uint8Array[]): number {
+  let sum = 0;
+  for (const part of parts) {
+    for (let i = 0; i < part.length; i += 2) sum += ((part[i] ?? 0) << 8) | (part[i + 1] ?? 0);
+  }
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return sum;
+}
+
+function withChecksum(bytes: Uint8Array, at: number, ...pseudo: readonly Uint8Array[]): Uint8Array {
+  const sum = ~onesSum(...pseudo, bytes) & 0xffff;
+  const out = Uint8Array.from(bytes);
+  out.set(be(2, sum), at);
+  return out;
+}
+
+function pseudoHeader(source: string, destination: string, protocol: number, length: number): Uint8Array {
+  return join(ipv4Bytes(source), ipv4Bytes(destination), be(2, protocol), be(2, length));
+}
+
+export interface Ipv4Fields {
+  readonly source: string;
+  readonly destination: string;
+  readonly protocol: number;
+  readonly payload: Uint8Array;
+  /** A multiple of 4 bytes. */
+  readonly options?: Uint8Array;
+  readonly id?: number;
+  readonly ttl?: number;
+  readonly moreFragments?: boolean;
+  /** In bytes. */
+  readonly fragmentOffset?: number;
+  /** What the header says instead of the right length. */
+  readonly totalLength?: number;
+}
+
+export function ipv4(fields: Ipv4Fields): Uint8Array {
+  const options = fields.options ?? new Uint8Array(0);
+  const length = 20 + options.length + fields.payload.length;
+  const header = join(
+    be(1, 0x40 | (5 + options.length / 4)),
+    be(1, 0),
+    be(2, fields.totalLength ?? length),
+    be(2, fields.id ?? 0x1234),
+    be(2, (fields.moreFragments ? 0x2000 : 0) | ((fields.fragmentOffset ?? 0) / 8)),
+    be(1, fields.ttl ?? 63),
+    be(1, fields.protocol),
+    be(2, 0),
+    ipv4Bytes(fields.source),
+    ipv4Bytes(fields.destination),
+    options,
+  );
+  return join(withChecksum(header, 10), fields.payload);
+}
+
+/** What is sent from one end to another. */
+export interface Segment {
+  readonly from: End;
+  readonly to: End;
+  readonly payload?: Uint8Array;
+}
+
+export function tcpSegment({ from, to, payload = filler(5) }: Segment): Uint8Array {
+  const header = join(
+    be(2, from.port),
+    be(2, to.port),
+    be(4, 0x11223344),
+    be(4, 0x55667788),
+    be(2, 0x5018),
+    be(2, 0x7210),
+    be(4, 0),
+  );
+  const segment = join(header, payload);
+  return withChecksum(segment, 16, pseudoHeader(from.address, to.address, IPPROTO.tcp, segment.length));
+}
+
+export interface Datagram extends Segment {
+  /** Sent without a checksum (RFC 768). */
+  readonly unchecked?: boolean;
+}
+
+export function udpDatagram({ from, to, payload = filler(5), unchecked = false }: Datagram): Uint8Array {
+  const length = 8 + payload.length;
+  const datagram = join(be(2, from.port), be(2, to.port), be(2, length), be(2, 0), payload);
+  if (unchecked) return datagram;
+  const checked = withChecksum(datagram, 6, pseudoHeader(from.address, to.address, IPPROTO.udp, length));
+  // A sum of zero is sent as its other representation, because zero means "none".
+  if (checked[6] === 0 && checked[7] === 0) checked.fill(0xff, 6, 8);
+  return checked;
+}
+
+export type Transport = 'TCP' | 'UDP';
+
+type Extra = Partial<Ipv4Fields> & { readonly unchecked?: boolean };
+
+/** A whole TCP or UDP packet; `extra` goes to the IP header. */
+export function packet(
+  transport: Transport,
+  segment: Segment,
+  { unchecked = false, ...extra }: Extra = {},
+): Uint8Array {
+  const tcp = transport === 'TCP';
+  return ipv4({
+    source: segment.from.address,
+    destination: segment.to.address,
+    protocol: tcp ? IPPROTO.tcp : IPPROTO.udp,
+    payload: tcp ? tcpSegment(segment) : udpDatagram({ ...segment, unchecked }),
+    ...extra,
+  });
+}
+
+export interface IcmpError {
+  readonly source: string;
+  readonly destination: string;
+  readonly type?: number;
+  readonly code?: number;
+  /** Bytes 4 to 7: next-hop MTU and the like. */
+  readonly rest?: number;
+  /** The packet that caused it, as much of it as is quoted. */
+  readonly quote: Uint8Array;
+}
+
+/** A whole ICMP packet, by default "fragmentation needed". */
+export function icmpError(error: IcmpError, extra: Partial<Ipv4Fields> = {}): Uint8Array {
+  const { source, destination, type = 3, code = 4, rest = 1400, quote } = error;
+  const message = join(be(1, type), be(1, code), be(2, 0), be(4, rest), quote);
+  return ipv4({ source, destination, protocol: IPPROTO.icmp, payload: withChecksum(message, 2), ...extra });
+}
+
+export interface Tag {
+  readonly vlan: number;
+}
+
+/** A frame to a MAC address of zeros, which BPF_PROG_RUN takes for that of the device. */
+export function frame(payload: Uint8Array, type: number = ETH_P.ipv4, ...tags: readonly Tag[]): Uint8Array {
+  const inLine = tags.flatMap(({ vlan }) => [be(2, ETH_P.vlan), be(2, vlan)]);
+  return join(new Uint8Array(6), Uint8Array.of(2, 0, 0, 0, 0, 1), ...inLine, be(2, type), payload);
+}
+
+function at16(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
+}
+
+function transportProblems(ip: Uint8Array, headerLength: number, what: string): string[] {
+  const protocol = ip[9];
+  const body = ip.subarray(headerLength, at16(ip, 2));
+  // Of a fragment, or of what a short quote leaves, no sum can be made.
+  if (at16(ip, 6) & 0x3fff || at16(ip, 2) > ip.length) return [];
+  if (protocol === IPPROTO.icmp) {
+    const sum = onesSum(body) === 0xffff ? [] : [`${what}ICMP checksum`];
+    return (body[0] ?? 0) === 8 ? sum : [...sum, ...checksumProblems(body.subarray(8), `quoted `)];
+  }
+  if (protocol === IPPROTO.udp && at16(body, 6) === 0) return [];
+  const pseudo = join(ip.subarray(12, 20), be(2, protocol ?? 0), be(2, body.length));
+  return onesSum(pseudo, body) === 0xffff ? [] : [`${what}transport checksum`];
+}
+
+/** The checksums in an IPv4 packet, and in what it quotes, that are wrong. */
+export function checksumProblems(ip: Uint8Array, what = ''): string[] {
+  const headerLength = ((ip[0] ?? 0) & 0xf) * 4;
+  const header = onesSum(ip.subarray(0, headerLength)) === 0xffff ? [] : [`${what}IP header checksum`];
+  return [...header, ...transportProblems(ip, headerLength, what)];
+}
+
+/** The same, of an Ethernet frame. */
+export function frameProblems(bytes: Uint8Array): string[] {
+  return checksumProblems(bytes.subarray(ETHERNET_LENGTH));
+}
