@@ -45,7 +45,33 @@ export function run(command: string, args: readonly string[], options: RunOption
   });
 }
 
+/** Run a command on this process's own input and outputs; returns its exit status. */
+export function inherit(
+  command: string,
+  args: readonly string[],
+  options: { cwd?: string } = {},
+): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { ...options, stdio: 'inherit' });
+    child.on('error', (error) =>
+      reject(new Error(`cannot run ${command}: ${error.message}`, { cause: error })),
+    );
+    child.on('close', (code) => resolve(code ?? 1));
+  });
+}
+
 /** One line of progress, on standard error so that results on standard output stay alone there. */
 export function say(text: string): void {
   process.stderr.write(`==> ${text}\n`);
+}
+
+/** Runs a script's work; an error is told without the stack, which VM_VERBOSE shows, and gives status 1. */
+export async function main(work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    const text = error instanceof Error ? (process.env.VM_VERBOSE && error.stack) || error.message : error;
+    process.stderr.write(`error: ${text}\n`);
+    process.exitCode = 1;
+  }
 }

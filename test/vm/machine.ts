@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -117,13 +118,19 @@ class Machine {
   }
 
   async #result(timedOut: boolean, errors: string): Promise<VmResult> {
-    const console = await readFile(join(this.#job, 'console.log'), 'utf8').catch(() => '');
+    const console = await this.#console();
     const kernelLog = this.#kernelLog || `${console}${errors}`;
     const problems = [...new Set([...kernelProblems(console), ...kernelProblems(this.#kernelLog)])];
     const scriptStatus = /^start\n(\d+)\n/.exec(this.#control)?.[1];
     const own = scriptStatus === undefined ? vmStatus.died : Number(scriptStatus);
     const status = problems.length > 0 ? vmStatus.kernelProblem : timedOut ? vmStatus.timedOut : own;
     return { status, kernelLog, problems, bootMs: this.#bootMs };
+  }
+
+  /** What the serial console got; QEMU may have failed before it made the file. */
+  async #console(): Promise<string> {
+    const file = join(this.#job, 'console.log');
+    return existsSync(file) ? (await readFile(file, 'utf8')).replaceAll('\r', '') : '';
   }
 
   async #writeGuestFiles(): Promise<void> {

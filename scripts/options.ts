@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Parsers of command line options, for commander. */
+import { InvalidArgumentError } from 'commander';
+import { type KernelSeries, parseSeries } from './kernels.ts';
+
+export function positiveOption(text: string): number {
+  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError('A whole number above 0 is wanted.');
+  return Number(text);
+}
+
+export function seriesOption(text: string): KernelSeries {
+  try {
+    return parseSeries(text);
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof Error ? error.message : String(error));
+  }
+}
