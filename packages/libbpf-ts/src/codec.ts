@@ -10,6 +10,7 @@ export interface Codec<T> {
   readonly size: number;
   /** Bytes; a power of two. */
   readonly alignment: number;
+  /** Must not keep the view: the memory is used again. */
   read(view: DataView, offset: number): T;
   /** Writes all `size` bytes, padding as zero. Throws RangeError or TypeError on a value that does not fit. */
   write(view: DataView, offset: number, value: T): void;
@@ -165,7 +166,10 @@ function writeField(name: string, field: Field, view: DataView, offset: number, 
 
 function rejectUnknown(name: string, fields: readonly Field[], value: object): void {
   if (typeof value !== 'object' || value === null) throw new TypeError(`${name}: not an object`);
-  const extra = Object.keys(value).find((key) => !fields.some((field) => field.name === key));
+  const keys = Object.keys(value);
+  // Each field is looked for anyway: with as many keys as fields none is unknown.
+  if (keys.length === fields.length) return;
+  const extra = keys.find((key) => !fields.some((field) => field.name === key));
   if (extra !== undefined) throw new TypeError(`${name} has no field ${extra}`);
 }
 

@@ -23,6 +23,16 @@ export interface MapHandle {
   };
 }
 
+interface Room {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+}
+
+function makeRoom(size: number): Room {
+  const bytes = new Uint8Array(size);
+  return { bytes, view: viewOf(bytes) };
+}
+
 const DEFAULT_BATCH = 1024;
 
 /** The elements of a map as values of K and V. Usable until the map is closed. */
@@ -30,12 +40,17 @@ export class TypedMap<K, V> {
   readonly #map: MapHandle;
   readonly #key: Codec<K>;
   readonly #value: Codec<V>;
+  // Memory for one element, used again for every call: a new array a call halves the speed.
+  readonly #keyRoom: Room;
+  readonly #valueRoom: Room;
 
   /** The codecs must have the map's sizes: use the methods of BpfMap, which check it. */
   constructor(map: MapHandle, key: Codec<K>, value: Codec<V>) {
     this.#map = map;
     this.#key = key;
     this.#value = value;
+    this.#keyRoom = makeRoom(key.size);
+    this.#valueRoom = makeRoom(value.size);
   }
 
   /** The value, or undefined if the key is not there. */
@@ -75,7 +90,7 @@ export class TypedMap<K, V> {
    * the kernel starts again from the first: keys can then come twice.
    */
   *keys(): Generator<K, void> {
-    for (const key of this.#rawKeys()) yield this.#decodeKey(key, 0);
+    for (const key of this.#rawKeys()) yield this.#key.read(viewOf(key), 0);
   }
 
   /** All elements, read in batches where the kernel can, for a map that others change meanwhile too. */
@@ -120,9 +135,10 @@ export class TypedMap<K, V> {
     const all = [...entries];
     const keys = new Uint8Array(all.length * this.#key.size);
     const values = new Uint8Array(all.length * this.#value.size);
+    const [keyView, valueView] = [viewOf(keys), viewOf(values)];
     for (const [index, [key, value]] of all.entries()) {
-      this.#key.write(viewOf(keys), index * this.#key.size, key);
-      this.#value.write(viewOf(values), index * this.#value.size, value);
+      this.#key.write(keyView, index * this.#key.size, key);
+      this.#value.write(valueView, index * this.#value.size, value);
     }
     if (updateBatch(this.#target(), { count: all.length, keys, values }, mode)) return;
     for (const [key, value] of all) {
@@ -136,9 +152,8 @@ export class TypedMap<K, V> {
   deleteBatch(keys: Iterable<K>): number {
     const all = [...keys];
     const raw = new Uint8Array(all.length * this.#key.size);
-    for (const [index, key] of all.entries()) {
-      this.#key.write(viewOf(raw), index * this.#key.size, key);
-    }
+    const view = viewOf(raw);
+    for (const [index, key] of all.entries()) this.#key.write(view, index * this.#key.size, key);
     const deleted = deleteBatch(this.#target(), raw, all.length);
     return deleted ?? all.filter((key) => this.delete(key)).length;
   }
@@ -160,11 +175,11 @@ export class TypedMap<K, V> {
   }
 
   #read(operation: 'bpf_map_lookup_elem' | 'bpf_map_lookup_and_delete_elem', key: K): V | undefined {
-    const value = new Uint8Array(this.#value.size);
-    const code = libbpf()[operation](this.#map.fd, this.#encodeKey(key), value);
+    const { bytes, view } = this.#valueRoom;
+    const code = libbpf()[operation](this.#map.fd, this.#encodeKey(key), bytes);
     if (code === -ENOENT) return undefined;
     check(operation, code, this.#map.info.name);
-    return this.#value.read(viewOf(value), 0);
+    return this.#value.read(view, 0);
   }
 
   *#rawKeys(): Generator<Uint8Array, void> {
@@ -193,27 +208,23 @@ export class TypedMap<K, V> {
   }
 
   #decodeBatch(batch: RawBatch): [K, V][] {
-    const values = viewOf(batch.values);
+    const [keys, values] = [viewOf(batch.keys), viewOf(batch.values)];
     return Array.from({ length: batch.count }, (_, index) => [
-      this.#decodeKey(batch.keys, index),
+      this.#key.read(keys, index * this.#key.size),
       this.#value.read(values, index * this.#value.size),
     ]);
   }
 
-  #decodeKey(keys: Uint8Array, index: number): K {
-    return this.#key.read(viewOf(keys), index * this.#key.size);
-  }
-
   #encodeKey(key: K): Uint8Array {
-    const bytes = new Uint8Array(this.#key.size);
-    this.#key.write(viewOf(bytes), 0, key);
-    return bytes;
+    this.#key.write(this.#keyRoom.view, 0, key);
+    return this.#keyRoom.bytes;
   }
 
   #encodeValue(value: V): Uint8Array {
-    const bytes = new Uint8Array(this.#value.size);
-    this.#value.write(viewOf(bytes), 0, value);
-    return bytes;
+    // Padding between the slots of CPUs belongs to no codec: it is zero only if it stays so.
+    this.#valueRoom.bytes.fill(0);
+    this.#value.write(this.#valueRoom.view, 0, value);
+    return this.#valueRoom.bytes;
   }
 
   #target(): BatchTarget {
