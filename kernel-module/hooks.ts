@@ -143,6 +143,18 @@ export const hooks: readonly Hook[] = [
   },
   {
     file: header,
+    within: 'struct ip_vs_dest {',
+    anchor: '\tunsigned int\t\tin_rs_table:1;\t/* we are in rs_table */\n',
+    place: 'after',
+    text:
+      '#ifndef __GENKSYMS__\n' +
+      '\tint\t\t\tbpf_ifindex;\t/* its replies have come in there, valid */\n' +
+      '\tint\t\t\tbpf_rp_filter;\t/* with this setting, */\n' +
+      '\tint\t\t\tbpf_genid;\t/* at this state of the routes */\n' +
+      '#endif\n',
+  },
+  {
+    file: header,
     within: 'struct netns_ipvs {',
     anchor: '\tunsigned int\t\thooks_afmask;\t/* &1=AF_INET, &2=AF_INET6 */\n',
     place: 'after',

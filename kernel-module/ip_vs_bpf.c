@@ -89,12 +89,28 @@ bool ip_vs_bpf_needs_native_path(const struct net *net, const struct sk_buff *sk
 	return false;
 }
 
+static const struct ipvs_service *find_service(struct ip_vs_bpf *bpf, const struct sk_buff *skb)
+{
+	const struct iphdr *iph = ip_hdr(skb);
+	struct ipvs_service_key key = { .vaddr = addr4(iph->daddr), .protocol = iph->protocol };
+	__be16 _ports[2], *ports;
+
+	ports = skb_header_pointer(skb, skb_network_offset(skb) + iph->ihl * 4, sizeof(_ports),
+				   _ports);
+	if (!ports)
+		return NULL;
+	key.vport = ports[1];
+	return map_lookup(bpf, SERVICES, &key);
+}
+
 bool ip_vs_bpf_take_request(struct ip_vs_conn *cp, struct sk_buff *skb,
 			    const struct nf_hook_state *state)
 {
 	struct ip_vs_bpf_packet *packet = packet_of(state);
 
 	if (unlikely(!cp)) {
+		if (READ_ONCE(packet->bpf->on))
+			packet->service = find_service(packet->bpf, skb);
 		packet->taken = packet->service && !ip_vs_bpf_needs_native_path(state->net, skb) &&
 				ip_vs_bpf_route_input(skb);
 		return packet->taken;
@@ -169,7 +185,7 @@ static void announce_fragments(struct sk_buff *skb, struct ip_vs_conn *cp)
 		.protocol = iph->protocol,
 	};
 
-	map_update(cp->ipvs->bpf, FRAGS, &key, &session);
+	map_update(cp->ipvs->bpf, FRAGS, &key, &session, BPF_ANY);
 }
 
 /* Sends without OUTPUT and POSTROUTING. */
@@ -220,20 +236,6 @@ static bool reassemble(struct ip_vs_bpf *bpf, struct sk_buff *skb)
 	return true;
 }
 
-static const struct ipvs_service *find_service(struct ip_vs_bpf *bpf, const struct sk_buff *skb)
-{
-	const struct iphdr *iph = ip_hdr(skb);
-	struct ipvs_service_key key = { .vaddr = addr4(iph->daddr), .protocol = iph->protocol };
-	__be16 _ports[2], *ports;
-
-	ports = skb_header_pointer(skb, skb_network_offset(skb) + iph->ihl * 4, sizeof(_ports),
-				   _ports);
-	if (!ports)
-		return NULL;
-	key.vport = ports[1];
-	return map_lookup(bpf, SERVICES, &key);
-}
-
 /* Runs a shared hook function; a packet that it does not take is as it was before. */
 static unsigned int run_hook(nf_hookfn *hook, struct ip_vs_bpf_packet *packet,
 			     struct sk_buff *skb)
@@ -247,24 +249,27 @@ static unsigned int run_hook(nf_hookfn *hook, struct ip_vs_bpf_packet *packet,
 	return packet->verdict;
 }
 
+/* tc ingress marks the replies that it has translated: they need no look-up as requests. */
+static bool is_marked_reply(struct sk_buff *skb)
+{
+	u32 *hint = (u32 *)&skb->cb[24];
+	bool marked = (*hint & IPVS_HINT_MASK) == IPVS_HINT_MAGIC;
+
+	*hint = 0;
+	return marked;
+}
+
 static unsigned int take_transport(struct ip_vs_bpf_packet *packet, struct sk_buff *skb)
 {
-	struct ip_vs_bpf *bpf = packet->bpf;
+	bool reply_first = is_marked_reply(skb);
 	unsigned int verdict;
 
-	if (unlikely(ip_is_fragment(ip_hdr(skb))) && !reassemble(bpf, skb))
+	if (unlikely(ip_is_fragment(ip_hdr(skb))) && !reassemble(packet->bpf, skb))
 		return NF_STOLEN;
-	if (READ_ONCE(bpf->on))
-		packet->service = find_service(bpf, skb);
-	if (packet->service)
-		return run_hook(shared_in_hook, packet, skb);
-	if (!atomic_read(&bpf->conns))
-		return NF_ACCEPT;
-	verdict = run_hook(shared_out_hook, packet, skb);
+	verdict = run_hook(reply_first ? shared_out_hook : shared_in_hook, packet, skb);
 	if (packet->taken || verdict != NF_ACCEPT)
 		return verdict;
-	/* A request of a connection whose virtual server is not whitelisted any more? */
-	return run_hook(shared_in_hook, packet, skb);
+	return run_hook(reply_first ? shared_in_hook : shared_out_hook, packet, skb);
 }
 
 /*

@@ -53,11 +53,11 @@ static inline void *map_lookup(struct ip_vs_bpf *bpf, enum ip_vs_bpf_map which, 
 }
 
 static inline int map_update(struct ip_vs_bpf *bpf, enum ip_vs_bpf_map which, const void *key,
-			     const void *value)
+			     const void *value, u64 flags)
 {
 	struct bpf_map *map = bpf->map[which];
 
-	return map->ops->map_update_elem(map, (void *)key, (void *)value, BPF_ANY);
+	return map->ops->map_update_elem(map, (void *)key, (void *)value, flags);
 }
 
 static inline void map_delete(struct ip_vs_bpf *bpf, enum ip_vs_bpf_map which, const void *key)

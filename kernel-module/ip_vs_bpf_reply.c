@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Replies: translated by ip_vs_out_hook at PRE_ROUTING, and forwarded from there. */
 #include <linux/icmp.h>
+#include <linux/inetdevice.h>
 #include <linux/ip.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
@@ -14,6 +15,15 @@
 #include <net/route.h>
 
 #include "ip_vs_bpf_internal.h"
+
+/* True if packets with this route would be forwarded, to one host. */
+static bool is_forwarded(const struct sk_buff *skb)
+{
+	const struct rtable *rt = skb_rtable(skb);
+
+	return rt->rt_type == RTN_UNICAST && !rt->dst.error &&
+	       !(rt->rt_flags & (RTCF_LOCAL | RTCF_BROADCAST | RTCF_MULTICAST));
+}
 
 /* As if this host had sent the translated reply: see ip_vs_route_me_harder. */
 static bool route_reply(struct ip_vs_conn *cp, struct sk_buff *skb)
@@ -31,15 +41,7 @@ static bool route_reply(struct ip_vs_conn *cp, struct sk_buff *skb)
 		return false;
 	skb_dst_drop(skb);
 	skb_dst_set(skb, &rt->dst);
-	return true;
-}
-
-/* True if packets with this input route would be forwarded, to one host. */
-static bool is_forwarded(const struct sk_buff *skb)
-{
-	const struct rtable *rt = skb_rtable(skb);
-
-	return rt->rt_type == RTN_UNICAST && !rt->dst.error;
+	return is_forwarded(skb);
 }
 
 static void rewrite_destination(struct sk_buff *skb, __be32 address, __be16 port)
@@ -99,6 +101,33 @@ static bool exceeds_mtu(const struct sk_buff *skb, unsigned int mtu)
 	return !skb_is_gso(skb) || !skb_gso_validate_network_len(skb, mtu);
 }
 
+/*
+ * Replies of one real server by one interface have their source validated (rp_filter, martians)
+ * and forwarding checked once, and again when a route or the interface's rp_filter has changed.
+ */
+static bool validate_reply(struct ip_vs_conn *cp, struct sk_buff *skb)
+{
+	struct in_device *in_dev = __in_dev_get_rcu(skb->dev);
+	struct ip_vs_dest *dest = cp->dest;
+	int rp_filter = in_dev ? IN_DEV_RPFILTER(in_dev) : 0;
+	int genid = rt_genid_ipv4(cp->ipvs->net);
+
+	if (likely(dest && cp->ipvs->sysctl_snat_reroute && dest->bpf_genid == genid &&
+		   dest->bpf_ifindex == skb->dev->ifindex && dest->bpf_rp_filter == rp_filter))
+		return true;
+	/* Not for another host: LOCAL_IN translates it, or the stack drops it. */
+	if (!ip_vs_bpf_route_input(skb) || !is_forwarded(skb))
+		return false;
+	if (dest && !skb->mark) {
+		spin_lock_bh(&dest->dst_lock);
+		dest->bpf_ifindex = skb->dev->ifindex;
+		dest->bpf_rp_filter = rp_filter;
+		dest->bpf_genid = genid;
+		spin_unlock_bh(&dest->dst_lock);
+	}
+	return true;
+}
+
 /* What ip_forward does, in its order. */
 static bool forward_reply(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb)
 {
@@ -134,8 +163,7 @@ bool ip_vs_bpf_take_reply(struct ip_vs_conn *cp, struct sk_buff *skb,
 	if (unlikely(ip_vs_bpf_needs_native_path(state->net, skb)))
 		goto leave;
 	if (unlikely(!ip_vs_bpf_use_dst(skb, cp->bpf_out_dst, cp->bpf_out_ifindex))) {
-		/* Not for another host: LOCAL_IN translates it, or the stack drops it. */
-		if (!ip_vs_bpf_route_input(skb) || !is_forwarded(skb))
+		if (!validate_reply(cp, skb))
 			goto leave;
 		if (cp->ipvs->sysctl_snat_reroute && !route_reply(cp, skb))
 			goto leave;

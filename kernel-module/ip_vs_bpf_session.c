@@ -62,13 +62,15 @@ int ip_vs_bpf_add_session(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
 	int err;
 
 	spin_lock_bh(session_lock(bpf, cp));
-	/* A client port that is used again before the old connection is freed. */
-	old = map_lookup(bpf, SESSIONS, &key);
-	if (old) {
-		end_session(bpf, old);
+	err = map_update(bpf, SESSIONS, &key, &session, BPF_NOEXIST);
+	if (unlikely(err == -EEXIST)) {
+		/* A client port that is used again before the old connection is freed. */
+		old = map_lookup(bpf, SESSIONS, &key);
+		if (old)
+			end_session(bpf, old);
+		err = map_update(bpf, SESSIONS, &key, &session, BPF_ANY);
 		count(bpf, IPVS_COUNT_SESSION_REPLACED);
 	}
-	err = map_update(bpf, SESSIONS, &key, &session);
 	spin_unlock_bh(session_lock(bpf, cp));
 	if (err)
 		return err;
