@@ -1,15 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Builds the load tool, statically, into build/test/load; does nothing if its sources are the same.
+# Builds the tools of the topologies, statically, into build/test: load (traffic) and maps (eBPF maps).
+# Does nothing for one whose sources are the same as last time.
 set -eu
 cd "$(dirname "$0")/../.."
 out=build/test
 mkdir -p "$out"
-sum=$(cat test/net/load/*.[ch] | sha256sum | cut -d' ' -f1)
-if [ -x "$out/load" ] && [ "$(cat "$out/load.sha256" 2>/dev/null)" = "$sum" ]; then
-	exit 0
-fi
-# Into a file of its own first: an interrupted compiler leaves nothing that looks finished.
-"${CC:-gcc}" -static -O2 -std=gnu11 -Wall -Wextra -Werror -o "$out/load.$$" test/net/load/*.c
-mv "$out/load.$$" "$out/load"
-echo "$sum" >"$out/load.sha256"
+for tool in load maps; do
+	sum=$(cat "test/net/$tool"/*.[ch] | sha256sum | cut -d' ' -f1)
+	if [ -x "$out/$tool" ] && [ "$(cat "$out/$tool.sha256" 2>/dev/null)" = "$sum" ]; then
+		continue
+	fi
+	# Into a file of its own first: an interrupted compiler leaves nothing that looks finished.
+	"${CC:-gcc}" -static -O2 -std=gnu11 -Wall -Wextra -Werror -o "$out/$tool.$$" "test/net/$tool"/*.c \
+		-lbpf -lelf -lz
+	mv "$out/$tool.$$" "$out/$tool"
+	echo "$sum" >"$out/$tool.sha256"
+done

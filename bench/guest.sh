@@ -1,0 +1,59 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The part of the benchmark inside the virtual machine: guest.sh [REPEATS [PATH…]]. One JSON object
+# a line: {path, kind: short|long|conntrack, repeat, ns|made}.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. test/net/topology.sh
+. bench/paths.sh
+. bench/conntrack.sh
+. bench/ipvs-bpf.sh
+
+repeats=${1:-3}
+shift || true
+[ $# -gt 0 ] || set -- direct routed routed-conntrack iptables nftables ipvs ipvs-bpf
+requests=1000
+warmup=200
+bytes=50000000
+
+# run PATH KIND REPEAT FIELD COMMAND…: what the load tool answered, as a line of ours. Nothing else
+# may run meanwhile: on one processor the instructions of a jq that starts are counted too.
+run() {
+	local path=$1 kind=$2 repeat=$3 field=$4 answer
+	shift 4
+	answer=$(in_client "$LOAD" "$@" --deadline 300) || {
+		echo "$path: load $1: $answer" >&2
+		return 1
+	}
+	jq -Mc --arg path "$path" --arg kind "$kind" --argjson repeat "$repeat" \
+		"{path: \$path, kind: \$kind, repeat: \$repeat, value: .$field}" <<<"$answer"
+}
+
+measure() {
+	local path=$1 to repeat made
+	to=$("path_${path}_to")
+	for repeat in $(seq "$repeats"); do
+		run "$path" short "$repeat" nsPerRequest \
+			requests --to "$to" --count "$requests" --warmup "$warmup"
+		run "$path" long "$repeat" nsPer64KiB \
+			transfer --to "$to" --bytes "$bytes" --warmup 1000000
+	done
+	# Counting costs instructions, so it has a run of its own.
+	conntrack_count_start
+	run "$path" answered 1 answered requests --to "$to" --count "$requests"
+	made=$(conntrack_count_stop)
+	jq -Mnc --arg path "$path" --argjson made "$made" \
+		'{path: $path, kind: "conntrack", repeat: 1, value: $made}'
+}
+
+net_up
+net_serve rs1 "0.0.0.0:$bench_port" --sequential
+for path in "$@"; do
+	"path_${path}_up"
+	echo "measuring $path" >&2
+	sleep 1
+	measure "$path"
+	"path_${path}_down"
+	# What a path leaves behind is freed before the next one is measured.
+	sleep 3
+done

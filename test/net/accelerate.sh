@@ -1,0 +1,109 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Sets the accelerated mode up by hand, without the agent, in whatever namespace the director of
+# test/net/topology.sh is in: for tests of single parts, and of states that the agent avoids.
+
+MAPS=$NET_TREE/build/test/maps
+RELEASE=$(uname -r)
+PINS=/sys/fs/bpf/net
+SNAT_FIRST=20000 SNAT_LAST=29999
+VS=/proc/sys/net/ipv4/vs
+# Bits of struct ipvs_service's flags, bpf/abi.h.
+SNAT_NEVER=0 SNAT_EXTERNAL=1 SNAT_ALWAYS=2 DROP_ON_FULL=4
+
+# Fields of bpf/abi.h as hexadecimal text.
+hex_addr() {
+	local a b c d
+	IFS=. read -r a b c d <<<"$1"
+	printf '00000000000000000000ffff%02x%02x%02x%02x' "$a" "$b" "$c" "$d"
+}
+hex_be16() { printf '%04x' "$1"; }
+hex_u32() { printf '%02x%02x%02x%02x' $(($1 & 255)) $(($1 >> 8 & 255)) $(($1 >> 16 & 255)) $(($1 >> 24)); }
+
+insert_patched_module() {
+	modprobe -a nf_conntrack nf_defrag_ipv6
+	insmod "$NET_TREE/build/$RELEASE/ip_vs.ko"
+	modprobe -a ip_vs_rr
+}
+
+insert_stock_module() { modprobe -a ip_vs ip_vs_rr; }
+
+remove_modules() {
+	local module
+	for module in $(awk '$1 ~ /^ip_vs_/ { print $1 }' /proc/modules) ip_vs; do
+		rmmod "$module" || return 1
+	done
+}
+
+# load_programs [DIRECTORY [OBJECT]]: maps and programs, pinned; nothing is attached.
+load_programs() {
+	mkdir -p "${1:-$PINS}"
+	"$MAPS" load "${2:-$NET_TREE/build/bpf/ipvs_tc.bpf.o}" "${1:-$PINS}" $SNAT_FIRST $SNAT_LAST
+}
+
+# attach INTERFACE: both programs, by clsact, which every kernel has.
+attach() {
+	in_director tc qdisc add dev "$1" clsact
+	in_director tc filter add dev "$1" ingress bpf da object-pinned "$PINS/ipvs_tc_ingress"
+	in_director tc filter add dev "$1" egress bpf da object-pinned "$PINS/ipvs_tc_egress"
+}
+detach() { in_director tc qdisc del dev "$1" clsact; }
+
+ifindex_of() { in_director ip -o link show dev "$1" | cut -d: -f1; }
+
+# snat_address ID ADDRESS INTERFACE
+snat_address() {
+	"$MAPS" put "$PINS/ipvs_snat_ids" "$(hex_addr "$2")" "$(hex_u32 "$1")"
+	"$MAPS" put "$PINS/ipvs_snat_addrs" "$(hex_u32 "$1")" "$(hex_addr "$2")$(hex_u32 2)"
+	"$MAPS" put "$PINS/ipvs_snat_ifs" "$(hex_u32 "$(ifindex_of "$3")")$(hex_u32 2)" "$(hex_u32 "$1")"
+}
+
+service_key() { echo "$(hex_addr "$1")$(hex_be16 "$2")$([ "$3" = udp ] && echo 11 || echo 06)00"; }
+# whitelist ADDRESS PORT tcp|udp ID [FLAGS]
+whitelist() {
+	"$MAPS" put "$PINS/ipvs_services" "$(service_key "$1" "$2" "$3")" \
+		"$(hex_u32 "$4")$(hex_u32 "${5:-$SNAT_ALWAYS}")"
+}
+# unlist ADDRESS PORT tcp|udp
+unlist() { "$MAPS" delete "$PINS/ipvs_services" "$(service_key "$@")"; }
+
+map_names="services sessions replies frags snat_addrs snat_ids counters"
+# hand_over [DIRECTORY]: gives the pinned maps to the module; fails with the errno's name.
+hand_over() {
+	local name text='' pins=() answer
+	for name in $map_names; do
+		text+=" $name={$name}"
+		pins+=("$name=${1:-$PINS}/ipvs_$name")
+	done
+	answer=$(in_director "$MAPS" write $VS/bpf_maps "${text# }" "${pins[@]}")
+	[ "$answer" = 0 ] || {
+		echo "bpf_maps: $answer" >&2
+		return 1
+	}
+}
+
+set_switch() { echo "$1" | in_director tee $VS/bpf_mode >/dev/null; }
+sessions() { "$MAPS" count "$PINS/ipvs_sessions"; }
+replies() { "$MAPS" count "$PINS/ipvs_replies"; }
+
+# counter NAME: of enum ipvs_counter, without its prefix.
+counter() {
+	local index
+	index=$(awk '/^enum ipvs_counter/ { on = 1; n = 0; next } on && /IPVS_COUNT/ {
+		gsub(/[ \t,]/, "", $1); if ($1 == name) { print n; exit } n++ }' \
+		name="IPVS_COUNT_$1" "$NET_TREE/bpf/abi.h")
+	"$MAPS" sum "$PINS/ipvs_counters" "$index"
+}
+
+# Everything for both real servers; virtual servers are whitelisted afterwards.
+accelerate() {
+	insert_patched_module
+	load_programs
+	attach srv1
+	attach srv2
+	snat_address 1 "$dip1" srv1
+	snat_address 2 "$dip2" srv2
+	hand_over
+	set_switch 1
+}
