@@ -87,20 +87,23 @@ struct port_search {
 	struct ipvs_session_key key;
 	__u32 index;
 	__u32 count;
-	long error; /* of the last insertion */
+	int error; /* of the last insertion */
 };
 
-/* The insertion is the reservation: of two that want the same port, one gets -EEXIST. */
-static __always_inline long take_port(struct port_search *search)
+/*
+ * The insertion is the reservation: of two that want the same port, one gets -EEXIST. Before 6.4 the
+ * upper half of the result is not the sign's: map operations return an int there.
+ */
+static __always_inline int take_port(struct port_search *search)
 {
 	search->reply.snat_port = port_at(search->index);
 	search->error =
-		bpf_map_update_elem(&ipvs_replies, &search->reply, &search->key, BPF_NOEXIST);
+		(int)bpf_map_update_elem(&ipvs_replies, &search->reply, &search->key, BPF_NOEXIST);
 	return search->error;
 }
 
 /* -EBUSY: this CPU was interrupted while it held the lock of that bucket. Another port has another. */
-static __always_inline bool may_try_next(long error)
+static __always_inline bool may_try_next(int error)
 {
 	return error == -EEXIST || error == -EBUSY;
 }

@@ -48,6 +48,12 @@ const COUNTERS = [
   'DROP_REWRITE',
 ] as const;
 export type Counter = (typeof COUNTERS)[number];
+export type Counts = Partial<Record<Counter, number>>;
+
+function difference(after: Counts, before: Counts): Counts {
+  const risen = COUNTERS.map((name) => [name, (after[name] ?? 0) - (before[name] ?? 0)] as const);
+  return Object.fromEntries(risen.filter(([, packets]) => packets !== 0));
+}
 
 /** struct ipvs_addr of an IPv4 address: ::ffff:a.b.c.d. */
 const address: Codec<string> = {
@@ -129,7 +135,7 @@ export interface Outcome {
   readonly frame: Uint8Array;
   readonly context: SkBuff;
   /** Counters that went up, by how much. */
-  readonly counted: Partial<Record<Counter, number>>;
+  readonly counted: Counts;
 }
 
 export interface RunContext {
@@ -283,31 +289,29 @@ export class Datapath implements Disposable {
   }
 
   #run(name: string, data: Uint8Array, { hint = 0, ipFlags = 0, ifindex, mark, flags }: RunContext): Outcome {
-    const before = this.#counters();
+    const before = this.counted();
     const context = encodeSkBuff({
       cb: [0, 0, 0, ipFlags, hint >>> 0],
       ifindex: ifindex ?? 0,
       mark: mark ?? 0,
     });
     const result = this.object.program(name).run({ data, context, flags: flags ?? 0 });
-    const after = this.#counters();
-    const counted = Object.fromEntries(
-      COUNTERS.map((counter, i) => [counter, (after[i] ?? 0) - (before[i] ?? 0)] as const).filter(
-        ([, packets]) => packets !== 0,
-      ),
-    );
     return {
       verdict: result.retval,
       frame: result.data,
       context: decodeSkBuff(result.context),
-      counted,
+      counted: difference(this.counted(), before),
     };
   }
 
-  #counters(): number[] {
-    return COUNTERS.map((_, i) =>
-      Number((this.maps.ipvs_counters.get(i) ?? []).reduce((sum, packets) => sum + packets, 0n)),
-    );
+  /** The counters that are not zero, since the maps were made. */
+  counted(): Counts {
+    const totals = [...this.maps.ipvs_counters].map(([index, perCpu]) => {
+      const name = COUNTERS[index];
+      if (name === undefined) throw new RangeError(`counter ${index} has no name`);
+      return [name, Number(perCpu.reduce((sum, packets) => sum + packets, 0n))] as const;
+    });
+    return Object.fromEntries(totals.filter(([, packets]) => packets !== 0));
   }
 
   [Symbol.dispose](): void {
