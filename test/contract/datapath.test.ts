@@ -83,13 +83,19 @@ const CONSTANTS = {
 };
 const LOAD = { sessionMapMaxEntries: 1000, constants: CONSTANTS };
 
-const subjects: readonly { readonly name: string; make(): Promise<Subject<Datapath, Outside>> }[] =
-  ON_REAL_KERNEL
-    ? [
-        { name: 'kernel', make: () => realSubject() },
-        { name: 'kernel, clsact', make: () => realSubject('Clsact') },
-      ]
-    : [{ name: 'fake', make: fakeSubject }];
+interface Named {
+  readonly name: string;
+  make(): Promise<Subject<Datapath, Outside>>;
+}
+
+async function realSubjects(): Promise<readonly Named[]> {
+  const { tcxSupported } = await import('libbpf-ts');
+  const clsact = { name: 'kernel, clsact', make: () => realSubject('Clsact') };
+  // Before 6.6 the kernel has nothing but clsact.
+  return [{ name: 'kernel', make: () => realSubject() }, ...(tcxSupported() ? [clsact] : [])];
+}
+
+const subjects = ON_REAL_KERNEL ? await realSubjects() : [{ name: 'fake', make: fakeSubject }];
 
 describe.each(subjects)('Datapath ($name)', ({ make }) => {
   let subject: Subject<Datapath, Outside>;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { readFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { exec } from '../../src/adapters/exec.ts';
 import { NetlinkIpvs } from '../../src/adapters/ipvs.ts';
@@ -12,13 +13,17 @@ interface Outside {
   moduleLoaded(): Promise<boolean>;
 }
 
-const IPVS_MODULES = /^ip_vs(?:_\w+)? /gm;
+/** Modules of IPVS that are loaded, those that use ip_vs before it. */
+async function loadedModules(): Promise<readonly string[]> {
+  const names = (await readFile('/proc/modules', 'utf8')).match(/^ip_vs\w*/gm) ?? [];
+  return names.sort((a, b) => b.length - a.length);
+}
 
 async function unloadAll(): Promise<void> {
-  const loaded = (await exec('cat', ['/proc/modules'])).stdout.match(IPVS_MODULES) ?? [];
-  if (loaded.length > 0) await exec('ipvsadm', ['-C']);
-  const names = loaded.map((name) => name.trim()).sort((a, b) => b.length - a.length);
-  for (const name of names) await exec('rmmod', [name]);
+  const names = await loadedModules();
+  if (names.length === 0) return;
+  await exec('ipvsadm', ['-C']);
+  await exec('rmmod', names);
 }
 
 async function realSubject(): Promise<Subject<Ipvs, Outside>> {
@@ -27,7 +32,7 @@ async function realSubject(): Promise<Subject<Ipvs, Outside>> {
   const outside: Outside = {
     loadModule: async () => void (await exec('modprobe', ['ip_vs'])),
     unloadModule: unloadAll,
-    moduleLoaded: async () => (await exec('cat', ['/proc/modules'])).stdout.includes('ip_vs '),
+    moduleLoaded: async () => (await loadedModules()).length > 0,
   };
   const cleanup = async (): Promise<void> => {
     await port.close();

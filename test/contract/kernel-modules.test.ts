@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { release, tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { basename, dirname, join } from 'node:path';
+import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { exec } from '../../src/adapters/exec.ts';
 import { ProcKernelModules } from '../../src/adapters/kmod.ts';
 import type { KernelModules, LoadedModule } from '../../src/ports.ts';
@@ -21,18 +21,24 @@ interface Outside {
 const BLOCK_DIRECTORY = '/run/modprobe.d';
 
 /** The in-tree ip_vs as a plain file: distributions compress theirs, or do not. */
-async function unpackedModule(directory: string): Promise<string> {
+async function unpackModule(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'modules-'));
   const packed = (await exec('modinfo', ['-F', 'filename', 'ip_vs'])).stdout.trim();
   const file = join(directory, 'ip_vs.ko');
   await exec('sh', ['-c', 'case "$1" in *.xz) xz -dc "$1" ;; *) cat "$1" ;; esac >"$2"', 'sh', packed, file]);
   return file;
 }
 
+let unpacked: Promise<string> | undefined;
+afterAll(async () => {
+  if (unpacked !== undefined) await rm(dirname(await unpacked), { recursive: true });
+});
+
 async function realSubject(): Promise<Subject<KernelModules, Outside>> {
-  const directory = await mkdtemp(join(tmpdir(), 'modules-'));
+  unpacked ??= unpackModule();
   const port = new ProcKernelModules();
   const outside: Outside = {
-    file: await unpackedModule(directory),
+    file: await unpacked,
     autoload: async (name) => void (await exec('modprobe', [name]).catch(() => undefined)),
     addVirtualServer: async () => void (await exec('ipvsadm', ['-A', '-t', '192.0.2.1:80', '-s', 'rr'])),
     removeVirtualServers: async () => void (await exec('ipvsadm', ['-C'])),
@@ -44,12 +50,7 @@ async function realSubject(): Promise<Subject<KernelModules, Outside>> {
     if (loaded.includes('ip_vs')) await exec('ipvsadm', ['-C']);
     for (const name of ['ip_vs_rr', 'ip_vs']) if (loaded.includes(name)) await port.remove(name);
   };
-  await cleanup();
-  const cleanupAll = async (): Promise<void> => {
-    await cleanup();
-    await rm(directory, { recursive: true });
-  };
-  return { port, outside, cleanup: cleanupAll };
+  return { port, outside, cleanup };
 }
 
 async function fakeSubject(): Promise<Subject<KernelModules, Outside>> {

@@ -15,7 +15,6 @@ async function realSubject(): Promise<Subject<Links>> {
     await port.removeNetns(NETNS);
     await port.close();
   };
-  await cleanup();
   return { port, outside: undefined, cleanup };
 }
 

@@ -6,4 +6,4 @@ set -eu
 cd "$(dirname "$0")/../.."
 export IPVS_BPF_CONTRACT=real
 exec node_modules/.bin/node node_modules/vitest/vitest.mjs run --reporter=tap-flat \
-	--no-file-parallelism --no-isolate test/contract
+	--no-file-parallelism --no-isolate --testTimeout=120000 --hookTimeout=120000 test/contract
