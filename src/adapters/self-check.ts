@@ -187,8 +187,10 @@ async function exchange(addresses: Addresses): Promise<void> {
       seen === undefined ? `no request arrived (${error.message})` : `no reply arrived (${error.message})`,
     );
   } finally {
-    // With a reset IPVS frees the connection within seconds, and the session with it.
-    client.resetAndDestroy();
+    // With a reset IPVS frees the connection within seconds, and the session with it. A socket that is not
+    // connected yet would wait for that first.
+    if (client.connecting) client.destroy();
+    else client.resetAndDestroy();
     server.close();
   }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The `node` commands: each prints, and answers the exit status. */
+import { describeStep } from '../core/steps.ts';
 import { LineLogger, type LogFormat, type LogLevel } from '../runtime/logger.ts';
 import { createNode, signalPause } from './main.ts';
 import { readConfig } from './read-config.ts';
@@ -73,17 +74,12 @@ export async function runCommand(options: ConfigOptions & { readonly interval: n
   });
 }
 
-/** "putService#2" and so on: names for IPVS_BPF_KILL_AT. */
+/** "attach eth0 Ingress" and so on: what would be done now, in the words of IPVS_BPF_KILL_AT. */
 export async function stepsCommand(options: CommonOptions & { readonly config?: string }): Promise<number> {
   const config = options.config === undefined ? undefined : await readConfig(options.config);
   return withNode(options, 'reading', async (node) => {
     const steps = config === undefined ? await stepsDown(node) : await stepsUp(config, node);
-    const counts = new Map<string, number>();
-    const names = steps.map(({ kind }) => {
-      const count = (counts.get(kind) ?? 0) + 1;
-      counts.set(kind, count);
-      return `${kind}#${count}`;
-    });
+    const names = steps.map(describeStep);
     print(options, names, names.map((name) => `${name}\n`).join(''));
     return EXIT.ok;
   });

@@ -21,16 +21,13 @@ const IN_ROWS: ReadonlySet<StepKind> = new Set(['putService', 'removeService']);
 /** Throws StepFailed. `up` undoes its steps then; `down` leaves them, to go on when it is run again. */
 export async function execute(steps: readonly Step[], execution: Execution): Promise<void> {
   const { verb, ports, log } = execution;
-  const counts = new Map<StepKind, number>();
   const begun: Step[] = [];
   let previous: StepKind | undefined;
   for (const step of steps) {
-    const occurrence = (counts.get(step.kind) ?? 0) + 1;
-    counts.set(step.kind, occurrence);
     begun.push(step);
     try {
       const journaled = !IN_ROWS.has(step.kind) || step.kind !== previous;
-      await runStep(step, occurrence, journaled, execution);
+      await runStep(step, journaled, execution);
     } catch (cause) {
       log.error('step failed', { step: step.kind, description: describeStep(step) });
       const rollbackErrors = verb === 'up' ? await rollBack(begun, execution) : [];
@@ -42,27 +39,21 @@ export async function execute(steps: readonly Step[], execution: Execution): Pro
   await ports.records.writeJournal(undefined);
 }
 
-async function runStep(
-  step: Step,
-  occurrence: number,
-  journaled: boolean,
-  execution: Execution,
-): Promise<void> {
+async function runStep(step: Step, journaled: boolean, execution: Execution): Promise<void> {
   const { verb, bootId, ports, log, killPoint } = execution;
   const description = describeStep(step);
   if (journaled) {
     await ports.records.writeJournal({ verb, bootId, step: step.kind, description, undo: undoStep(step) });
   }
-  killPoint(step.kind, occurrence, 'before');
+  killPoint(step, 'before');
   const begin = ports.clock.now();
   await applyStep(step, ports);
-  killPoint(step.kind, occurrence, 'applied');
+  killPoint(step, 'applied');
   log.info('step done', {
     step: step.kind,
     description,
     milliseconds: Math.round(ports.clock.now() - begin),
   });
-  killPoint(step.kind, occurrence, 'after');
 }
 
 /** Undoes the last step first. Goes on after a failure: each step that is undone is one less to repair. */

@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Lets tests end the process at a given step, as kill -9 would. Does nothing unless a test asks for it. */
-import type { StepKind } from '../core/steps.ts';
+import { describeStep, type Step } from '../core/steps.ts';
 
-/** Before the step acts, after it acted, and after that was written down. */
-export type KillMoment = 'before' | 'applied' | 'after';
-export type KillPoint = (kind: StepKind, occurrence: number, moment: KillMoment) => void;
+/** Before the step acts but after it was written down, and after it acted but before that was written down. */
+export type KillMoment = 'before' | 'applied';
+export type KillPoint = (step: Step, moment: KillMoment) => void;
 
 /**
- * `text` is the value of IPVS_BPF_KILL_AT: "STEP:MOMENT" or "STEP#N:MOMENT" for its N-th time. Throws RangeError
- * if it is neither.
+ * `text` is the value of IPVS_BPF_KILL_AT: "STEP:before" or "STEP:applied", STEP being a kind ("flush") or a whole
+ * description ("attach eth0 Ingress") as `ipvs-bpf node steps` lists them. Throws RangeError if it is neither.
  */
 export function killPoint(text: string | undefined, kill: () => void): KillPoint {
   if (text === undefined || text === '') return () => {};
-  const match = /^(\w+)(?:#(\d+))?:(before|applied|after)$/.exec(text);
-  if (match === null)
-    throw new RangeError(`IPVS_BPF_KILL_AT="${text}" is not STEP:before, :applied or :after`);
-  const [, kind, number = '1', moment] = match;
-  return (atKind, occurrence, atMoment) => {
-    if (atKind === kind && occurrence === Number(number) && atMoment === moment) kill();
+  const match = /^(.+):(before|applied)$/.exec(text);
+  if (match === null) throw new RangeError(`IPVS_BPF_KILL_AT="${text}" is not STEP:before or STEP:applied`);
+  const [, name, moment] = match;
+  return (step, at) => {
+    if (at === moment && (step.kind === name || describeStep(step) === name)) kill();
   };
 }

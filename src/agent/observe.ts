@@ -41,6 +41,7 @@ export async function observe(
         }),
     ...(ipvs === undefined ? {} : { ipvs }),
     sysctls: await observeSysctls(host),
+    ipForward: (await host.readSysctl('net/ipv4/ip_forward')) === '1',
     localPortRange: (await host.readSysctl('net/ipv4/ip_local_port_range')) ?? '',
     localReservedPorts: (await host.readSysctl('net/ipv4/ip_local_reserved_ports')) ?? '',
     links: await links.list(),

@@ -32,13 +32,10 @@ async function readDocument(path: string): Promise<unknown> {
     const json = parseJson(text);
     if (json !== undefined) return json;
   }
-  const { parseDocument } = await import('yaml');
-  const document = parseDocument(text, { prettyErrors: true });
-  if (document.errors.length > 0) {
-    const lines = document.errors.map(({ message }) => message.split('\n')[0]);
-    throw new ConfigError([`${path} is not valid YAML:`, ...lines].join('\n  '));
-  }
-  return document.toJS();
+  const { parseYaml } = await import('./yaml.ts');
+  const parsed = parseYaml(text);
+  if (parsed.ok) return parsed.document;
+  throw new ConfigError([`${path} is not valid YAML:`, ...parsed.errors].join('\n  '));
 }
 
 function parseJson(text: string): unknown {

@@ -52,6 +52,8 @@ export interface NodeFacts {
   readonly ipvs?: IpvsFacts;
   /** net.ipv4.vs.NAME → value; empty if ip_vs is absent. */
   readonly sysctls: Readonly<Record<string, string>>;
+  /** net.ipv4.ip_forward */
+  readonly ipForward: boolean;
   /** net.ipv4.ip_local_port_range and ip_local_reserved_ports as the kernel prints them. */
   readonly localPortRange: string;
   readonly localReservedPorts: string;

@@ -15,6 +15,7 @@ export type CheckName =
   | 'ModuleHolders'
   | 'SyncDaemon'
   | 'OtherNamespaces'
+  | 'Forwarding'
   | 'Interfaces'
   | 'SnatPorts'
   | 'ForeignPrograms';
@@ -55,6 +56,7 @@ export function preflight(config: NodeConfig, facts: NodeFacts): readonly Check[
     ...always,
     named('Btf', btf(facts)),
     ...swap,
+    named('Forwarding', forwarding(facts)),
     named('Interfaces', interfaces(config, facts)),
     named('SnatPorts', snatPorts(config, facts)),
     named('ForeignPrograms', foreignPrograms(config, facts)),
@@ -119,6 +121,15 @@ function otherNamespaces(facts: NodeFacts): Verdict {
     : fail(
         'Other network namespaces have virtual servers, which exchanging the module would remove ' +
           `(seen by: ${facts.otherNamespaces.join(', ')}). Remove them ("ipvsadm -C" there) first.`,
+      );
+}
+
+/** Replies are packets from a real server to a client: the director forwards them, on the native path too. */
+function forwarding(facts: NodeFacts): Verdict {
+  return facts.ipForward
+    ? PASS
+    : fail(
+        'net.ipv4.ip_forward is 0, so that no reply reaches a client. Set it ("sysctl -w net.ipv4.ip_forward=1").',
       );
 }
 

@@ -74,39 +74,6 @@ export type Step =
 
 export type StepKind = Step['kind'];
 
-/** Every kind of step, for tests that go through all of them. */
-export const STEP_KINDS: readonly StepKind[] = [
-  'recordBaseline',
-  'forgetAll',
-  'blockAutoload',
-  'unblockAutoload',
-  'saveTable',
-  'forgetTable',
-  'flush',
-  'restoreTable',
-  'removeModule',
-  'loadModule',
-  'insertModule',
-  'removeUnused',
-  'loadDatapath',
-  'unloadDatapath',
-  'giveMaps',
-  'putSnatAddress',
-  'putSnatInterface',
-  'removeSnatInterface',
-  'putClusterPrefix',
-  'removeClusterPrefix',
-  'attach',
-  'detach',
-  'putService',
-  'removeService',
-  'writeSysctl',
-  'setSwitch',
-  'drain',
-  'selfCheck',
-  'removeSelfCheck',
-];
-
 /** What puts back the state before the step, whether it ran whole, in part or not at all. */
 export function undoStep(step: Step): readonly Step[] {
   return undoModuleStep(step) ?? undoDatapathStep(step) ?? [];
