@@ -103,7 +103,7 @@ const program = new Command('npm test --')
   .description('Run the checks, the unit tests and the suites of test/kernel.')
   .option('--kernel <series>', `boot only this kernel: ${kernelSeries.join(', ')}`, seriesOption)
   .addOption(new Option('--only <part...>', 'run only these parts').choices(['checks', 'unit', 'vm']))
-  .argument('[suite...]', 'run only these suites of test/kernel (names without .sh)');
+  .argument('[suite...]', 'run only these suites of test/kernel (names without .test.sh)');
 program.parse();
 const { kernel, only } = program.opts<{ kernel?: KernelSeries; only?: Part[] }>();
 const all: Part[] = program.args.length > 0 || kernel !== undefined ? ['vm'] : ['checks', 'unit', 'vm'];

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# vm: icount=yes timeout=900
 # Requests over TCP and UDP: the same cases on the native path and accelerated.
 . "$(dirname "$0")/lib.sh"
 

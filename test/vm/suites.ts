@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Test suites that need a kernel: every executable test/kernel/NAME.sh is booted once for each kernel
+ * Test suites that need a kernel: every executable test/kernel/NAME.test.sh is booted once for each kernel
  * and prints TAP. A comment among its first lines may set how:
  *
  *   # vm: kernels=6.1,6.12 smp=1 memory=1024 timeout=600 icount=yes
@@ -25,10 +25,10 @@ export interface Suite {
 
 /** All suites, one entry for each kernel that it runs on. */
 export async function findSuites(directory = join(repository, 'test/kernel')): Promise<Suite[]> {
-  const scripts = (await readdir(directory)).filter((name) => name.endsWith('.sh')).sort();
+  const scripts = (await readdir(directory)).filter((name) => name.endsWith('.test.sh')).sort();
   const found = scripts.map(async (name) => {
     const script = join(directory, name);
-    return describeSuite(name.replace(/\.sh$/, ''), script, await readFile(script, 'utf8'));
+    return describeSuite(name.replace(/\.test\.sh$/, ''), script, await readFile(script, 'utf8'));
   });
   return (await Promise.all(found)).flat();
 }

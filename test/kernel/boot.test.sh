@@ -21,7 +21,7 @@ check 'has debugfs' mounted debugfs /sys/kernel/debug
 check 'has tracefs' mounted tracefs /sys/kernel/tracing
 check 'has cgroup2' mounted cgroup2 /sys/fs/cgroup
 check 'has the loopback interface up' ping -c 1 -W 5 127.0.0.1
-check 'sees the checkout in the working directory' [ -f test/kernel/boot.sh ]
+check 'sees the checkout in the working directory' [ -f test/kernel/boot.test.sh ]
 check 'writes without touching the host' touch test/kernel/written-in-the-guest
 check 'loads modules of the running kernel' modprobe ip_vs
 check 'has the BTF of the running kernel' [ -r /sys/kernel/btf/vmlinux ]
