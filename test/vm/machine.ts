@@ -194,7 +194,12 @@ class Machine {
       ...['-cpu', 'max', '-smp', String(smp), '-m', String(memoryMb)],
       ...(icount ? ['-icount', 'shift=0,sleep=off'] : ['-accel', 'tcg,thread=multi']),
       ...['-kernel', this.#boot.vmlinux, '-initrd', this.#boot.initrd],
-      ...['-append', [...kernelArgs, hungTaskArg(icount)].join(' '), '-serial', `file:${join(this.#job, 'console.log')}`],
+      ...[
+        '-append',
+        [...kernelArgs, hungTaskArg(icount)].join(' '),
+        '-serial',
+        `file:${join(this.#job, 'console.log')}`,
+      ],
       ...share('root', '/', 'readonly=on'),
       ...share('job', join(this.#job, 'guest'), 'readonly=off'),
       ...(this.#outDir === '' ? [] : share('out', this.#outDir, 'readonly=off')),
