@@ -152,6 +152,8 @@ struct ipvs_port_range {
  * The module leaves a hint for tc egress in skb->cb[4] (bytes 24..27, behind struct
  * inet_skb_parm): the service id under a magic byte. IP does not clear these bytes, so the hint
  * only counts together with IPSKB_REROUTED in cb[3], and a session that matches the packet.
+ * tc ingress leaves the same in a reply that it has translated: the module then looks for a reply
+ * first, which is all that the hint means there.
  */
 #define IPVS_HINT_MAGIC 0xb5000000
 #define IPVS_HINT_MASK 0xff000000

@@ -240,6 +240,7 @@ static __always_inline int translate_reply(struct __sk_buff *skb)
 	if (!session)
 		return IPVS_NOT_MINE;
 	session_touch(session);
+	skb->cb[4] = IPVS_HINT_MAGIC | key.service_id;
 	nat.addr = key.caddr;
 	nat.port = key.cport;
 	if (r.is_error) {
