@@ -1,39 +1,81 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Moves this process' main thread into a network namespace and back: a socket stays where it was made. */
+/** A network namespace without a name: it ends, with all that is in it, when this process does. */
 import { closeSync, openSync } from 'node:fs';
 import koffi from 'koffi';
 import { errnoError } from '../core/errors.ts';
 
 const CLONE_NEWNET = 0x40000000;
 
-type SetNs = (fd: number, kind: number) => number;
+interface Libc {
+  readonly setns: (fd: number, kind: number) => number;
+  readonly unshare: (kinds: number) => number;
+}
 
-/**
- * Runs `act` in the namespace at `path` (/run/netns/NAME). Everything that the main thread does until it ends is
- * done there, so that nothing else may be under way; sockets that exist already are not affected.
- */
-export async function inNetworkNamespace<T>(path: string, act: () => Promise<T>): Promise<T> {
-  const setns: SetNs = koffi.load('libc.so.6').func('int setns(int fd, int kind)');
-  const own = openSync('/proc/thread-self/ns/net', 'r');
-  try {
-    const other = openSync(path, 'r');
+export class NetworkNamespace {
+  readonly #libc: Libc;
+  readonly #fd: number;
+
+  private constructor(libc: Libc, fd: number) {
+    this.#libc = libc;
+    this.#fd = fd;
+  }
+
+  /** `unshare --net`, kept open. Throws HostError. */
+  static create(): NetworkNamespace {
+    const library = koffi.load('libc.so.6');
+    const libc: Libc = {
+      setns: library.func('int setns(int fd, int kind)'),
+      unshare: library.func('int unshare(int kinds)'),
+    };
+    const own = openOwn();
     try {
-      enter(setns, other, path);
+      check(libc.unshare(CLONE_NEWNET), 'make a network namespace');
+      try {
+        return new NetworkNamespace(libc, openOwn());
+      } finally {
+        check(libc.setns(own, CLONE_NEWNET), 'go back to the own network namespace');
+      }
     } finally {
-      closeSync(other);
+      closeSync(own);
     }
+  }
+
+  /** A path that other processes can open too, while this one lives. */
+  get path(): string {
+    return `/proc/${process.pid}/fd/${this.#fd}`;
+  }
+
+  /**
+   * Runs `act` inside. Everything that the main thread does until it ends is done there, so that nothing else may
+   * be under way; a socket stays where it was made.
+   */
+  async run<T>(act: () => Promise<T>): Promise<T> {
+    const own = openOwn();
     try {
-      return await act();
+      check(this.#libc.setns(this.#fd, CLONE_NEWNET), 'enter a network namespace');
+      try {
+        return await act();
+      } finally {
+        check(this.#libc.setns(own, CLONE_NEWNET), 'go back to the own network namespace');
+      }
     } finally {
-      enter(setns, own, 'the own network namespace');
+      closeSync(own);
     }
-  } finally {
-    closeSync(own);
+  }
+
+  /** The kernel removes the namespace when nothing else holds it. */
+  close(): void {
+    closeSync(this.#fd);
   }
 }
 
-function enter(setns: SetNs, fd: number, name: string): void {
-  if (setns(fd, CLONE_NEWNET) === 0) return;
+/** The main thread's: /proc/self would be the same until it moves. */
+function openOwn(): number {
+  return openSync('/proc/thread-self/ns/net', 'r');
+}
+
+function check(result: number, action: string): void {
+  if (result === 0) return;
   const errno = Object.entries(koffi.os.errno).find(([, number]) => number === koffi.errno())?.[0] ?? 'EIO';
-  throw errnoError(`enter ${name}`, errno);
+  throw errnoError(action, errno);
 }

@@ -9,9 +9,8 @@ import { createServer, connect as open, type Server, type Socket } from 'node:ne
 import { HostError } from '../core/errors.ts';
 import { SELF_CHECK_PREFIX } from '../core/interfaces.ts';
 import type { Datapath, Ipvs, LinkAddress, Links, SelfCheck, VirtualServer } from '../ports.ts';
-import { inNetworkNamespace } from './network-namespace.ts';
+import { NetworkNamespace } from './network-namespace.ts';
 
-const NETNS = 'ipvs-bpf-check';
 const CLIENT_SIDE = `${SELF_CHECK_PREFIX}0`;
 const SERVER_SIDE = `${SELF_CHECK_PREFIX}1`;
 const PORT = 9;
@@ -45,15 +44,17 @@ export class VethSelfCheck implements SelfCheck {
   async run(serviceId: number): Promise<void> {
     await this.remove();
     const addresses = chooseAddresses(await this.#ports.links.addresses());
+    const namespace = NetworkNamespace.create();
     try {
-      const netns = await this.#build(addresses, serviceId);
-      await inNetworkNamespace(netns, () => exchange(addresses));
+      await this.#build(addresses, serviceId, namespace.path);
+      await namespace.run(() => exchange(addresses));
     } finally {
       await this.remove();
+      namespace.close();
     }
   }
 
-  /** Veth pairs and programs on them go with the namespace; what the maps and IPVS hold is found by address. */
+  /** The namespace goes with its process, and the veth pairs with it; the rest is found by address. */
   async remove(): Promise<void> {
     const { links, ipvs, datapath } = this.#ports;
     for (const addresses of NETWORKS.map(addressesIn)) {
@@ -62,7 +63,6 @@ export class VethSelfCheck implements SelfCheck {
     if ((await datapath.state()) !== undefined) await this.#removeEntries();
     await links.remove(CLIENT_SIDE);
     await links.remove(SERVER_SIDE);
-    await links.removeNetns(NETNS);
   }
 
   async #removeEntries(): Promise<void> {
@@ -80,9 +80,8 @@ export class VethSelfCheck implements SelfCheck {
     }
   }
 
-  async #build(addresses: Addresses, serviceId: number): Promise<string> {
+  async #build(addresses: Addresses, serviceId: number, peerNetns: string): Promise<void> {
     const { links, ipvs, datapath } = this.#ports;
-    const peerNetns = await links.createNetns(NETNS);
     await links.createVeth({
       name: CLIENT_SIDE,
       peer: 'client',
@@ -114,7 +113,6 @@ export class VethSelfCheck implements SelfCheck {
       dropOnFull: true,
     });
     await ipvs.restore([virtualServer(addresses)]);
-    return peerNetns;
   }
 }
 

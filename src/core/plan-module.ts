@@ -13,8 +13,18 @@ import {
 import type { Step } from './steps.ts';
 import { virtualServerKey } from './virtual-servers.ts';
 
-/** Modules that modprobe loads for ip_vs; they go again if they were not there before. */
-const DEPENDENCIES: readonly string[] = ['nf_conntrack', 'nf_defrag_ipv6', 'nf_defrag_ipv4', 'libcrc32c'];
+/**
+ * Modules that come along with ip_vs and with programs on interfaces, users before what they use; they go again if
+ * they were not there before. Not veth: it can be removed under the interfaces of others.
+ */
+const COMPANIONS: readonly string[] = [
+  'nf_conntrack',
+  'nf_defrag_ipv6',
+  'nf_defrag_ipv4',
+  'libcrc32c',
+  'cls_bpf',
+  'sch_ingress',
+];
 const HELPER = 'ip_vs_';
 
 /** True if the loaded module is the one in the module file. */
@@ -85,7 +95,7 @@ export function finishRestore(facts: NodeFacts, record: NodeRecord): readonly St
 export function removeUnused(_facts: NodeFacts, record: NodeRecord): readonly Step[] {
   const { baseline } = record;
   if (baseline === undefined) return [];
-  const names = DEPENDENCIES.filter((name) => !baseline.modules.includes(name));
+  const names = COMPANIONS.filter((name) => !baseline.modules.includes(name));
   return names.length > 0 ? [{ kind: 'removeUnused', names }] : [];
 }
 

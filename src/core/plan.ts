@@ -88,11 +88,7 @@ function moduleDown(facts: NodeFacts, record: NodeRecord): readonly Step[] {
   if (origin === 'Patched' || lost || (pending && origin === 'Absent')) {
     return swapToInTree(withSwitchOff(facts), record);
   }
-  return [
-    ...unblockInterrupted(record),
-    ...finishRestore(facts, record),
-    ...(origin === 'Absent' ? removeUnused(facts, record) : []),
-  ];
+  return [...unblockInterrupted(record), ...finishRestore(facts, record), ...removeUnused(facts, record)];
 }
 
 /** planDown() has turned it off already. */

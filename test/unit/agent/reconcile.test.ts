@@ -41,7 +41,11 @@ async function listing(node: FakeNode): Promise<unknown> {
 
 async function identity(node: FakeNode): Promise<unknown> {
   const state = await node.machine.datapath.state();
-  return { programs: state?.programIds, maps: state?.mapIds, srcversion: node.machine.modules.loadedFile('ip_vs')?.srcversion };
+  return {
+    programs: state?.programIds,
+    maps: state?.mapIds,
+    srcversion: node.machine.modules.loadedFile('ip_vs')?.srcversion,
+  };
 }
 
 describe('up', () => {
@@ -56,10 +60,34 @@ describe('up', () => {
     expect([...node.machine.modules.blocked]).toEqual([]);
     expect(outcome.connectionsLost).toBe(true);
     expect(outcome.steps.map(({ kind }) => kind)).toEqual([
-      'recordBaseline', 'blockAutoload', 'saveTable', 'flush', 'removeModule', 'removeModule', 'removeModule',
-      'insertModule', 'loadModule', 'loadModule', 'restoreTable', 'unblockAutoload', 'forgetTable', 'loadDatapath',
-      'giveMaps', 'putSnatAddress', 'putSnatAddress', 'putSnatInterface', 'putSnatInterface', 'putClusterPrefix',
-      'attach', 'attach', 'attach', 'attach', 'putService', 'writeSysctl', 'setSwitch', 'selfCheck',
+      'recordBaseline',
+      'blockAutoload',
+      'saveTable',
+      'flush',
+      'removeModule',
+      'removeModule',
+      'removeModule',
+      'insertModule',
+      'loadModule',
+      'loadModule',
+      'restoreTable',
+      'unblockAutoload',
+      'forgetTable',
+      'loadDatapath',
+      'giveMaps',
+      'putSnatAddress',
+      'putSnatAddress',
+      'putSnatInterface',
+      'putSnatInterface',
+      'putClusterPrefix',
+      'attach',
+      'attach',
+      'attach',
+      'attach',
+      'putService',
+      'writeSysctl',
+      'setSwitch',
+      'selfCheck',
     ]);
     expect(node.check.runs).toBe(1);
   });
@@ -97,7 +125,9 @@ describe('up', () => {
     await up(CONFIG, node);
     const index = node.machine.links.add({ name: 'eth2' }, '203.0.113.1/24');
     await up(CONFIG, node);
-    expect((await node.machine.datapath.attachments()).filter(({ ifindex }) => ifindex === index)).toHaveLength(2);
+    expect(
+      (await node.machine.datapath.attachments()).filter(({ ifindex }) => ifindex === index),
+    ).toHaveLength(2);
     expect(await node.machine.datapath.snatAddresses()).toContainEqual({ id: 3, address: '203.0.113.1' });
   });
 
@@ -137,20 +167,37 @@ describe('up', () => {
 
 describe('a step that fails', () => {
   const failures = [
-    'modules.blockAutoload', 'ipvs.flush', 'modules.remove ip_vs', 'modules.insertFile', 'modules.load ip_vs_rr',
-    'ipvs.restore', 'modules.unblockAutoload', 'datapath.load', 'datapath.giveMapsToModule',
-    'datapath.putSnatInterface', 'datapath.putClusterPrefix', 'datapath.attach 3 Egress', 'datapath.putService',
-    'host.writeSysctl net/ipv4/vs/expire_nodest_conn=1', 'host.writeSysctl net/ipv4/vs/bpf_mode=1', 'selfCheck.run',
+    'modules.blockAutoload',
+    'ipvs.flush',
+    'modules.remove ip_vs',
+    'modules.insertFile',
+    'modules.load ip_vs_rr',
+    'ipvs.restore',
+    'modules.unblockAutoload',
+    'datapath.load',
+    'datapath.giveMapsToModule',
+    'datapath.putSnatInterface',
+    'datapath.putClusterPrefix',
+    'datapath.attach 3 Egress',
+    'datapath.putService',
+    'host.writeSysctl net/ipv4/vs/expire_nodest_conn=1',
+    'host.writeSysctl net/ipv4/vs/bpf_mode=1',
+    'selfCheck.run',
   ];
   it.each(failures)('is undone together with all before it: %s', async (method) => {
     const node = director(...TABLE);
     const before = await listing(node);
     node.machine.calls.reset();
-    node.machine.calls.fail(method, new HostError('it does not work', { code: 'SystemError', advice: 'Do this.' }));
+    node.machine.calls.fail(
+      method,
+      new HostError('it does not work', { code: 'SystemError', advice: 'Do this.' }),
+    );
     const error = await up(CONFIG, node).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(StepFailed);
     expect((error as StepFailed).rollback).toBe('Succeeded');
-    expect((error as StepFailed).message).toMatch(/^step .* failed: it does not work\n.*undone\.\nDo this\.$/);
+    expect((error as StepFailed).message).toMatch(
+      /^step .* failed: it does not work\n.*undone\.\nDo this\.$/,
+    );
     expect(await listing(node)).toEqual(before);
   });
 });
@@ -212,7 +259,9 @@ describe('status', () => {
   });
 
   it('takes a named virtual server that cannot run accelerated for a difference', async () => {
-    const tunnelled = virtualServer('198.51.100.10', { realServers: [realServer('10.0.0.1', { forwardingMethod: 2 })] });
+    const tunnelled = virtualServer('198.51.100.10', {
+      realServers: [realServer('10.0.0.1', { forwardingMethod: 2 })],
+    });
     const node = director(tunnelled);
     await up(CONFIG, node);
     expect((await status(CONFIG, node)).differences).toEqual([
@@ -254,7 +303,12 @@ async function countChanges(act: (node: FakeNode) => Promise<void>): Promise<num
   return node.machine.calls.changes.length;
 }
 
-async function crashAndGoOn(first: 'up' | 'down', index: number, moment: 'before' | 'after', next: 'up' | 'down') {
+async function crashAndGoOn(
+  first: 'up' | 'down',
+  index: number,
+  moment: 'before' | 'after',
+  next: 'up' | 'down',
+) {
   const node = director(...TABLE);
   const before = await listing(node);
   const table = node.machine.ipvs.table;
