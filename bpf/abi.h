@@ -156,6 +156,7 @@ struct ipvs_port_range {
  * first, which is all that the hint means there.
  */
 #define IPVS_HINT_MAGIC 0xb5000000
+#define IPVS_HINT_REPLY 0xb4000000 /* instead of the magic: a reply, nothing for tc egress to do */
 #define IPVS_HINT_MASK 0xff000000
 #define IPVS_HINT_REROUTED 0x10 /* IPSKB_REROUTED, include/net/ip.h; low half of cb[3] */
 

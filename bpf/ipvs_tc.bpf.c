@@ -257,7 +257,8 @@ static __always_inline int translate_reply(struct __sk_buff *skb)
 SEC("tc")
 int ipvs_tc_egress(struct __sk_buff *skb)
 {
-	if (!(skb->cb[3] & IPVS_HINT_REROUTED) || skb->pkt_type == PACKET_OTHERHOST)
+	if (!(skb->cb[3] & IPVS_HINT_REROUTED) || skb->cb[4] == IPVS_HINT_REPLY ||
+	    skb->pkt_type == PACKET_OTHERHOST)
 		return TC_ACT_UNSPEC;
 	return ipvs_verdict(translate_request(skb));
 }

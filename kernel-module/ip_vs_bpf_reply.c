@@ -212,5 +212,5 @@ unsigned int ip_vs_bpf_send_reply(struct sk_buff *skb)
 	if (READ_ONCE(net->ipv4.sysctl_ip_fwd_update_priority))
 		skb->priority = rt_tos2priority(ip_hdr(skb)->tos);
 	IP_INC_STATS(net, IPSTATS_MIB_OUTFORWDATAGRAMS);
-	return ip_vs_bpf_output(net, skb, 0);
+	return ip_vs_bpf_output(net, skb, IPVS_HINT_REPLY);
 }
