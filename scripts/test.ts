@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * npm test [-- [--kernel 6.1] [--only checks|unit|vm]... [SUITE...]]: everything, or the named parts.
+ * npm test [-- [--kernel 6.1] [--only checks|unit|vm]... [--jobs N] [SUITE...]]: everything, or the named parts.
  * The last line is `N passed, N failed`.
  */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import { interrupted } from '../test/vm/interrupted.ts';
@@ -15,10 +15,19 @@ import { repository } from './cache.ts';
 import { checks } from './check.ts';
 import { inherit, main, run, say } from './exec.ts';
 import { type KernelSeries, kernelSeries } from './kernels.ts';
-import { seriesOption } from './options.ts';
+import { positiveOption, seriesOption } from './options.ts';
 import { countTests, type VitestReport } from './vitest-report.ts';
 
 type Part = 'checks' | 'unit' | 'vm';
+
+interface Choice {
+  readonly only: readonly Part[];
+  readonly kernels: readonly KernelSeries[];
+  /** Suites of test/kernel; all if empty. */
+  readonly names: readonly string[];
+  readonly jobs: number;
+}
+
 type Report = (name: string, result: TapResult) => void;
 
 async function runChecks(report: Report): Promise<void> {
@@ -51,18 +60,42 @@ async function runUnitTests(report: Report): Promise<void> {
   }
 }
 
-async function runSuites(suites: readonly Suite[], report: Report, signal: AbortSignal): Promise<void> {
+interface SuiteOptions {
+  /** Machines at once; each keeps one processor busy. */
+  readonly jobs: number;
+  readonly signal: AbortSignal;
+}
+
+async function runSuites(suites: readonly Suite[], report: Report, options: SuiteOptions): Promise<void> {
   await buildAll([...new Set(suites.map((suite) => suite.kernel))]);
   await run(join(repository, 'test/net/build.sh'), []);
-  for (const suite of suites) {
-    if (signal.aborted) return;
-    const name = `${suite.name} on ${suite.kernel}`;
-    say(name);
-    const started = Date.now();
+  const waiting = [...suites];
+  const worker = async () => {
+    for (let suite = waiting.shift(); suite !== undefined; suite = waiting.shift()) {
+      if (!options.signal.aborted) await runOne(suite, report, options.signal);
+    }
+  };
+  await Promise.all(Array.from({ length: options.jobs }, worker));
+}
+
+async function runOne(suite: Suite, report: Report, signal: AbortSignal): Promise<void> {
+  const name = `${suite.name} on ${suite.kernel}`;
+  const started = Date.now();
+  say(name);
+  await guarded(name, report, async () => {
     const print = (line: string) => process.stdout.write(`[${name}] ${line}\n`);
     report(name, await runSuite(suite, print, signal));
-    say(`${name}: ${((Date.now() - started) / 1000).toFixed(1)} s`);
-  }
+  });
+  say(`${name}: ${((Date.now() - started) / 1000).toFixed(1)} s`);
+}
+
+async function chooseSuites({ names, kernels }: Choice): Promise<Suite[]> {
+  const all = await findSuites();
+  const unknown = names.filter((name) => !all.some((suite) => suite.name === name));
+  if (unknown.length > 0) throw new Error(`no suite ${unknown.join(', ')} in test/kernel`);
+  return all.filter(
+    (suite) => kernels.includes(suite.kernel) && (names.length === 0 || names.includes(suite.name)),
+  );
 }
 
 /** A part that breaks is one failure, and the parts after it still run. */
@@ -74,7 +107,7 @@ async function guarded(name: string, report: Report, part: () => Promise<void>):
   }
 }
 
-async function testAll(names: readonly string[], only: readonly Part[], kernels: readonly KernelSeries[]) {
+async function testAll(choice: Choice): Promise<void> {
   const signal = interrupted();
   const failures: string[] = [];
   let passed = 0;
@@ -82,15 +115,11 @@ async function testAll(names: readonly string[], only: readonly Part[], kernels:
     passed += result.passed;
     failures.push(...result.failures.map((text) => `${name}: ${text}`));
   };
-  if (only.includes('checks')) await runChecks(report);
-  if (only.includes('unit')) await guarded('unit tests', report, () => runUnitTests(report));
-  if (only.includes('vm')) {
+  if (choice.only.includes('checks')) await runChecks(report);
+  if (choice.only.includes('unit')) await guarded('unit tests', report, () => runUnitTests(report));
+  if (choice.only.includes('vm')) {
     await guarded('virtual machine', report, async () => {
-      const suites = (await findSuites()).filter(
-        (suite) => kernels.includes(suite.kernel) && (names.length === 0 || names.includes(suite.name)),
-      );
-      if (suites.length === 0) throw new Error(`no suite ${names.join(' ')} in test/kernel`);
-      await runSuites(suites, report, signal);
+      await runSuites(await chooseSuites(choice), report, { jobs: choice.jobs, signal });
     });
   }
   if (signal.aborted) failures.push('interrupted');
@@ -103,8 +132,15 @@ const program = new Command('npm test --')
   .description('Run the checks, the unit tests and the suites of test/kernel.')
   .option('--kernel <series>', `boot only this kernel: ${kernelSeries.join(', ')}`, seriesOption)
   .addOption(new Option('--only <part...>', 'run only these parts').choices(['checks', 'unit', 'vm']))
+  .option('--jobs <n>', 'virtual machines at once', positiveOption, Math.min(2, availableParallelism()))
   .argument('[suite...]', 'run only these suites of test/kernel (names without .test.sh)');
 program.parse();
-const { kernel, only } = program.opts<{ kernel?: KernelSeries; only?: Part[] }>();
-const all: Part[] = program.args.length > 0 || kernel !== undefined ? ['vm'] : ['checks', 'unit', 'vm'];
-await main(() => testAll(program.args, only ?? all, kernel === undefined ? kernelSeries : [kernel]));
+const { kernel, only, jobs } = program.opts<{ kernel?: KernelSeries; only?: Part[]; jobs: number }>();
+const some = program.args.length > 0 || kernel !== undefined;
+const choice: Choice = {
+  only: only ?? (some ? ['vm'] : ['checks', 'unit', 'vm']),
+  kernels: kernel === undefined ? kernelSeries : [kernel],
+  names: program.args,
+  jobs,
+};
+await main(() => testAll(choice));
