@@ -62,7 +62,9 @@ async function compile(kernel: Kernel, directory: string): Promise<void> {
   await patch(source, tree, directory);
   say(`building ip_vs for ${kernel.release}`);
   // kbuild records paths relative to M=, so the result does not depend on where the cache is
-  await run('make', ['-s', '-C', headers, `M=${tree}`, `-j${cpus().length}`, 'modules'], { timeoutMs: 600_000 });
+  await run('make', ['-s', '-C', headers, `M=${tree}`, `-j${cpus().length}`, 'modules'], {
+    timeoutMs: 600_000,
+  });
   await run('strip', ['--strip-debug', join(tree, 'ip_vs.ko')]);
   await copyFile(join(tree, 'ip_vs.ko'), join(directory, 'ip_vs.ko'));
   await copyFile(join(tree, 'Module.symvers'), join(directory, 'Module.symvers'));
@@ -104,5 +106,7 @@ async function writeManifest(kernel: Kernel, directory: string): Promise<void> {
 }
 
 async function sha256(file: string): Promise<string> {
-  return createHash('sha256').update(await readFile(file)).digest('hex');
+  return createHash('sha256')
+    .update(await readFile(file))
+    .digest('hex');
 }

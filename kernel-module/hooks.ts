@@ -170,7 +170,9 @@ export function applyHook(source: string, hook: Hook): string {
   const body = source.slice(start, end);
   const found = body.split(hook.anchor).length - 1;
   if (found !== 1) {
-    throw new Error(`${hook.file}: ${JSON.stringify(hook.anchor)} stands ${found} times in ${hook.within ?? 'it'}, not once`);
+    throw new Error(
+      `${hook.file}: ${JSON.stringify(hook.anchor)} stands ${found} times in ${hook.within ?? 'it'}, not once`,
+    );
   }
   const text = { before: hook.text + hook.anchor, after: hook.anchor + hook.text, instead: hook.text };
   return source.slice(0, start) + body.replace(hook.anchor, () => text[hook.place]) + source.slice(end);

@@ -240,7 +240,10 @@ export interface Datapath {
   /** sha256 of the object file that load() would load; compare with DatapathState.objectHash. */
   objectFileHash(): Promise<string>;
   /** Creates and pins maps and programs; an object that is right already is left alone. */
-  load(options: { readonly sessionMapMaxEntries: number; readonly constants: DatapathConstants }): Promise<DatapathState>;
+  load(options: {
+    readonly sessionMapMaxEntries: number;
+    readonly constants: DatapathConstants;
+  }): Promise<DatapathState>;
   /** Removes every pin; the kernel frees maps and programs when their last user is gone. */
   unload(): Promise<void>;
   attachments(): Promise<readonly TcAttachment[]>;
