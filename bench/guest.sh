@@ -29,6 +29,11 @@ run() {
 		"{path: \$path, kind: \$kind, repeat: \$repeat, value: .$field}" <<<"$answer"
 }
 
+# Until all that is left of earlier connections is gone, TIME_WAIT (120 s) too: with random SNAT ports
+# a request may meet a TIME_WAIT socket of the real server, and then waits for a retransmission.
+# Under -icount a pause costs next to no time.
+settle() { sleep 130; }
+
 measure() {
 	local path=$1 to repeat made
 	to=$("path_${path}_to")
@@ -37,11 +42,13 @@ measure() {
 			requests --to "$to" --count "$requests" --warmup "$warmup"
 		run "$path" long "$repeat" nsPer64KiB \
 			transfer --to "$to" --bytes "$bytes" --warmup 1000000
+		settle
 	done
 	# Counting costs instructions, so it has a run of its own.
 	conntrack_count_start
 	run "$path" answered 1 answered requests --to "$to" --count "$requests"
 	made=$(conntrack_count_stop)
+	settle
 	jq -Mnc --arg path "$path" --argjson made "$made" \
 		'{path: $path, kind: "conntrack", repeat: 1, value: $made}'
 }
@@ -54,6 +61,4 @@ for path in "$@"; do
 	sleep 1
 	measure "$path"
 	"path_${path}_down"
-	# What a path leaves behind is freed before the next one is measured.
-	sleep 3
 done

@@ -1,0 +1,46 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# The path of ipvs-bpf: what the native IPVS path has, rules and all, and then `ipvs-bpf node up`.
+
+agent=${IPVS_BPF_AGENT:-$NET_TREE/dist/ipvs-bpf}
+config=${NET_RUN}/node.yaml
+
+write_config() {
+	cat >"$config" <<-YAML
+		apiVersion: ipvs-bpf.io/v1alpha1
+		kind: NodeConfig
+		mode: Enabled
+		services:
+		  virtualServers:
+		    - { address: $vip, port: $port, protocol: TCP }
+		snat:
+		  mode: Always
+	YAML
+}
+
+# awake COMMAND…: runs it beside something that keeps the processor busy. Under -icount an idle
+# guest's clock jumps ahead, also while it only waits for a file of the host: every timeout of the
+# agent would be over at once.
+awake() {
+	local busy status=0
+	nice -n 19 sh -c 'while :; do :; done' &
+	busy=$!
+	"$@" || status=$?
+	kill "$busy"
+	wait "$busy" 2>/dev/null || true
+	return "$status"
+}
+
+path_ipvs-bpf_up() {
+	path_ipvs_up
+	write_config
+	awake "$agent" node up --config "$config" >&2
+}
+path_ipvs-bpf_down() {
+	awake "$agent" node down >&2
+	path_ipvs_down
+}
+path_ipvs-bpf_to() { echo "$vip:$port"; }
+
+ipvs_bpf_sessions() { "$NET_TREE/build/test/maps" count /sys/fs/bpf/ipvs-bpf/ipvs_sessions; }

@@ -9,7 +9,6 @@ port=80
 bench_port=8080
 mark=0x4000
 pod_cidr=10.244.0.0/16
-vs_timeouts=
 
 path_direct_up() { :; }
 path_direct_down() { :; }

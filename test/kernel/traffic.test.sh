@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # vm: icount=yes timeout=900
 # Requests over TCP and UDP: the same cases on the native path and accelerated.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../net/suite.sh"
 
 tcp_port=80 udp_port=53 native_port=81
 

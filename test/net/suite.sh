@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# What the suites of this folder share. A suite is one boot of a virtual machine:
+# What the suites of test/kernel share. A suite is one boot of a virtual machine:
 #   npm run vm -- --icount test/kernel/SUITE.test.sh
 # Under --icount a pause costs no time: when the guest is idle its clock jumps to the next timer, so
 # that connections can be left to their real timeouts. Results are TAP on standard output.

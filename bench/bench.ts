@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+/** npm run bench [-- [--json] [--kernel 6.1] [PATH…]]: see `usage` and docs/benchmark.md. */
+import { Command } from 'commander';
+import { main, say } from '../scripts/exec.ts';
+import { type KernelSeries, kernelFor, kernelSeries } from '../scripts/kernels.ts';
+import { seriesOption } from '../scripts/options.ts';
+import { prepare, runGuest } from './guest.ts';
+import { type Measurement, PATHS, parseMeasurement, reduction, summarize, table } from './results.ts';
+
+const REPEATS = 3;
+
+async function bench(kernel: KernelSeries, paths: readonly string[], json: boolean): Promise<void> {
+  // Nothing but the result may be on standard output: the builds talk on standard error.
+  await prepare(kernel);
+  const measurements: Measurement[] = [];
+  await runGuest({
+    kernel,
+    script: 'guest.sh',
+    args: [String(REPEATS), ...paths],
+    timeoutSeconds: 1800,
+    onLine: (line) => {
+      const measurement = parseMeasurement(line);
+      measurements.push(measurement);
+      const { path, kind, repeat, value } = measurement;
+      if (kind === 'short') say(`${path}: ${value} instructions a request (${repeat} of ${REPEATS})`);
+    },
+  });
+  const result = summarize((await kernelFor(kernel)).release, measurements);
+  process.stdout.write(json ? `${JSON.stringify(result)}\n` : `${table(result)}\n`);
+  const below = reduction(result);
+  if (below !== undefined && !json) {
+    process.stdout.write(`LB share of ipvs-bpf: ${below.toFixed(1)} % below native IPVS's\n`);
+  }
+}
+
+const program = new Command('npm run bench --')
+  .description(
+    `Count instructions on the ways from a client to a real server: ${PATHS.join(', ')}.
+1,000 short requests (connect, 18 bytes, 256 back, the server closes first) after 200 for warm-up, and
+50 MB in one connection, each ${REPEATS} times.`,
+  )
+  .option('--json', 'one JSON object on standard output')
+  .option('--kernel <series>', `Debian kernel to boot: ${kernelSeries.join(', ')}`, seriesOption, '6.1')
+  .argument('[path...]', 'only these paths; direct is always measured')
+  .action(async (paths: string[], options: { json?: true; kernel: KernelSeries }) => {
+    const unknown = paths.filter((path) => !(PATHS as readonly string[]).includes(path));
+    if (unknown.length > 0) program.error(`no such path: ${unknown.join(', ')}`);
+    const chosen = PATHS.filter((path) => paths.length === 0 || path === 'direct' || paths.includes(path));
+    await main(() => bench(options.kernel, chosen, options.json === true));
+  });
+await program.parseAsync();

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+/** From what bench/guest.sh measured to the benchmark's result. Pure. */
+
+export const PATHS = [
+  'direct',
+  'routed',
+  'routed-conntrack',
+  'iptables',
+  'nftables',
+  'ipvs',
+  'ipvs-bpf',
+] as const;
+export type PathName = (typeof PATHS)[number];
+
+/** One line of bench/guest.sh. `short` and `long` are instructions, a request and 64 KiB. */
+export interface Measurement {
+  readonly path: PathName;
+  readonly kind: 'short' | 'long' | 'answered' | 'conntrack';
+  readonly repeat: number;
+  readonly value: number;
+}
+
+export interface PathResult {
+  readonly name: PathName;
+  /** Instructions of the whole system; the share is what is above the path `direct`. */
+  readonly shortRequest: {
+    readonly instructions: number;
+    readonly lbShare: number;
+    /** Largest minus smallest of the repeats. */
+    readonly spread: number;
+    /** Conntrack entries made by as many requests as one repeat has. */
+    readonly conntrackEntries: number;
+  };
+  readonly longTransfer: { readonly instructionsPer64KiB: number; readonly lbShare: number };
+}
+
+export interface BenchResult {
+  /** Release of the kernel that was booted. */
+  readonly kernel: string;
+  readonly paths: readonly PathResult[];
+}
+
+/** @throws Error if a line is no measurement */
+export function parseMeasurement(line: string): Measurement {
+  const value = JSON.parse(line) as Measurement;
+  if (!PATHS.includes(value.path) || !Number.isFinite(value.value)) {
+    throw new Error(`not a measurement: ${line}`);
+  }
+  return value;
+}
+
+function values(all: readonly Measurement[], path: PathName, kind: Measurement['kind']): readonly number[] {
+  const found = all.filter((one) => one.path === path && one.kind === kind).map(({ value }) => value);
+  if (found.length === 0) throw new Error(`path ${path} was not measured: no ${kind}`);
+  return found;
+}
+
+function median(numbers: readonly number[]): number {
+  const sorted = numbers.toSorted((a, b) => a - b);
+  return sorted[Math.floor((sorted.length - 1) / 2)] ?? Number.NaN;
+}
+
+/** @throws Error if something of a path is missing, or a request was not answered */
+export function summarize(kernel: string, all: readonly Measurement[]): BenchResult {
+  const names = PATHS.filter((path) => all.some((one) => one.path === path));
+  const baseShort = median(values(all, 'direct', 'short'));
+  const baseLong = median(values(all, 'direct', 'long'));
+  const paths = names.map((name) => {
+    const short = values(all, name, 'short');
+    const instructions = median(short);
+    const instructionsPer64KiB = median(values(all, name, 'long'));
+    return {
+      name,
+      shortRequest: {
+        instructions,
+        lbShare: instructions - baseShort,
+        spread: Math.max(...short) - Math.min(...short),
+        conntrackEntries: median(values(all, name, 'conntrack')),
+      },
+      longTransfer: { instructionsPer64KiB, lbShare: instructionsPer64KiB - baseLong },
+    };
+  });
+  return { kernel, paths };
+}
+
+function thousands(instructions: number): string {
+  return (instructions / 1000).toFixed(1);
+}
+
+/** The result for people: thousands of instructions. */
+export function table({ kernel, paths }: BenchResult): string {
+  const rows = paths.map(({ name, shortRequest, longTransfer }) => [
+    name,
+    thousands(shortRequest.instructions),
+    thousands(shortRequest.lbShare),
+    thousands(shortRequest.spread),
+    String(shortRequest.conntrackEntries),
+    thousands(longTransfer.instructionsPer64KiB),
+    thousands(longTransfer.lbShare),
+  ]);
+  const head = ['path', 'a request', 'LB share', 'spread', 'conntrack', '64 KiB', 'LB share'];
+  return [`Linux ${kernel}, thousands of instructions, whole system`, ...aligned([head, ...rows])].join('\n');
+}
+
+/** First column to the left, the others to the right. */
+export function aligned(rows: readonly (readonly string[])[]): readonly string[] {
+  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
+  return rows.map((row) =>
+    row
+      .map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)))
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
+/** How far below native IPVS's share ipvs-bpf's is, in percent; undefined unless both were measured. */
+export function reduction({ paths }: BenchResult): number | undefined {
+  const share = (name: PathName) => paths.find((path) => path.name === name)?.shortRequest.lbShare;
+  const native = share('ipvs');
+  const own = share('ipvs-bpf');
+  return native === undefined || own === undefined ? undefined : (1 - own / native) * 100;
+}
