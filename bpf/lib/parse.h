@@ -213,7 +213,7 @@ __noinline int search_link_len(struct __sk_buff *skb, __u32 linear)
 	while (high - low > 1) {
 		__u32 middle = (low + high) / 2;
 
-		if (linear > middle && reaches(skb, linear - middle - 1))
+		if (middle >= linear || reaches(skb, linear - middle - 1))
 			high = middle;
 		else
 			low = middle;
