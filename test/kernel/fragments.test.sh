@@ -1,0 +1,78 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# vm: icount=yes timeout=900
+# Datagrams of many fragments, both ways, in any order: natively and accelerated.
+# shellcheck disable=SC2317 # the cases are called by it()
+. "$(dirname "$0")/../net/suite.sh"
+
+set_up() {
+	net_up
+	net_serve rs1 0.0.0.0:5300 --udp
+	net_serve rs2 0.0.0.0:5300 --udp
+	in_director ethtool -K srv1 tx off >/dev/null
+}
+
+virtual_servers() {
+	masquerade
+	virtual_server -u 53 rr "$rip1:5300" "$rip2:5300"
+}
+
+# datagrams COUNT OPTION…: both the request and the reply are compared byte by byte.
+datagrams() {
+	local answer count=$1
+	shift
+	answer=$(client_udp --to "$vip:53" --count "$count" "$@")
+	answered "$answer" "$count"
+}
+
+both_ways_at_once() {
+	local i pids=()
+	for i in 1 2 3 4; do
+		datagrams 3 --size 30000 --reply-size 30000 --order shuffle --reply-order reverse &
+		pids+=($!)
+	done
+	for i in "${pids[@]}"; do wait "$i"; done
+}
+
+small_behind_large() {
+	datagrams 1 --size 60000 --source-port 4001
+	datagrams 2 --size 100 --source-port 4001
+	datagrams 1 --size 3000 --reply-size 3000 --source-port 4001
+}
+
+cases() {
+	it "$1: a request of 60 KB" "${@:2}" datagrams 4 --size 60000
+	it "$1: a reply of 60 KB" "${@:2}" datagrams 4 --reply-size 60000
+	it "$1: 60 KB both ways" "${@:2}" datagrams 4 --size 60000 --reply-size 60000
+	it "$1: two fragments both ways" "${@:2}" datagrams 4 --size 1500 --reply-size 1500
+	it "$1: a request in reverse order" "${@:2}" datagrams 4 --size 60000 --order reverse
+	it "$1: a request in no order" "${@:2}" datagrams 4 --size 60000 --order shuffle
+	it "$1: a request of small fragments" "${@:2}" datagrams 4 --size 5000 --order reverse --fragment-size 200
+	it "$1: a reply in reverse order" "${@:2}" datagrams 4 --reply-size 60000 --reply-order reverse
+	it "$1: a reply in no order" "${@:2}" datagrams 4 --reply-size 60000 --reply-order shuffle
+	it "$1: several clients at once, both ways out of order" "${@:2}" both_ways_at_once
+	it "$1: datagrams of all sizes from one port" "${@:2}" small_behind_large
+}
+
+is_empty_after_the_timeouts() {
+	sleep 320
+	equal "$(connections)/$(sessions)/$(replies)" 0/0/0 "connections/sessions/SNAT ends"
+	equal "$("$MAPS" count "$PINS/ipvs_frags")" 0 "remembered fragments"
+}
+
+set_up
+insert_stock_module
+virtual_servers
+cases native
+in_director ipvsadm -C
+in_director nft flush ruleset
+remove_modules
+
+accelerate
+virtual_servers
+whitelist "$vip" 53 udp 1
+cases accelerated no_conntrack
+it 'translated fragments at tc egress' at_least "$(counter FRAGMENT_EGRESS)" 100
+it 'translated reassembled replies' at_least "$(counter REPLY_REASSEMBLED)" 10
+it 'leaves nothing behind' is_empty_after_the_timeouts
+finish
