@@ -36,10 +36,10 @@ static __always_inline int identify_by_hint(struct request *r, __u32 service_id)
 {
 	const struct packet *p = &r->packet;
 
-	r->key.caddr = p->saddr;
-	r->key.cport = p->head.l4.sport;
+	source_of(p, &r->key.caddr);
 	r->key.service_id = service_id;
-	r->real.addr = p->daddr;
+	r->key.cport = p->head.l4.sport;
+	destination_of(p, &r->real.addr);
 	r->real.port = p->head.l4.dport;
 	r->real.protocol = p->protocol;
 	if (!has_whole_l4_head(p))
@@ -59,14 +59,14 @@ static __always_inline int identify_error(struct __sk_buff *skb, struct request 
 		return IPVS_NOT_MINE;
 	if (parse_quote(skb, p, &r->quote) != PARSE_OK)
 		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
-	if (!addr_equal(&p->daddr, &quote->saddr))
+	if (!quote_is_from_destination(quote, p))
 		return ipvs_drop(IPVS_COUNT_DROP_NO_SESSION);
 
 	r->is_error = true;
-	r->key.caddr = quote->daddr;
-	r->key.cport = quote->head.l4.dport;
+	destination_of(quote, &r->key.caddr);
 	r->key.service_id = service_id;
-	r->real.addr = quote->saddr;
+	r->key.cport = quote->head.l4.dport;
+	source_of(quote, &r->real.addr);
 	r->real.port = quote->head.l4.sport;
 	r->real.protocol = quote->protocol;
 	return ipvs_done(IPVS_COUNT_ICMP_EGRESS);
@@ -79,13 +79,11 @@ static __always_inline int identify_error(struct __sk_buff *skb, struct request 
 static __always_inline int identify_fragment(struct request *r, bool hinted)
 {
 	const struct packet *p = &r->packet;
-	struct ipvs_frag_key datagram = {
-		.saddr = p->saddr,
-		.daddr = p->daddr,
-		.protocol = p->protocol,
-	};
+	struct ipvs_frag_key datagram = { .protocol = p->protocol };
 	struct ipvs_session_key *key;
 
+	source_of(p, &datagram.saddr);
+	destination_of(p, &datagram.daddr);
 	datagram.id = p->head.ip.id;
 	key = bpf_map_lookup_elem(&ipvs_frags, &datagram);
 	if (!key)
@@ -94,7 +92,7 @@ static __always_inline int identify_fragment(struct request *r, bool hinted)
 	if (!(p->frag & IPV4_MORE_FRAGMENTS))
 		bpf_map_delete_elem(&ipvs_frags, &datagram);
 
-	r->real.addr = p->daddr;
+	destination_of(p, &r->real.addr);
 	r->real.port = p->head.l4.dport;
 	r->real.protocol = p->protocol;
 	r->real.port_unknown = is_later_fragment(p);
@@ -151,11 +149,15 @@ static __always_inline int write_request(struct __sk_buff *skb, struct request *
 /* From here on the packet is a session's: it is translated, or kept by decision, or dropped. */
 static __always_inline int translate_request(struct __sk_buff *skb)
 {
-	struct request r = {};
 	struct ipvs_session *session;
 	int identified, result;
+	struct request r;
 	__u64 word;
 
+	/* Not the whole struct: the packets in it are some 20 words. */
+	r.key = (struct ipvs_session_key){};
+	r.real = (struct real_end){};
+	r.is_error = false;
 	identified = identify_request(skb, &r);
 	if (identified <= 0)
 		return identified;
@@ -183,11 +185,15 @@ static __always_inline bool identify_reply(struct reply *r)
 {
 	const struct packet *p = &r->packet;
 
-	r->key.daddr = p->saddr;
-	r->key.dport = p->head.l4.sport;
-	r->key.snat_port = p->head.l4.dport;
-	r->key.protocol = p->protocol;
-	return is_snat_port(r->key.snat_port);
+	if (!is_snat_port(p->head.l4.dport))
+		return false;
+	r->key = (struct ipvs_reply_key){
+		.dport = p->head.l4.sport,
+		.snat_port = p->head.l4.dport,
+		.protocol = p->protocol,
+	};
+	source_of(p, &r->key.daddr);
+	return true;
 }
 
 /* The quote is a request as the real server, or a router before it, has seen it. */
@@ -196,14 +202,27 @@ static __always_inline bool identify_reply_error(struct __sk_buff *skb, struct r
 	const struct packet *quote = &r->quote;
 
 	if (!is_icmp_error(&r->packet) || parse_quote(skb, &r->packet, &r->quote) != PARSE_OK ||
-	    !addr_equal(&r->packet.daddr, &quote->saddr))
+	    !quote_is_from_destination(quote, &r->packet))
+		return false;
+	if (!has_ports(quote) || !is_snat_port(quote->head.l4.sport))
 		return false;
 	r->is_error = true;
-	r->key.daddr = quote->daddr;
-	r->key.dport = quote->head.l4.dport;
-	r->key.snat_port = quote->head.l4.sport;
-	r->key.protocol = quote->protocol;
-	return has_ports(quote) && is_snat_port(r->key.snat_port);
+	r->key = (struct ipvs_reply_key){
+		.dport = quote->head.l4.dport,
+		.snat_port = quote->head.l4.sport,
+		.protocol = quote->protocol,
+	};
+	destination_of(quote, &r->key.daddr);
+	return true;
+}
+
+/* True for nearly all packets that are none of ours, before anything is copied. */
+static __always_inline bool is_to_other_port(struct __sk_buff *skb)
+{
+	const struct ipv4_head *head = behind_ethernet(skb);
+
+	return head && (head->ip.protocol == IPPROTO_TCP || head->ip.protocol == IPPROTO_UDP) &&
+	       !is_snat_port(head->l4.dport);
 }
 
 /* Fragments are left to the module, which has the whole datagram. */
@@ -211,8 +230,9 @@ static __always_inline struct ipvs_session *find_reply(struct __sk_buff *skb, st
 						       struct ipvs_session_key *key)
 {
 	const struct packet *p = &r->packet;
+	struct ipvs_addr daddr;
 	bool identified = false;
-	__u32 *id;
+	__u16 id;
 
 	if (parse_packet(skb, 0, skb->len, &r->packet) != PARSE_OK || p->frag || !p->l4_len)
 		return NULL;
@@ -222,21 +242,24 @@ static __always_inline struct ipvs_session *find_reply(struct __sk_buff *skb, st
 		identified = identify_reply_error(skb, r);
 	if (!identified)
 		return NULL;
-	id = bpf_map_lookup_elem(&ipvs_snat_ids, &p->daddr);
+	destination_of(p, &daddr);
+	id = find_address(skb, &daddr);
 	if (!id)
 		return NULL;
-	r->key.snat_addr_id = *id;
+	r->key.snat_addr_id = id;
 	return session_of_reply(&r->key, key);
 }
 
 static __always_inline int translate_reply(struct __sk_buff *skb)
 {
-	struct reply r = {};
 	struct ipvs_session_key key;
-	struct ipvs_session *session = find_reply(skb, &r, &key);
+	struct ipvs_session *session;
+	struct reply r;
 	struct nat nat;
 	int result;
 
+	r.is_error = false;
+	session = find_reply(skb, &r, &key);
 	if (!session)
 		return IPVS_NOT_MINE;
 	session_touch(session);
@@ -266,7 +289,7 @@ int ipvs_tc_egress(struct __sk_buff *skb)
 SEC("tc")
 int ipvs_tc_ingress(struct __sk_buff *skb)
 {
-	if (skb->protocol != bpf_htons(ETH_P_IP))
+	if (skb->protocol != bpf_htons(ETH_P_IP) || is_to_other_port(skb))
 		return TC_ACT_UNSPEC;
 	return ipvs_verdict(translate_reply(skb));
 }

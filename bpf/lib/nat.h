@@ -88,7 +88,7 @@ static __always_inline __be16 set_port(struct packet *p, enum nat_end end, const
 /* Link header length, or a drop: the packet is shorter than its header says, or not to be written. */
 static __always_inline int writable_link_len(struct __sk_buff *skb, const struct packet *p)
 {
-	int link = link_len(skb);
+	int link = link_len(skb, p);
 
 	if (link < 0)
 		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);

@@ -8,6 +8,7 @@
 
 #include "abi.h"
 #include "lib/maps.h"
+#include "lib/parse.h"
 
 /* The real server's end of a session as a packet shows it. */
 struct real_end {
@@ -43,6 +44,31 @@ static __always_inline void session_touch(struct ipvs_session *session)
 
 	if (session->seen != now)
 		session->seen = now;
+}
+
+#define ADDRESS_GUESSES 256
+
+/* Id of the SNAT address that packets from an interface were sent to the last time. */
+static __u16 address_guesses[ADDRESS_GUESSES];
+
+/*
+ * Id of a SNAT address of ours, or 0. Nearly always it is the one of the packet before, and to compare
+ * that costs a fifth of a look-up.
+ */
+static __always_inline __u16 find_address(struct __sk_buff *skb, const struct ipvs_addr *addr)
+{
+	__u16 *guess = &address_guesses[skb->ifindex % ADDRESS_GUESSES];
+	struct ipvs_snat_addr *snat;
+	__u32 id = *guess, *found;
+
+	snat = bpf_map_lookup_elem(&ipvs_snat_addrs, &id);
+	if (snat && snat->family && addr_equal(&snat->addr, addr))
+		return id;
+	found = bpf_map_lookup_elem(&ipvs_snat_ids, addr);
+	if (!found)
+		return 0;
+	*guess = *found;
+	return *found;
 }
 
 /*

@@ -136,6 +136,8 @@ export interface Outcome {
   readonly context: SkBuff;
   /** Counters that went up, by how much. */
   readonly counted: Counts;
+  /** Average of all runs. */
+  readonly durationNs: number;
 }
 
 export interface RunContext {
@@ -144,7 +146,9 @@ export interface RunContext {
   readonly ipFlags?: number;
   readonly ifindex?: number;
   readonly mark?: number;
+  /** BPF_F_TEST_* bits. */
   readonly flags?: number;
+  readonly repeat?: number;
 }
 
 export interface NewSession {
@@ -288,19 +292,17 @@ export class Datapath implements Disposable {
     return this.#run('ipvs_tc_ingress', frame, context);
   }
 
-  #run(name: string, data: Uint8Array, { hint = 0, ipFlags = 0, ifindex, mark, flags }: RunContext): Outcome {
+  #run(name: string, data: Uint8Array, run: RunContext): Outcome {
+    const { hint = 0, ipFlags = 0, ifindex = 0, mark = 0, flags = 0, repeat = 1 } = run;
     const before = this.counted();
-    const context = encodeSkBuff({
-      cb: [0, 0, 0, ipFlags, hint >>> 0],
-      ifindex: ifindex ?? 0,
-      mark: mark ?? 0,
-    });
-    const result = this.object.program(name).run({ data, context, flags: flags ?? 0 });
+    const context = encodeSkBuff({ cb: [0, 0, 0, ipFlags, hint >>> 0], ifindex, mark });
+    const result = this.object.program(name).run({ data, context, flags, repeat });
     return {
       verdict: result.retval,
       frame: result.data,
       context: decodeSkBuff(result.context),
       counted: difference(this.counted(), before),
+      durationNs: result.durationNs,
     };
   }
 
