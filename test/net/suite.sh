@@ -150,7 +150,7 @@ hold_open() {
 	in_client "$LOAD" hold --timeout-ms 3000 "$@" <"$NET_RUN/$name.in" >"$NET_RUN/$name.out" 2>/dev/null 3>&- &
 	exec 8>"$NET_RUN/$name.in" 9<"$NET_RUN/$name.out"
 	# A keeper holds the ends open between the cases, which are processes of their own.
-	sleep 100000 >&8 <&9 3>&- &
+	sleep 100000 >&8 <&9 2>/dev/null 3>&- &
 	echo $! >"$NET_RUN/$name.keeper"
 	read -r answer <&9
 	exec 8>&- 9<&-
@@ -163,7 +163,10 @@ exchange() {
 	read -r answer <&9
 	exec 8>&- 9<&-
 	echo "$answer"
-	equal "$(field ok "$answer")" true
+	[ "$(field ok "$answer")" = true ] || {
+		echo "exchange over $1: $answer" >&2
+		return 1
+	}
 }
 hold_close() {
 	kill "$(cat "$NET_RUN/$1.keeper")"

@@ -113,7 +113,8 @@ static void change(const char *pin, const char *key_text, const char *value_text
 	parse_hex(key_text, key, info.key_size);
 	if (value_text)
 		parse_hex(value_text, value, info.value_size);
-	if (element(value_text ? BPF_MAP_UPDATE_ELEM : BPF_MAP_DELETE_ELEM, fd, key, value))
+	if (element(value_text ? BPF_MAP_UPDATE_ELEM : BPF_MAP_DELETE_ELEM, fd, key,
+		    value_text ? value : NULL))
 		die(pin);
 }
 
