@@ -50,7 +50,8 @@ const COUNTERS = [
 export type Counter = (typeof COUNTERS)[number];
 export type Counts = Partial<Record<Counter, number>>;
 
-function difference(after: Counts, before: Counts): Counts {
+/** The counters that went up, by how much. */
+export function difference(after: Counts, before: Counts): Counts {
   const risen = COUNTERS.map((name) => [name, (after[name] ?? 0) - (before[name] ?? 0)] as const);
   return Object.fromEntries(risen.filter(([, packets]) => packets !== 0));
 }

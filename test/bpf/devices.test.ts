@@ -14,9 +14,9 @@ import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { attachTc, createClsact, openObject } from 'libbpf-ts';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { Datapath } from './datapath.ts';
+import { attachTc, createClsact, destroyClsact, openObject } from 'libbpf-ts';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type Counts, Datapath, difference } from './datapath.ts';
 import { type End, filler, ipv4Bytes, type Transport } from './packet.ts';
 import { client } from './scene.ts';
 
@@ -140,11 +140,8 @@ function attachAll({ name, net, below }: Device): void {
   loaded.close();
 }
 
-function detachAll(): void {
-  for (const { name } of devices) {
-    const qdiscs = execFileSync('tc', ['qdisc', 'show', 'dev', name, 'clsact'], { encoding: 'utf8' });
-    if (qdiscs !== '') execFileSync('tc', ['qdisc', 'delete', 'dev', name, 'clsact']);
-  }
+function detachAll({ name, below }: Device): void {
+  for (const device of [name, ...below]) destroyClsact(ifindexOf(device));
   datapath[Symbol.dispose]();
 }
 
@@ -206,8 +203,12 @@ async function udpEcho(from: End, to: End, payload: Uint8Array): Promise<Buffer>
 
 describe.each(devices)('on $title', (device) => {
   const real = (port: number): End => ({ address: `${device.net}.2`, port });
-  beforeEach(() => attachAll(device));
-  afterEach(detachAll);
+  let before: Counts;
+  beforeAll(() => attachAll(device));
+  afterAll(() => detachAll(device));
+  beforeEach(() => {
+    before = datapath.counted();
+  });
 
   it.each([
     { transport: 'TCP' as Transport, echo: tcpEcho, size: 50_000, offload: 'on' },
@@ -231,7 +232,7 @@ describe.each(devices)('on $title', (device) => {
       expect(answer.subarray(0, greeting.length).toString()).toBe(greeting);
       expect(Buffer.compare(answer.subarray(greeting.length), payload)).toBe(0);
       expect(checksumErrors()).toBe(errors);
-      const counted = datapath.counted();
+      const counted = difference(datapath.counted(), before);
       expect(Object.keys(counted).sort()).toEqual(['SNAT', 'SNAT_REVERSED']);
     },
   );
@@ -242,6 +243,6 @@ describe.each(devices)('on $title', (device) => {
     await expect(udpEcho(from, real(CLOSED_PORT), filler(10))).rejects.toMatchObject({
       code: 'ECONNREFUSED',
     });
-    expect(datapath.counted()).toEqual({ SNAT: 1, ICMP_INGRESS: 1 });
+    expect(difference(datapath.counted(), before)).toEqual({ SNAT: 1, ICMP_INGRESS: 1 });
   });
 });

@@ -118,13 +118,13 @@ describe('the ports of a pool', () => {
   });
 
   it('do not begin at the same place for every real server and every load', () => {
-    const firsts = numbers(12).map((i) => {
+    const firsts = numbers(6).map((i) => {
       load({ ports: [{ first: 1024, last: 65535 }] });
       const { port } = connect(i, { address: `10.1.${i}.2`, port: 80 });
       datapath[Symbol.dispose]();
       return port;
     });
-    expect(new Set(firsts).size).toBeGreaterThan(6);
+    expect(new Set(firsts).size).toBeGreaterThan(3);
     expect(Math.min(...firsts)).toBeGreaterThanOrEqual(1024);
   });
 
