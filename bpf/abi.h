@@ -74,7 +74,8 @@ struct ipvs_session {
 /*
  * The SNAT end of a session in one word, so that it is published whole or not at all, and never
  * into an element that has been given to another session in the meantime:
- * bits 63..32 the session's cookie (never 0), 31..16 the id of the SNAT address, 15..0 the port (__be16).
+ * bits 63..32 the session's cookie, never 0, 31..16 the id of the SNAT address, 15..0 the port
+ * (__be16).
  * The module removes a session by exchanging the word with 0 first.
  */
 #define IPVS_SNAT_UNDECIDED 0   /* address id: no packet has left yet */
