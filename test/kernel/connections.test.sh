@@ -120,6 +120,8 @@ reuse() {
 	answered "$answer" 1000
 	[ "$1" = native ] || at_most $((max - median)) 20000 "longest above the median, us"
 	[ "$1" = native ] || equal "$(field alternations "$answer")" 999 "changes of the real server"
+	# Each of them accelerated, and what the one before had is gone.
+	[ "$1" = native ] || equal "$(sessions)/$(replies)" 1/1 "sessions/reply entries"
 }
 
 ends_with_the_module() {
