@@ -1,0 +1,142 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# vm: icount=yes timeout=900
+# TCP, UDP and fragmented connections live as long as their timers say, and leave nothing behind.
+# Other ways to end: connections.test.sh.
+# shellcheck disable=SC2317 # the cases are called by it()
+. "$(dirname "$0")/../net/suite.sh"
+
+serve_all() {
+	local ns
+	for ns in rs1 rs2; do
+		net_serve $ns 0.0.0.0:8080
+		net_serve $ns 0.0.0.0:5300 --udp
+	done
+}
+
+virtual_servers() {
+	masquerade
+	virtual_server -t 80 rr "$rip1:8080" "$rip2:8080"
+	virtual_server -u 53 rr "$rip1:5300" "$rip2:5300"
+}
+
+whitelist_all() {
+	whitelist "$vip" 80 tcp 1
+	whitelist "$vip" 53 udp 2
+}
+
+# Ended and open TCP connections, and UDP ones.
+some_traffic() {
+	client_requests --to "$vip:80" --count 20 >/dev/null
+	client_udp --to "$vip:53" --count 20 --size 3000 --reply-size 3000 >/dev/null
+	at_least "$(sessions)" 40 sessions
+	equal "$(sessions)" "$(connections)" "sessions, one for each connection"
+}
+
+maps_are_empty() {
+	equal "$(sessions)/$(replies)/$("$MAPS" count "$PINS/ipvs_frags")" 0/0/0 "sessions/SNAT ends/fragments"
+}
+
+ends_by_timer() {
+	some_traffic
+	sleep 320
+	equal "$(connections)" 0 connections
+	maps_are_empty
+}
+
+# Pauses are generous: under -icount the clock also runs while the guest waits for its disk.
+ends_by_short_timeouts() {
+	in_director ipvsadm --set 600 5 20
+	hold_open short --to "$vip:80"
+	exchange short >/dev/null
+	client_udp --to "$vip:53" --count 5 >/dev/null
+	sleep 60
+	# The UDP connections are gone, the open TCP one is not.
+	equal "$(connections)/$(sessions)/$(replies)" 1/1/1 "connections/sessions/SNAT ends"
+	sleep 700
+	equal "$(connections)" 0 connections
+	in_director ipvsadm --set 900 120 300
+	hold_close short
+	maps_are_empty
+}
+
+lives_while_there_is_traffic() {
+	in_director ipvsadm --set 200 5 200
+	hold_open alive --to "$vip:80"
+	hold_open alive-udp --udp --to "$vip:53"
+	for _ in 1 2 3 4 5 6; do
+		sleep 60
+		exchange alive >/dev/null
+		exchange alive-udp >/dev/null
+	done
+	equal "$(sessions)/$(replies)" 2/2 "sessions/SNAT ends"
+	equal "$(counter SESSION_REMOVED)" "$1" "sessions removed in the meantime"
+	hold_close alive
+	hold_close alive-udp
+	sleep 400
+	in_director ipvsadm --set 900 120 300
+	equal "$(connections)" 0 connections
+	maps_are_empty
+}
+
+# A session ends by being removed, or by being replaced by that of the same port.
+ended() { echo $(($(counter SESSION_REMOVED) + $(counter SESSION_REPLACED))); }
+
+ends_when_the_port_is_used_again() {
+	local before
+	before=$(ended)
+	in_director sysctl -qw net.ipv4.vs.conn_reuse_mode=1
+	client_requests --to "$vip:80" --count 50 --source-port 4200 >/dev/null
+	equal "$(connections)/$(sessions)/$(replies)" 1/1/1 "connections/sessions/SNAT ends"
+	equal $(($(ended) - before)) 49 "sessions that ended"
+	sleep 130
+	maps_are_empty
+}
+
+refused_connections_end() {
+	in_director ipvsadm -a -u "$vip:53" -r "$rip1:9" -m
+	in_director ipvsadm -e -u "$vip:53" -r "$rip1:5300" -m -w 0
+	in_director ipvsadm -e -u "$vip:53" -r "$rip2:5300" -m -w 0
+	client_probe --to "$vip:53" >/dev/null
+	at_least "$(sessions)" 1 sessions
+	sleep 320
+	in_director ipvsadm -d -u "$vip:53" -r "$rip1:9"
+	in_director ipvsadm -e -u "$vip:53" -r "$rip1:5300" -m -w 1
+	in_director ipvsadm -e -u "$vip:53" -r "$rip2:5300" -m -w 1
+	maps_are_empty
+}
+
+works_in_two_namespaces_apart() {
+	# The root namespace has the module and no maps.
+	equal "$(cat "$VS/bpf_mode")/$(cat "$VS/bpf_maps")" 0/none "switch and maps of the root namespace"
+	equal "$(in_director cat "$VS/bpf_mode")" 1 "switch of the director's namespace"
+	some_traffic
+}
+
+net_up
+serve_all
+accelerate
+virtual_servers
+whitelist_all
+it 'timers that run out' ends_by_timer
+it 'shortened timeouts' ends_by_short_timeouts
+removed=$(counter SESSION_REMOVED)
+it 'no end while there is traffic' lives_while_there_is_traffic "$removed"
+it 'a client port used again' ends_when_the_port_is_used_again
+it 'a real server that refuses' refused_connections_end
+detach srv1
+detach srv2
+in_director ipvsadm -C
+in_director nft flush ruleset
+remove_modules
+rm -r "$PINS"
+net_down
+
+NET_DIRECTOR=director
+net_up
+serve_all
+accelerate
+virtual_servers
+whitelist_all
+it 'a namespace with a switch of its own' works_in_two_namespaces_apart
+finish

@@ -1,0 +1,164 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# vm: smp=2 timeout=900
+# The switch and the whitelist change while connections are open and requests come in.
+# shellcheck disable=SC2317 # the cases are called by it()
+. "$(dirname "$0")/../net/suite.sh"
+
+serve_all() {
+	local ns
+	for ns in rs1 rs2; do
+		net_serve $ns 0.0.0.0:8080
+		net_serve $ns 0.0.0.0:5300 --udp
+	done
+}
+
+virtual_servers() {
+	masquerade
+	virtual_server -t 80 rr "$rip1:8080" "$rip2:8080"
+	virtual_server -u 53 rr "$rip1:5300" "$rip2:5300"
+}
+
+open_both() { # NAME
+	hold_open "$1" --to "$vip:80"
+	hold_open "$1-udp" --udp --to "$vip:53"
+	exchange "$1" >/dev/null
+	exchange "$1-udp" >/dev/null
+}
+
+# Both connections of that name still work, in both directions, to the same real server.
+still_open() {
+	local name before
+	for name in "$1" "$1-udp"; do
+		before=$(exchange "$name")
+		equal "$(exchange "$name")" "$before" "what the real server of $name sees"
+	done
+	equal "$(field ok "$(exchange "$1" "u 200000")")" true "upload over $1"
+}
+
+new_ones_are() { # native|accelerated
+	local made
+	conntrack_count_start
+	answered "$(client_requests --to "$vip:80" --count 5)" 5
+	made=$(conntrack_count_stop)
+	if [ "$1" = native ]; then
+		at_least "$made" 5 "conntrack entries made"
+	else
+		equal "$made" 0 "conntrack entries made"
+	fi
+}
+
+switch_on_under_native_connections() {
+	open_both native
+	set_switch 1
+	still_open native
+	new_ones_are accelerated
+	still_open native
+}
+
+switch_off_under_accelerated_connections() {
+	open_both fast
+	at_least "$(sessions)" 2 sessions
+	set_switch 0
+	still_open fast
+	still_open native
+	new_ones_are native
+	still_open fast
+}
+
+switch_on_again() {
+	set_switch 1
+	still_open fast
+	still_open native
+	new_ones_are accelerated
+}
+
+unlist_under_accelerated_connections() {
+	unlist "$vip" 80 tcp
+	unlist "$vip" 53 udp
+	still_open fast
+	still_open native
+	new_ones_are native
+}
+
+list_again() {
+	# An id is never given to another virtual server; the same one may have its own again.
+	whitelist "$vip" 80 tcp 1
+	whitelist "$vip" 53 udp 2
+	still_open fast
+	still_open native
+	new_ones_are accelerated
+}
+
+close_all() {
+	local name
+	for name in native native-udp fast fast-udp; do
+		hold_close "$name"
+	done
+}
+
+no_request_fails_while() { # COMMAND…
+	local i pids=() answers=() rc=0
+	for i in 1 2; do
+		client_requests --to "$vip:80" --count 400 >"$NET_RUN/answer$i" &
+		pids+=($!)
+	done
+	client_udp --to "$vip:53" --count 400 --size 2000 >"$NET_RUN/answer3" &
+	pids+=($!)
+	"$@"
+	for i in "${pids[@]}"; do wait "$i" || rc=1; done
+	for i in 1 2 3; do answers+=("$(cat "$NET_RUN/answer$i")"); done
+	equal "$rc" 0 "${answers[*]}"
+}
+
+turn_the_switch() {
+	local i
+	for i in $(seq 20); do
+		set_switch $((i % 2))
+		sleep 0.2
+	done
+	set_switch 1
+}
+
+change_the_whitelist() {
+	local i
+	for i in $(seq 20); do
+		unlist "$vip" 80 tcp
+		unlist "$vip" 53 udp
+		sleep 0.1
+		whitelist "$vip" 80 tcp 1
+		whitelist "$vip" 53 udp 2
+		sleep 0.1
+	done
+}
+
+hooks_go_with_the_last_connection() {
+	set_switch 0
+	# tcp, tcpfin, udp: what is in TIME_WAIT keeps its 120 s.
+	equal "$(cat "$VS/bpf_mode")" 0 switch
+	sleep 130
+	equal "$(sessions)/$(replies)" 0/0 "sessions/SNAT ends"
+	equal "$(cat "$VS/bpf_conns")" 0 "accelerated connections"
+	echo none | tee "$VS/bpf_maps" >/dev/null
+	equal "$(cat "$VS/bpf_maps")" none "maps, which can be taken back only without hooks"
+}
+
+net_up
+serve_all
+accelerate
+set_switch 0
+# UDP connections would outlive the last case.
+in_director ipvsadm --set 900 20 60
+virtual_servers
+whitelist "$vip" 80 tcp 1
+whitelist "$vip" 53 udp 2
+it 'is switched on under native connections' switch_on_under_native_connections
+it 'is switched off under accelerated connections' switch_off_under_accelerated_connections
+it 'is switched on again' switch_on_again
+it 'loses whitelist entries under accelerated connections' unlist_under_accelerated_connections
+it 'gets them back' list_again
+close_all
+it 'loses no request while the switch turns' no_request_fails_while turn_the_switch
+it 'loses no request while the whitelist changes' no_request_fails_while change_the_whitelist
+it 'keeps its hooks until the last accelerated connection ends' hooks_go_with_the_last_connection
+finish
