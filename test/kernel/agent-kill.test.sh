@@ -24,17 +24,17 @@ killed_at_each_step() { # STEPS-FILE COMMAND…
 }
 
 up_goes_on() {
-	agent steps --config "$CONFIG" >/run/steps
-	note "$(wc -l </run/steps) steps of up"
-	killed_at_each_step /run/steps agent_up
+	agent steps --config "$CONFIG" >"$NET_RUN/steps"
+	note "$(wc -l <"$NET_RUN/steps") steps of up"
+	killed_at_each_step "$NET_RUN/steps" agent_up
 	agent_status
 	requests
 }
 
 down_goes_on() {
-	agent steps >/run/steps
-	note "$(wc -l </run/steps) steps of down"
-	killed_at_each_step /run/steps agent down
+	agent steps >"$NET_RUN/steps"
+	note "$(wc -l <"$NET_RUN/steps") steps of down"
+	killed_at_each_step "$NET_RUN/steps" agent down
 	same_listing
 }
 

@@ -7,7 +7,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../net/suite.sh"
 
 CLI=${IPVS_BPF_CLI:-$NET_TREE/dist/ipvs-bpf}
-CONFIG=/run/node-config.yaml
+CONFIG=$NET_RUN/node-config.yaml
 STATE=/var/lib/ipvs-bpf
 
 agent() { "$CLI" node "$@"; }

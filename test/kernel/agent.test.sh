@@ -55,8 +55,8 @@ repairs_drift() {
 names_all_problems_of_a_config() {
 	local text rc=0
 	echo '{"apiVersion": "ipvs-bpf.io/v1alpha1", "kind": "NodeConfig", "mode": "On", "services":
-		{"virtualServers": [{"address": "10.9.0.1", "port": 70000, "protocol": "TCP"}]}, "dtapath": {}}' >/run/bad.json
-	text=$(agent up --config /run/bad.json 2>&1) || rc=$?
+		{"virtualServers": [{"address": "10.9.0.1", "port": 70000, "protocol": "TCP"}]}, "dtapath": {}}' >"$NET_RUN/bad.json"
+	text=$(agent up --config "$NET_RUN/bad.json" 2>&1) || rc=$?
 	equal $rc 2 "exit status"
 	grep -q '^  mode: "On": must be one of Enabled, Disabled$' <<<"$text"
 	grep -q '^  services.virtualServers\[0\].port: 70000: must be an integer from 1 to 65535$' <<<"$text"
@@ -80,23 +80,23 @@ rolls_back() {
 }
 
 has_program() { tc filter show dev "$1" egress | grep -q ipvs_tc || bpftool net show dev "$1" | grep -q ipvs_tc; }
-log_has() { grep -q "$1" /run/run.log; }
+log_has() { grep -q "$1" "$NET_RUN/run.log"; }
 
 run_keeps_converging() {
 	local pid
 	# Not through a function, whose process would get the signals.
-	"$CLI" node run --config "$CONFIG" --interval 0.5 --log-level info 2>/run/run.log &
+	"$CLI" node run --config "$CONFIG" --interval 0.5 --log-level info 2>"$NET_RUN/run.log" &
 	pid=$!
 	ip link add late type veth peer name late-peer
 	ip address add 10.77.0.1/24 dev late
 	ip link set late up
 	ip link set late-peer up
 	waits_for has_program late
-	cp "$CONFIG" /run/good.yaml
+	cp "$CONFIG" "$NET_RUN/good.yaml"
 	echo 'mode: nonsense' >"$CONFIG"
 	kill -HUP $pid
 	waits_for log_has 'the old one stays in force'
-	mv /run/good.yaml "$CONFIG"
+	mv "$NET_RUN/good.yaml" "$CONFIG"
 	fails agent down
 	kill -TERM $pid
 	wait $pid
