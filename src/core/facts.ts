@@ -131,6 +131,24 @@ export function mapsOfModule(facts: NodeFacts): Readonly<Record<string, number>>
   return Object.fromEntries(entries.map(([, name = '', id]) => [`ipvs_${name}`, Number(id)]));
 }
 
+/**
+ * Modules that come along with ip_vs and with programs on interfaces, users before what they use. Not veth: it can
+ * be removed under the interfaces of others.
+ */
+const COMPANIONS: readonly string[] = [
+  'nf_conntrack',
+  'nf_defrag_ipv6',
+  'nf_defrag_ipv4',
+  'libcrc32c',
+  'cls_bpf',
+  'sch_ingress',
+];
+
+/** Those of them that were not loaded before the first step. */
+export function companionsSince(baseline: Baseline): readonly string[] {
+  return COMPANIONS.filter((name) => !baseline.modules.includes(name));
+}
+
 /** The record without what a reboot has made void: tables and modules of an earlier boot are gone anyway. */
 export function currentRecord(record: NodeRecord, bootId: string): NodeRecord {
   const { baseline, saved, ...rest } = record;

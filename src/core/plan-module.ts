@@ -2,6 +2,7 @@
 /** Exchanging the in-tree ip_vs for the patched one and back, with the IPVS table carried over. */
 import type { VirtualServer } from '../ports.ts';
 import {
+  companionsSince,
   ipVs,
   isModuleControl,
   moduleOrigin,
@@ -13,18 +14,6 @@ import {
 import type { Step } from './steps.ts';
 import { virtualServerKey } from './virtual-servers.ts';
 
-/**
- * Modules that come along with ip_vs and with programs on interfaces, users before what they use; they go again if
- * they were not there before. Not veth: it can be removed under the interfaces of others.
- */
-const COMPANIONS: readonly string[] = [
-  'nf_conntrack',
-  'nf_defrag_ipv6',
-  'nf_defrag_ipv4',
-  'libcrc32c',
-  'cls_bpf',
-  'sch_ingress',
-];
 const HELPER = 'ip_vs_';
 
 /** True if the loaded module is the one in the module file. */
@@ -77,16 +66,21 @@ export function swapToInTree(facts: NodeFacts, record: NodeRecord): readonly Ste
   ];
 }
 
-/** The right module is in place; what a killed run left of the table on disk goes back into the kernel. */
-export function finishRestore(facts: NodeFacts, record: NodeRecord): readonly Step[] {
-  if (record.saved === undefined) return [];
-  if (!record.saved.flushed) return [{ kind: 'forgetTable' }];
+/**
+ * The right module is in place; what a killed run left of the table on disk goes back into the kernel, and modprobe
+ * is no longer kept from loading ip_vs.
+ */
+export function finishInterrupted(facts: NodeFacts, record: NodeRecord): readonly Step[] {
+  const unblock: readonly Step[] = record.unfinished === undefined ? [] : [{ kind: 'unblockAutoload' }];
+  if (record.saved === undefined) return unblock;
+  if (!record.saved.flushed) return [...unblock, { kind: 'forgetTable' }];
   const table = tableToCarry(facts, record);
   const loaded = new Set(facts.modules.map(({ name }) => name));
   return [
     { kind: 'saveTable', table },
     ...loadHelpers(table.helpers.filter((name) => !loaded.has(name))),
     { kind: 'restoreTable' },
+    ...unblock,
     { kind: 'forgetTable' },
   ];
 }
@@ -95,7 +89,7 @@ export function finishRestore(facts: NodeFacts, record: NodeRecord): readonly St
 export function removeUnused(_facts: NodeFacts, record: NodeRecord): readonly Step[] {
   const { baseline } = record;
   if (baseline === undefined) return [];
-  const names = COMPANIONS.filter((name) => !baseline.modules.includes(name));
+  const names = companionsSince(baseline);
   return names.length > 0 ? [{ kind: 'removeUnused', names }] : [];
 }
 

@@ -11,7 +11,13 @@ import {
 } from './facts.ts';
 import { SELF_CHECK_PREFIX } from './interfaces.ts';
 import { detachSteps, moduleHoldsOtherMaps, planDatapath, planSysctls } from './plan-datapath.ts';
-import { finishRestore, isRightModule, removeUnused, swapToInTree, swapToPatched } from './plan-module.ts';
+import {
+  finishInterrupted,
+  isRightModule,
+  removeUnused,
+  swapToInTree,
+  swapToPatched,
+} from './plan-module.ts';
 import type { Step, StepKind } from './steps.ts';
 
 /** Steps after which a packet should show that everything works together. */
@@ -37,9 +43,7 @@ export function planUp(config: NodeConfig, facts: NodeFacts, rawRecord: NodeReco
   const swap = needsSwap(config, facts);
   const mode: readonly Step[] = [
     ...leftovers,
-    ...(swap
-      ? swapToPatched(facts, record)
-      : [...finishRestore(facts, record), ...unblockInterrupted(record)]),
+    ...(swap ? swapToPatched(facts, record) : finishInterrupted(facts, record)),
     ...planDatapath(config, facts, record, swap),
     ...planSysctls(config, facts, record),
     ...(swap || !switchIsOn(facts) ? ([{ kind: 'setSwitch', on: true, wasOn: false }] as const) : []),
@@ -53,9 +57,8 @@ export function planUp(config: NodeConfig, facts: NodeFacts, rawRecord: NodeReco
 /** Switches off; an interrupted exchange of modules is brought to its end first. */
 function planDisabled(facts: NodeFacts, record: NodeRecord): readonly Step[] {
   const off: readonly Step[] = switchIsOn(facts) ? [{ kind: 'setSwitch', on: false, wasOn: true }] : [];
-  if (record.saved?.flushed !== true) return [...off, ...unblockInterrupted(record)];
-  if (moduleOrigin(facts) !== 'Absent')
-    return [...off, ...finishRestore(facts, record), ...unblockInterrupted(record)];
+  const lost = record.saved?.flushed === true && moduleOrigin(facts) === 'Absent';
+  if (!lost) return [...off, ...finishInterrupted(facts, record)];
   return swapToInTree(facts, record);
 }
 
@@ -88,7 +91,7 @@ function moduleDown(facts: NodeFacts, record: NodeRecord): readonly Step[] {
   if (origin === 'Patched' || lost || (pending && origin === 'Absent')) {
     return swapToInTree(withSwitchOff(facts), record);
   }
-  return [...unblockInterrupted(record), ...finishRestore(facts, record), ...removeUnused(facts, record)];
+  return [...finishInterrupted(facts, record), ...removeUnused(facts, record)];
 }
 
 /** planDown() has turned it off already. */
@@ -106,11 +109,7 @@ function hasTraces(record: NodeRecord): boolean {
   );
 }
 
-/** A run that was killed may have left the block in place, or its test network. */
-function unblockInterrupted(record: NodeRecord): readonly Step[] {
-  return record.unfinished === undefined ? [] : [{ kind: 'unblockAutoload' }];
-}
-
+/** A run that was killed may have left its test network. */
 function removeLeftovers(facts: NodeFacts, record: NodeRecord): readonly Step[] {
   const interrupted =
     record.unfinished?.step === 'selfCheck' || record.unfinished?.step === 'removeSelfCheck';

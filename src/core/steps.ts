@@ -8,7 +8,7 @@ import type {
   SnatInterface,
   TcDirection,
 } from '../ports.ts';
-import type { Baseline, SavedTable } from './facts.ts';
+import { type Baseline, companionsSince, type SavedTable } from './facts.ts';
 
 export interface DatapathOptions {
   readonly sessionMapMaxEntries: number;
@@ -82,7 +82,7 @@ export function undoStep(step: Step): readonly Step[] {
 function undoModuleStep(step: Step): readonly Step[] | undefined {
   switch (step.kind) {
     case 'recordBaseline':
-      return [{ kind: 'forgetAll' }];
+      return [{ kind: 'removeUnused', names: companionsSince(step.baseline) }, { kind: 'forgetAll' }];
     case 'blockAutoload':
       return [{ kind: 'unblockAutoload' }];
     case 'unblockAutoload':
