@@ -61,10 +61,10 @@ async function compile(kernel: Kernel, directory: string): Promise<void> {
   for (const file of ownFiles) await cp(join(repository, file), join(tree, basename(file)));
   await patch(source, tree, directory);
   say(`building ip_vs for ${kernel.release}`);
-  // kbuild records paths relative to M=, so the result does not depend on where the cache is
-  await run('make', ['-s', '-C', headers, `M=${tree}`, `-j${cpus().length}`, 'modules'], {
-    timeoutMs: 600_000,
-  });
+  // The same bytes wherever the cache is: no path of it in __FILE__ or, by the build id, in debugging information.
+  const flags = `KCFLAGS=-ffile-prefix-map=${tree}=.`;
+  const options = ['-s', '-C', headers, `M=${tree}`, `-j${cpus().length}`, flags];
+  await run('make', [...options, 'modules'], { timeoutMs: 600_000 });
   await run('strip', ['--strip-debug', join(tree, 'ip_vs.ko')]);
   await copyFile(join(tree, 'ip_vs.ko'), join(directory, 'ip_vs.ko'));
   await copyFile(join(tree, 'Module.symvers'), join(directory, 'Module.symvers'));

@@ -12,7 +12,6 @@
 #include <linux/ip.h>
 #include <linux/netfilter_bridge.h>
 #include <linux/netfilter_ipv4.h>
-#include <linux/tcp.h>
 #include <net/dst_metadata.h>
 #include <net/icmp.h>
 #include <net/ip.h>
@@ -104,18 +103,6 @@ static const struct ipvs_service *find_service(struct ip_vs_bpf *bpf, const stru
 	return map_lookup(bpf, SERVICES, &key);
 }
 
-/* ip_vs_in_hook may end the connection that such a packet belongs to and schedule it anew. */
-static bool is_tcp_syn(const struct sk_buff *skb)
-{
-	const struct iphdr *iph = ip_hdr(skb);
-	struct tcphdr _tcp, *tcp;
-
-	if (iph->protocol != IPPROTO_TCP)
-		return false;
-	tcp = skb_header_pointer(skb, skb_network_offset(skb) + iph->ihl * 4, sizeof(_tcp), &_tcp);
-	return tcp && tcp->syn;
-}
-
 bool ip_vs_bpf_take_request(struct ip_vs_conn *cp, struct sk_buff *skb,
 			    const struct nf_hook_state *state)
 {
@@ -131,8 +118,6 @@ bool ip_vs_bpf_take_request(struct ip_vs_conn *cp, struct sk_buff *skb,
 	if (!ip_vs_bpf_conn(cp))
 		goto leave;
 	packet->taken = true;
-	if (unlikely(is_tcp_syn(skb)) && READ_ONCE(packet->bpf->on))
-		packet->service = find_service(packet->bpf, skb);
 	if (unlikely(ip_vs_bpf_needs_native_path(state->net, skb))) {
 		ip_vs_bpf_set_untracked(skb);
 		goto leave;
@@ -165,6 +150,9 @@ bool ip_vs_bpf_take_connection(struct ip_vs_conn *cp, struct sk_buff *skb,
 	struct ip_vs_bpf_packet *packet = packet_of(state);
 	struct ip_vs_bpf *bpf = packet->bpf;
 
+	/* ip_vs_in_hook may have ended the connection of this packet and scheduled another one. */
+	if (!packet->service && READ_ONCE(bpf->on))
+		packet->service = find_service(bpf, skb);
 	if (!packet->service || !is_supported(cp)) {
 		count(bpf, IPVS_COUNT_BYPASS_UNSUPPORTED);
 	} else if (likely(!ip_vs_bpf_add_session(bpf, cp, packet->service))) {
