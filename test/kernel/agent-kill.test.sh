@@ -9,7 +9,7 @@ killed_at() {
 	local at=$1 rc=0
 	shift
 	IPVS_BPF_KILL_AT=$at "$@" || rc=$?
-	equal $rc 137 "exit status of $* killed at $at"
+	equal "$rc" 137 "exit status of $* killed at $at"
 }
 
 # Each time the command gets one step further before it dies; the last time it may live.

@@ -67,13 +67,14 @@ listing() {
 
 # waits_for COMMAND…: until it succeeds, for a minute.
 waits_for() {
-	local attempt
-	for attempt in $(seq 120); do
-		"$@" && return 0
+	local end=$((SECONDS + 60))
+	until "$@"; do
+		[ $SECONDS -lt $end ] || {
+			echo "after a minute still not: $*"
+			return 1
+		}
 		sleep 0.5
 	done
-	echo "after $attempt attempts still not: $*"
-	return 1
 }
 
 # Commands in it may fail: what they say then is part of the listing.

@@ -57,7 +57,7 @@ names_all_problems_of_a_config() {
 	echo '{"apiVersion": "ipvs-bpf.io/v1alpha1", "kind": "NodeConfig", "mode": "On", "services":
 		{"virtualServers": [{"address": "10.9.0.1", "port": 70000, "protocol": "TCP"}]}, "dtapath": {}}' >"$NET_RUN/bad.json"
 	text=$(agent up --config "$NET_RUN/bad.json" 2>&1) || rc=$?
-	equal $rc 2 "exit status"
+	equal "$rc" 2 "exit status"
 	grep -q '^  mode: "On": must be one of Enabled, Disabled$' <<<"$text"
 	grep -q '^  services.virtualServers\[0\].port: 70000: must be an integer from 1 to 65535$' <<<"$text"
 	grep -q '^  dtapath: {}: is not a field here; did you mean datapath?$' <<<"$text"
@@ -73,13 +73,16 @@ rolls_back() {
 	RULES
 	text=$(agent_up 2>&1) || rc=$?
 	nft delete table ip eat
-	equal $rc 1 "exit status"
+	equal "$rc" 1 "exit status"
 	echo "$text"
 	grep -q '^ipvs-bpf: step selfCheck failed: ' <<<"$text"
 	grep -q '^All steps before it were undone.$' <<<"$text"
 }
 
-has_program() { tc filter show dev "$1" egress | grep -q ipvs_tc || bpftool net show dev "$1" | grep -q ipvs_tc; }
+# Neither tc nor Debian 12's bpftool lists TCX programs.
+has_programs() {
+	(agent_status -o json || true) | jq -e --arg name "$1" '.interfaces[] | select(.name == $name) | .ingress and .egress'
+}
 log_has() { grep -q "$1" "$NET_RUN/run.log"; }
 
 run_keeps_converging() {
@@ -87,19 +90,22 @@ run_keeps_converging() {
 	# Not through a function, whose process would get the signals.
 	"$CLI" node run --config "$CONFIG" --interval 0.5 --log-level info 2>"$NET_RUN/run.log" &
 	pid=$!
+	# shellcheck disable=SC2064 # this process, and now
+	trap "kill $pid" EXIT
 	ip link add late type veth peer name late-peer
 	ip address add 10.77.0.1/24 dev late
 	ip link set late up
 	ip link set late-peer up
-	waits_for has_program late
+	waits_for has_programs late
 	cp "$CONFIG" "$NET_RUN/good.yaml"
 	echo 'mode: nonsense' >"$CONFIG"
-	kill -HUP $pid
+	kill -HUP "$pid"
 	waits_for log_has 'the old one stays in force'
 	mv "$NET_RUN/good.yaml" "$CONFIG"
 	fails agent down
-	kill -TERM $pid
-	wait $pid
+	kill -TERM "$pid"
+	wait "$pid"
+	trap - EXIT
 	equal "$(cat /proc/sys/net/ipv4/vs/bpf_mode)" 1 switch
 	ip link delete late
 	agent_up

@@ -42,8 +42,8 @@ spreads_requests_from_the_pool() {
 		return 1
 	}
 	ports=$(field ports "$answer" | tr -d '[]')
-	at_least "${ports%,*}" $SNAT_FIRST "lowest port that the real servers see"
-	at_most "${ports#*,}" $SNAT_LAST "highest port"
+	at_least "${ports%,*}" "$SNAT_FIRST" "lowest port that the real servers see"
+	at_most "${ports#*,}" "$SNAT_LAST" "highest port"
 }
 
 answers_datagrams() {

@@ -105,7 +105,7 @@ virtual_address_need_not_be_local() {
 keeps_the_clients_address() {
 	local answer
 	net_routes
-	whitelist "$vip" 80 tcp 1 $SNAT_NEVER
+	whitelist "$vip" 80 tcp 1 "$SNAT_NEVER"
 	answer=$(client_requests --to "$vip:80" --count 4)
 	whitelist "$vip" 80 tcp 1
 	answered "$answer" 4
