@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# vm: timeout=600
+# vm: timeout=900
 # The agent on a real kernel: up, up again, status, drift, run, failures that are rolled back, down.
 . "$(dirname "$0")/agent.sh"
 
