@@ -6,6 +6,7 @@ const KINDS = [
   'instructions',
   'conntrack',
   'answered',
+  'datagrams',
   'connections',
   'mbit',
   'sessions',
@@ -29,8 +30,8 @@ export function parseFigure(line: string): Figure {
 }
 
 /**
- * The table, and whether it shows what it should: no conntrack entry over ipvs-bpf, at least as many
- * sessions as requests, and nothing left behind.
+ * The table, and whether it shows what it should: over ipvs-bpf every request answered, no
+ * conntrack entry, at least as many sessions as requests; and nothing left behind.
  * @throws Error if a figure is missing
  */
 export function summary(
@@ -53,10 +54,11 @@ export function summary(
     [`Linux ${release}`, 'native IPVS', 'ipvs-bpf'],
     row('instructions a request, whole system', (path) => get(path, 'instructions')),
     row('  of them the load balancer’s', share),
-    row('conntrack entries made by 100 requests', (path) => get(path, 'conntrack')),
+    row('conntrack entries made by 100 requests and 100 datagrams', (path) => get(path, 'conntrack')),
     row('IPVS connections', (path) => get(path, 'connections')),
     row('sessions in the eBPF map', (path) => (path === 'ipvs' ? '-' : get(path, 'sessions'))),
     row('requests answered, of 500', (path) => get(path, 'answered')),
+    row('UDP questions answered, of 100', (path) => get(path, 'datagrams')),
     row('transfer, Mbit/s of the guest’s clock', (path) => get(path, 'mbit')),
   ]);
   const below = (1 - share('ipvs-bpf') / share('ipvs')) * 100;
@@ -68,6 +70,11 @@ export function summary(
       `The load balancer's share is ${below.toFixed(1)} % below native IPVS's.`,
       left === 0 ? 'After "node down" nothing differs from before.' : 'After "node down" something differs.',
     ].join('\n'),
-    ok: get('ipvs-bpf', 'conntrack') === 0 && get('ipvs-bpf', 'sessions') >= 500 && left === 0,
+    ok:
+      get('ipvs-bpf', 'conntrack') === 0 &&
+      get('ipvs-bpf', 'sessions') >= 500 &&
+      get('ipvs-bpf', 'answered') === 500 &&
+      get('ipvs-bpf', 'datagrams') === 100 &&
+      left === 0,
   };
 }

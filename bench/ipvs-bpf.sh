@@ -6,6 +6,7 @@
 agent=${IPVS_BPF_AGENT:-$NET_TREE/dist/ipvs-bpf}
 config=${NET_RUN}/node.yaml
 
+# write_config [VIRTUAL-SERVER]: accelerates the one of the benchmark, and one more.
 write_config() {
 	cat >"$config" <<-YAML
 		apiVersion: ipvs-bpf.io/v1alpha1
@@ -13,7 +14,8 @@ write_config() {
 		mode: Enabled
 		services:
 		  virtualServers:
-		    - { address: $vip, port: $port, protocol: TCP }
+		    - { address: $vip, port: $port, protocol: TCP }${1:+
+		    - $1}
 		snat:
 		  mode: Always
 	YAML
