@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # vm: icount=yes timeout=900
 # ICMP errors, with a router on each side of the director: the same cases natively and accelerated.
-# shellcheck disable=SC2317 # the cases are called by it()
 NET_HOPS=1
 . "$(dirname "$0")/../net/suite.sh"
 

@@ -3,7 +3,6 @@
 # vm: icount=yes timeout=900
 # TCP, UDP and fragmented connections live as long as their timers say, and leave nothing behind.
 # Other ways to end: connections.test.sh.
-# shellcheck disable=SC2317 # the cases are called by it()
 . "$(dirname "$0")/../net/suite.sh"
 
 serve_all() {
@@ -44,16 +43,16 @@ ends_by_timer() {
 	maps_are_empty
 }
 
-# Pauses are generous: under -icount the clock also runs while the guest waits for its disk.
+# Timeouts are long: under -icount the clock leaps while the guest waits for its host, by minutes.
 ends_by_short_timeouts() {
-	in_director ipvsadm --set 600 5 20
+	in_director ipvsadm --set 2000 5 20
 	hold_open short --to "$vip:80"
 	exchange short >/dev/null
 	client_udp --to "$vip:53" --count 5 >/dev/null
 	sleep 60
 	# The UDP connections are gone, the open TCP one is not.
 	equal "$(connections)/$(sessions)/$(replies)" 1/1/1 "connections/sessions/SNAT ends"
-	sleep 700
+	sleep 2200
 	equal "$(connections)" 0 connections
 	in_director ipvsadm --set 900 120 300
 	hold_close short
@@ -61,11 +60,11 @@ ends_by_short_timeouts() {
 }
 
 lives_while_there_is_traffic() {
-	in_director ipvsadm --set 200 5 200
+	in_director ipvsadm --set 2000 5 2000
 	hold_open alive --to "$vip:80"
 	hold_open alive-udp --udp --to "$vip:53"
-	for _ in 1 2 3 4 5 6; do
-		sleep 60
+	for _ in 1 2 3 4 5 6 7 8; do
+		sleep 300
 		exchange alive >/dev/null
 		exchange alive-udp >/dev/null
 	done
@@ -73,7 +72,7 @@ lives_while_there_is_traffic() {
 	equal "$(counter SESSION_REMOVED)" "$1" "sessions removed in the meantime"
 	hold_close alive
 	hold_close alive-udp
-	sleep 400
+	sleep 2200
 	in_director ipvsadm --set 900 120 300
 	equal "$(connections)" 0 connections
 	maps_are_empty

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # vm: icount=yes timeout=900
 # What else happens to a packet of a virtual server, and must go on to happen: natively and accelerated.
-# shellcheck disable=SC2317 # the cases are called by it()
 . "$(dirname "$0")/../net/suite.sh"
 
 set_up() {
