@@ -77,16 +77,22 @@ static void order_fragments(uint16_t *index, size_t n, int order)
 	}
 }
 
+/*
+ * Several processes send from one address to one address at once: datagrams with the same id would be
+ * put together out of each other's fragments (RFC 791), whoever forwards them.
+ */
+static uint16_t first_id(void) { return (uint16_t)(getpid() << 6); }
+
 /* One UDP datagram as fragments of at most `fragment_size` bytes of payload, rounded down to 8. */
 int send_fragments(const struct sockaddr_in *from, const struct sockaddr_in *to,
 		   const uint8_t *data, size_t n, size_t fragment_size, int order)
 {
 	static uint8_t datagram[sizeof(struct udphdr) + DATAGRAM_MAX];
-	static uint16_t next_id = 1;
+	static uint16_t next_id;
 	uint16_t index[FRAGMENTS_MAX];
 	struct udphdr *udp = (struct udphdr *)datagram;
 	struct iphdr ip = { .protocol = IPPROTO_UDP, .saddr = from->sin_addr.s_addr,
-			    .daddr = to->sin_addr.s_addr, .id = htons(next_id++) };
+			    .daddr = to->sin_addr.s_addr, .id = htons(first_id() + next_id++) };
 	size_t total = sizeof(*udp) + n, step = fragment_size & ~(size_t)7, count, i;
 	int fd = raw_socket(), rc = 0;
 
