@@ -75,8 +75,7 @@ measure() { # stock|patched
 # In turns, so that what grows meanwhile, as the conntrack table does, counts on both sides; and
 # the least of each, as what else the kernel does (RCU, reclaim, timers) only adds.
 measure_both() {
-	local i
-	for i in 1 2 3 4; do
+	for _ in 1 2 3 4; do
 		measure stock
 		measure patched
 	done
