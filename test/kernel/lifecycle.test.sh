@@ -5,25 +5,6 @@
 # Other ways to end: connections.test.sh.
 . "$(dirname "$0")/../net/suite.sh"
 
-serve_all() {
-	local ns
-	for ns in rs1 rs2; do
-		net_serve $ns 0.0.0.0:8080
-		net_serve $ns 0.0.0.0:5300 --udp
-	done
-}
-
-virtual_servers() {
-	masquerade
-	virtual_server -t 80 rr "$rip1:8080" "$rip2:8080"
-	virtual_server -u 53 rr "$rip1:5300" "$rip2:5300"
-}
-
-whitelist_all() {
-	whitelist "$vip" 80 tcp 1
-	whitelist "$vip" 53 udp 2
-}
-
 # Ended and open TCP connections, and UDP ones.
 some_traffic() {
 	client_requests --to "$vip:80" --count 20 >/dev/null
@@ -113,10 +94,10 @@ works_in_two_namespaces_apart() {
 }
 
 net_up
-serve_all
+serve_both rs1 rs2
 accelerate
-virtual_servers
-whitelist_all
+virtual_servers_of_both
+whitelist_both
 it 'timers that run out' ends_by_timer
 it 'shortened timeouts' ends_by_short_timeouts
 removed=$(counter SESSION_REMOVED)
@@ -133,9 +114,9 @@ net_down
 
 NET_DIRECTOR=director
 net_up
-serve_all
+serve_both rs1 rs2
 accelerate
-virtual_servers
-whitelist_all
+virtual_servers_of_both
+whitelist_both
 it 'a namespace with a switch of its own' works_in_two_namespaces_apart
 finish

@@ -4,20 +4,6 @@
 # The switch and the whitelist change while connections are open and requests come in.
 . "$(dirname "$0")/../net/suite.sh"
 
-serve_all() {
-	local ns
-	for ns in rs1 rs2; do
-		net_serve $ns 0.0.0.0:8080
-		net_serve $ns 0.0.0.0:5300 --udp
-	done
-}
-
-virtual_servers() {
-	masquerade
-	virtual_server -t 80 rr "$rip1:8080" "$rip2:8080"
-	virtual_server -u 53 rr "$rip1:5300" "$rip2:5300"
-}
-
 open_both() { # NAME
 	hold_open "$1" --to "$vip:80"
 	hold_open "$1-udp" --udp --to "$vip:53"
@@ -82,8 +68,7 @@ unlist_under_accelerated_connections() {
 
 list_again() {
 	# An id is never given to another virtual server; the same one may have its own again.
-	whitelist "$vip" 80 tcp 1
-	whitelist "$vip" 53 udp 2
+	whitelist_both
 	still_open fast
 	still_open native
 	new_ones_are accelerated
@@ -125,8 +110,7 @@ change_the_whitelist() {
 		unlist "$vip" 80 tcp
 		unlist "$vip" 53 udp
 		sleep 0.1
-		whitelist "$vip" 80 tcp 1
-		whitelist "$vip" 53 udp 2
+		whitelist_both
 		sleep 0.1
 	done
 }
@@ -145,12 +129,11 @@ hooks_go_with_the_last_connection() {
 }
 
 net_up
-serve_all
+serve_both rs1 rs2
 accelerate
 set_switch 0
-virtual_servers
-whitelist "$vip" 80 tcp 1
-whitelist "$vip" 53 udp 2
+virtual_servers_of_both
+whitelist_both
 it 'is switched on under native connections' switch_on_under_native_connections
 it 'is switched off under accelerated connections' switch_off_under_accelerated_connections
 it 'is switched on again' switch_on_again

@@ -5,19 +5,13 @@
 . "$(dirname "$0")/../net/suite.sh"
 
 set_up() {
-	local ns
 	net_up
-	for ns in rs1 rs2 "$NET_DIRECTOR"; do
-		net_serve "$ns" 0.0.0.0:8080
-		net_serve "$ns" 0.0.0.0:5300 --udp
-	done
+	serve_both rs1 rs2 "$NET_DIRECTOR"
 	in_director sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.cli.rp_filter=1
 }
 
 virtual_servers() {
-	masquerade
-	virtual_server -t 80 rr "$rip1:8080" "$rip2:8080"
-	virtual_server -u 53 rr "$rip1:5300" "$rip2:5300"
+	virtual_servers_of_both
 	virtual_server -t 81 rr 10.1.0.1:8080
 	virtual_server -u 54 rr 10.1.0.1:5300
 	in_director ipvsadm -A -t "$vip:82" -s rr -p 300

@@ -141,6 +141,24 @@ virtual_server() {
 	done
 }
 
+# serve_both NS…: what virtual_servers of both protocols stand before.
+serve_both() {
+	local ns
+	for ns in "$@"; do
+		net_serve "$ns" 0.0.0.0:8080
+		net_serve "$ns" 0.0.0.0:5300 --udp
+	done
+}
+virtual_servers_of_both() {
+	masquerade
+	virtual_server -t 80 rr "$rip1:8080" "$rip2:8080"
+	virtual_server -u 53 rr "$rip1:5300" "$rip2:5300"
+}
+whitelist_both() {
+	whitelist "$vip" 80 tcp 1
+	whitelist "$vip" 53 udp 2
+}
+
 # An open connection that exchanges on demand: hold_open NAME OPTION…; exchange NAME; hold_close NAME.
 # It lives in files, so that one case can open it and a later one use it.
 hold_open() {
