@@ -43,18 +43,19 @@ async function runChecks(report: Report): Promise<void> {
   }
 }
 
-async function runUnitTests(report: Report): Promise<void> {
-  say('unit tests');
+/** Runs vitest with the given config, or with that of the unit tests. */
+async function runVitest(name: string, report: Report, config?: string): Promise<void> {
+  say(name);
   const directory = await mkdtemp(join(tmpdir(), 'ipvs-bpf-test-'));
   const file = join(directory, 'report.json');
   try {
     const vitest = [join(repository, 'node_modules/vitest/vitest.mjs'), 'run', '--reporter=default'];
     const status = await inherit(
       process.execPath,
-      [...vitest, '--reporter=json', `--outputFile.json=${file}`],
+      [...vitest, ...(config ? ['--config', config] : []), '--reporter=json', `--outputFile.json=${file}`],
       { cwd: repository },
     );
-    report('unit tests', countTests(JSON.parse(await readFile(file, 'utf8')) as VitestReport, status));
+    report(name, countTests(JSON.parse(await readFile(file, 'utf8')) as VitestReport, status));
   } finally {
     await rm(directory, { recursive: true });
   }
@@ -116,8 +117,13 @@ async function testAll(choice: Choice): Promise<void> {
     failures.push(...result.failures.map((text) => `${name}: ${text}`));
   };
   if (choice.only.includes('checks')) await runChecks(report);
-  if (choice.only.includes('unit')) await guarded('unit tests', report, () => runUnitTests(report));
+  if (choice.only.includes('unit'))
+    await guarded('unit tests', report, () => runVitest('unit tests', report));
   if (choice.only.includes('vm')) {
+    if (choice.names.length === 0) {
+      const name = 'npm run vm';
+      await guarded(name, report, () => runVitest(name, report, 'test/vm/vitest.config.ts'));
+    }
     await guarded('virtual machine', report, async () => {
       await runSuites(await chooseSuites(choice), report, { jobs: choice.jobs, signal });
     });

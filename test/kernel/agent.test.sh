@@ -112,7 +112,15 @@ run_keeps_converging() {
 	agent_status
 }
 
+works_from_anywhere() {
+	ln -s "$CLI" "$NET_RUN/linked"
+	cd /
+	"$NET_RUN/linked" node up --help | grep -q -- --config
+	rm "$NET_RUN/linked"
+}
+
 agent_director
+it 'is a command that works from any folder, through a link too' works_from_anywhere
 # Modules that only this suite's own commands load.
 nft list tables
 listed before
