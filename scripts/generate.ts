@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Writes what is derived from the CRD: NodeConfig's schema and types, and the chart's copy of the CRD. */
+/** Writes what is derived from the CRDs: schemas, types and validators, and the chart's copies of the CRDs. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,35 +7,70 @@ import { Ajv } from 'ajv';
 import standaloneCode from 'ajv/dist/standalone/index.js';
 import { compile } from 'json-schema-to-typescript';
 import { parse } from 'yaml';
-import { nodeConfigSchema, policySpecSchema, type Schema } from '../src/api/schema.ts';
+import {
+  CRD_FILES,
+  type CrdKind,
+  differingDefinitions,
+  nodeConfigSchema,
+  policySpecSchema,
+  resourceSchema,
+  type Schema,
+} from '../src/api/schema.ts';
 
-const CRD = 'ipvs-bpf.io_ipvsbpfpolicies.yaml';
+const KINDS = Object.entries(CRD_FILES) as [CrdKind, string][];
 const HEADER = `// SPDX-License-Identifier: Apache-2.0
-// Written by "npm run generate" from crds/${CRD} and src/api/schema.ts.
+// Written by "npm run generate" from crds/ and src/api/schema.ts.
 `;
 
 /** Path below the checkout → content, for every generated file. */
 export async function generate(root: string): Promise<ReadonlyMap<string, string>> {
-  const crd = readFileSync(join(root, 'crds', CRD), 'utf8');
-  const schema = nodeConfigSchema(policySpecSchema(parse(crd)));
-  const types = await compile(withDefaultsRequired(schema) as object, 'NodeConfig', {
-    bannerComment: HEADER,
-    ignoreMinAndMaxItems: true,
-    style: { singleQuote: true, printWidth: 110 },
-  });
+  const sources = KINDS.map(
+    ([kind, file]) => [kind, file, readFileSync(join(root, 'crds', file), 'utf8')] as const,
+  );
+  const crds = Object.fromEntries(sources.map(([kind, , text]) => [kind, parse(text)])) as Record<
+    CrdKind,
+    unknown
+  >;
+  const differing = differingDefinitions(crds.IpvsBpfPolicy, crds.IpvsBpfNode);
+  if (differing.length > 0) {
+    throw new Error(`${differing.join(', ')}: IpvsBpfPolicy and IpvsBpfNode must define the same`);
+  }
+  const config = nodeConfigSchema(policySpecSchema(crds.IpvsBpfPolicy));
+  const resources = KINDS.map(([kind]) => [kind, resourceSchema(crds[kind], kind)] as const);
   return new Map([
-    [`charts/ipvs-bpf/files/${CRD}`, crd],
+    ...sources.map(([, file, text]): [string, string] => [`charts/ipvs-bpf/files/${file}`, text]),
     [
       'src/api/generated/node-config-schema.ts',
-      `${HEADER}export const NODE_CONFIG_SCHEMA = ${JSON.stringify(schema, undefined, 2)};\n`,
+      `${HEADER}export const NODE_CONFIG_SCHEMA = ${JSON.stringify(config, undefined, 2)};\n`,
     ],
-    ['src/api/generated/node-config-types.ts', types],
-    ['src/api/generated/validate-node-config.ts', validatorSource(schema)],
+    ['src/api/generated/node-config-types.ts', await typesSource([['NodeConfig', config]])],
+    ['src/api/generated/validate-node-config.ts', validatorSource([['NodeConfig', config]])],
+    ['src/api/generated/resource-types.ts', await typesSource(resources)],
+    ['src/api/generated/validate-resources.ts', validatorSource(resources.map(withoutStatus))],
   ]);
 }
 
+/** Status is checked by the API server, and what reads it expects every field to be missing. */
+function withoutStatus([kind, schema]: readonly [string, Schema]): readonly [string, Schema] {
+  const status = { type: 'object', additionalProperties: true };
+  return [kind, { ...schema, properties: { ...schema.properties, status } }];
+}
+
+async function typesSource(schemas: readonly (readonly [string, Schema])[]): Promise<string> {
+  const parts = await Promise.all(
+    schemas.map(([name, schema]) =>
+      compile(withDefaultsRequired(schema) as object, name, {
+        bannerComment: '',
+        ignoreMinAndMaxItems: true,
+        style: { singleQuote: true, printWidth: 110 },
+      }),
+    ),
+  );
+  return `${HEADER}\n${parts.map((part) => part.trimStart()).join('\n')}`;
+}
+
 /** The validator as source, because loading and running ajv takes longer than all the rest of a command. */
-function validatorSource(schema: Schema): string {
+function validatorSource(schemas: readonly (readonly [string, Schema])[]): string {
   const ajv = new Ajv({
     strict: true,
     strictTypes: false,
@@ -48,9 +83,11 @@ function validatorSource(schema: Schema): string {
     code: { source: true, esm: true },
     logger: false,
   });
-  const code = standaloneCode.default(ajv, {
-    validateNodeConfig: ajv.addSchema(schema, 'NodeConfig') && 'NodeConfig',
-  });
+  for (const [name, schema] of schemas) ajv.addSchema(schema, name);
+  const code = standaloneCode.default(
+    ajv,
+    Object.fromEntries(schemas.map(([name]) => [`validate${name}`, name])),
+  );
   if (code.includes('require(')) throw new Error('the validator must not import anything');
   return `${HEADER}// @ts-nocheck\n${code.replace('"use strict";', '')}\n`;
 }

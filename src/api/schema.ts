@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** From the CRD's structural schema to the JSON schema of NodeConfig. Runs when code is generated, and in tests. */
+/** From the CRDs' structural schemas to JSON schemas of each kind. Runs when code is generated, and in tests. */
 
 /** A JSON schema (or a structural one), as far as this program looks into it. */
 export interface Schema {
@@ -16,14 +16,23 @@ export interface Schema {
 
 export const API_VERSION = 'ipvs-bpf.io/v1alpha1';
 
+export type CrdKind = 'IpvsBpfPolicy' | 'IpvsBpfNode' | 'IpvsBpfServiceSlice';
+
+/** The files in crds/. */
+export const CRD_FILES: Readonly<Record<CrdKind, string>> = {
+  IpvsBpfPolicy: 'ipvs-bpf.io_ipvsbpfpolicies.yaml',
+  IpvsBpfNode: 'ipvs-bpf.io_ipvsbpfnodes.yaml',
+  IpvsBpfServiceSlice: 'ipvs-bpf.io_ipvsbpfserviceslices.yaml',
+};
+
 /**
  * A Kubernetes structural schema as strict JSON schema: extensions become standard keywords or go, and fields that
- * are not listed are refused.
+ * are not listed are refused. Formats go too: what they say is the API server's to check.
  */
 export function jsonSchema(structural: Schema): Schema {
   const result: Record<string, unknown> = {};
   for (const [keyword, value] of Object.entries(structural)) {
-    if (keyword.startsWith('x-kubernetes-') || keyword === 'nullable') continue;
+    if (keyword.startsWith('x-kubernetes-') || keyword === 'nullable' || keyword === 'format') continue;
     result[keyword] = value;
   }
   if (structural.items !== undefined) result.items = jsonSchema(structural.items);
@@ -43,7 +52,54 @@ export function jsonSchema(structural: Schema): Schema {
 
 /** The schema of IpvsBpfPolicy's spec in a CRD that was parsed from YAML. Throws if it is not there. */
 export function policySpecSchema(crd: unknown): Schema {
-  const path = ['spec', 'versions', '0', 'schema', 'openAPIV3Schema', 'properties', 'spec'];
+  return schemaIn(crd, ['properties', 'spec']);
+}
+
+/** The schema of a whole object of this kind. Throws if the CRD has none. */
+export function resourceSchema(crd: unknown, kind: CrdKind): Schema {
+  const { properties, ...schema } = jsonSchema(schemaIn(crd, []));
+  return {
+    ...schema,
+    required: ['apiVersion', 'kind', 'metadata', 'spec'],
+    properties: {
+      ...properties,
+      apiVersion: { type: 'string', enum: [API_VERSION], description: 'The version of this format.' },
+      kind: { type: 'string', enum: [kind], description: 'The kind of this object.' },
+      metadata: METADATA,
+    },
+  };
+}
+
+/** The part of an object's metadata that this program reads. */
+const METADATA: Schema = {
+  type: 'object',
+  description: 'Name, labels and what the API server keeps of every object.',
+  required: ['name'],
+  additionalProperties: true,
+  properties: {
+    name: { type: 'string', description: 'The name.' },
+    uid: { type: 'string', description: 'Tells it from others that had the name before.' },
+    generation: { type: 'integer', description: 'Counts the changes of spec.' },
+    resourceVersion: { type: 'string', description: 'Changes with every write.' },
+    creationTimestamp: { type: 'string', description: 'When it was made.' },
+    deletionTimestamp: { type: 'string', description: 'When its deletion was asked for.' },
+    finalizers: { type: 'array', items: { type: 'string' }, description: 'What hinders its deletion.' },
+    labels: { type: 'object', additionalProperties: { type: 'string' }, description: 'Labels.' },
+    annotations: { type: 'object', additionalProperties: { type: 'string' }, description: 'Annotations.' },
+  },
+};
+
+/** The shared fields of spec that the two CRDs define in different ways. */
+export function differingDefinitions(policyCrd: unknown, nodeCrd: unknown): readonly string[] {
+  const of = (crd: unknown, path: string): string =>
+    JSON.stringify(schemaIn(crd, ['properties', 'spec', 'properties', ...path.split(' ')]));
+  return ['snat', 'ipvs', 'datapath', 'module properties path'].filter(
+    (path) => of(policyCrd, path) !== of(nodeCrd, path),
+  );
+}
+
+function schemaIn(crd: unknown, below: readonly string[]): Schema {
+  const path = ['spec', 'versions', '0', 'schema', 'openAPIV3Schema', ...below];
   let at: unknown = crd;
   for (const name of path) at = (at as Record<string, unknown> | undefined)?.[name];
   if (typeof at !== 'object' || at === null) throw new Error(`the CRD has no ${path.join('.')}`);
@@ -57,6 +113,7 @@ export function nodeConfigSchema(policySpec: Schema): Schema {
     if (schema === undefined) throw new Error(`the CRD's spec has no field ${name}`);
     return jsonSchema(schema);
   };
+  const snat = alwaysByDefault(shared('snat'));
   return {
     type: 'object',
     description: 'What the agent makes of one machine in standalone mode.',
@@ -72,13 +129,26 @@ export function nodeConfigSchema(policySpec: Schema): Schema {
           'Enabled accelerates the virtual servers. Disabled turns the switch off and leaves the module where it ' +
           'is; connections that run accelerated do so until they end.',
       },
-      services: servicesSchema(shared('snat')),
-      snat: shared('snat'),
+      services: servicesSchema(snat),
+      snat,
       ipvs: shared('ipvs'),
       datapath: shared('datapath'),
-      module: shared('module'),
+      module: onlyPath(shared('module')),
     },
   };
+}
+
+/** Without a policy nobody knows the cluster's prefixes: the real servers' replies must find back all the same. */
+function alwaysByDefault(snat: Schema): Schema {
+  const mode = { ...snat.properties?.mode, default: 'Always' };
+  return { ...snat, properties: { ...snat.properties, mode } };
+}
+
+/** One machine has one kernel: it needs no mapping from kernels to modules. */
+function onlyPath(module: Schema): Schema {
+  const path = module.properties?.path;
+  if (path === undefined) throw new Error("the CRD's module has no field path");
+  return { ...module, description: 'The patched ip_vs module.', properties: { path } };
 }
 
 function servicesSchema(snat: Schema): Schema {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Written by "npm run generate" from crds/ipvs-bpf.io_ipvsbpfpolicies.yaml and src/api/schema.ts.
+// Written by "npm run generate" from crds/ and src/api/schema.ts.
 export const NODE_CONFIG_SCHEMA = {
   "type": "object",
   "description": "What the agent makes of one machine in standalone mode.",
@@ -103,7 +103,7 @@ export const NODE_CONFIG_SCHEMA = {
     "snat": {
       "type": "object",
       "default": {},
-      "description": "Whose requests reach the real servers under an address of the director.",
+      "description": "Whose requests reach the real servers under an address of the director. In an IpvsBpfPolicy this is about cluster addresses; requests to node ports, external and load balancer addresses are always translated, and never for a Service with externalTrafficPolicy Local, as kube-proxy does it.",
       "properties": {
         "mode": {
           "type": "string",
@@ -119,7 +119,7 @@ export const NODE_CONFIG_SCHEMA = {
           "type": "array",
           "maxItems": 64,
           "default": [],
-          "description": "Prefixes (RFC 4632 and RFC 4291 notation, address/length) whose clients mode External leaves untranslated. Without any, External is the same as Always.",
+          "description": "Prefixes (RFC 4632 and RFC 4291 notation, address/length) whose clients mode External leaves untranslated. Empty in a NodeConfig: External is the same as Always. Empty in an IpvsBpfPolicy: the pod prefixes of all nodes (spec.podCIDRs).",
           "items": {
             "type": "string",
             "maxLength": 49

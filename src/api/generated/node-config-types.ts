@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Written by "npm run generate" from crds/ipvs-bpf.io_ipvsbpfpolicies.yaml and src/api/schema.ts.
+// Written by "npm run generate" from crds/ and src/api/schema.ts.
 
 /**
  * What the agent makes of one machine in standalone mode.
@@ -55,7 +55,7 @@ export interface NodeConfig {
     }[];
   };
   /**
-   * Whose requests reach the real servers under an address of the director.
+   * Whose requests reach the real servers under an address of the director. In an IpvsBpfPolicy this is about cluster addresses; requests to node ports, external and load balancer addresses are always translated, and never for a Service with externalTrafficPolicy Local, as kube-proxy does it.
    */
   snat: {
     /**
@@ -63,7 +63,7 @@ export interface NodeConfig {
      */
     mode: 'Always' | 'External' | 'Never';
     /**
-     * Prefixes (RFC 4632 and RFC 4291 notation, address/length) whose clients mode External leaves untranslated. Without any, External is the same as Always.
+     * Prefixes (RFC 4632 and RFC 4291 notation, address/length) whose clients mode External leaves untranslated. Empty in a NodeConfig: External is the same as Always. Empty in an IpvsBpfPolicy: the pod prefixes of all nodes (spec.podCIDRs).
      *
      * @maxItems 64
      */
