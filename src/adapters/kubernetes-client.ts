@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+/** HTTP to the API server: who we are, pooled connections, time limits, and errors that say what it said. */
+import * as k8s from '@kubernetes/client-node';
+import { ClusterError } from '../core/cluster-error.ts';
+
+const REQUEST_TIMEOUT_MS = 30_000;
+
+/** The library's private method that makes a new pool of connections for every single request. */
+interface DispatcherMaker {
+  createDispatcher(cluster: unknown, options: Readonly<Record<string, unknown>>): unknown;
+}
+
+/**
+ * A KubeConfig whose requests share connections. The key holds the certificates, so that rotated ones
+ * get new connections.
+ */
+export class PooledKubeConfig extends k8s.KubeConfig {
+  readonly #pool = new Map<string, unknown>();
+
+  constructor() {
+    super();
+    const self = this as unknown as DispatcherMaker;
+    const make = (k8s.KubeConfig.prototype as unknown as DispatcherMaker).createDispatcher;
+    self.createDispatcher = (cluster, options) => {
+      const { servername, rejectUnauthorized, ca, cert, key } = options;
+      const parts = [this.getCurrentCluster(), servername, rejectUnauthorized, ca, cert, key];
+      const id = JSON.stringify(
+        parts.map((part) => (Buffer.isBuffer(part) ? part.toString('base64') : part)),
+      );
+      let dispatcher = this.#pool.get(id);
+      if (dispatcher === undefined) {
+        dispatcher = make.call(this, cluster, options);
+        this.#pool.set(id, dispatcher);
+      }
+      return dispatcher;
+    };
+  }
+
+  /** Ends all connections: a process with open ones does not end. */
+  async close(): Promise<void> {
+    const open = [...this.#pool.values()] as { destroy(): Promise<void> }[];
+    this.#pool.clear();
+    await Promise.all(open.map((dispatcher) => dispatcher.destroy()));
+  }
+}
+
+/**
+ * The kubeconfig file (or the one of the environment), or the service account of the pod that this runs in.
+ * @param host API server to use instead, "https://10.0.0.1:6443"
+ */
+export function loadKubeConfig(
+  options: { readonly file?: string | undefined; readonly host?: string | undefined } = {},
+): PooledKubeConfig {
+  const config = new PooledKubeConfig();
+  if (options.file !== undefined) config.loadFromFile(options.file);
+  else config.loadFromDefault();
+  const { host } = options;
+  if (host !== undefined) config.clusters = config.clusters.map((cluster) => ({ ...cluster, server: host }));
+  return config;
+}
+
+export interface RequestOptions {
+  readonly query?: Readonly<Record<string, string | number | undefined>>;
+  readonly body?: unknown;
+  /** Default application/json */
+  readonly contentType?: string;
+  /** What is being done, for the error: "apply Lease default/x". */
+  readonly action: string;
+}
+
+export class KubernetesClient {
+  readonly config: PooledKubeConfig;
+  readonly #http = k8s.createConfiguration().httpApi;
+
+  constructor(config: PooledKubeConfig) {
+    this.config = config;
+  }
+
+  /**
+   * @param path "/api/v1/nodes"
+   * @throws ClusterError
+   */
+  async request(
+    method: keyof typeof k8s.HttpMethod,
+    path: string,
+    options: RequestOptions,
+  ): Promise<unknown> {
+    const { status, body } = await this.#send(method, path, options);
+    const parsed = parseJson(body);
+    if (status >= 200 && status <= 299) return parsed;
+    throw new ClusterError(options.action, { status, ...whatItSays(status, parsed, body) });
+  }
+
+  async #send(
+    method: keyof typeof k8s.HttpMethod,
+    path: string,
+    options: RequestOptions,
+  ): Promise<{ readonly status: number; readonly body: string }> {
+    try {
+      const context = await this.#context(method, path, options);
+      const response = await this.#http.send(context).toPromise();
+      return { status: response.httpStatusCode, body: await response.body.text() };
+    } catch (error) {
+      throw noAnswer(options.action, error);
+    }
+  }
+
+  async #context(
+    method: keyof typeof k8s.HttpMethod,
+    path: string,
+    options: RequestOptions,
+  ): Promise<k8s.RequestContext> {
+    const cluster = this.config.getCurrentCluster();
+    if (cluster === null) throw new Error('the kubeconfig names no cluster');
+    const context = new k8s.RequestContext(cluster.server + path, k8s.HttpMethod[method]);
+    for (const [name, value] of Object.entries(options.query ?? {})) {
+      if (value !== undefined) context.setQueryParam(name, String(value));
+    }
+    context.setHeaderParam('Accept', 'application/json');
+    if (options.body !== undefined) {
+      context.setHeaderParam('Content-Type', options.contentType ?? 'application/json');
+      context.setBody(JSON.stringify(options.body));
+    }
+    context.setSignal(AbortSignal.timeout(REQUEST_TIMEOUT_MS));
+    await this.config.applySecurityAuthentication(context);
+    return context;
+  }
+}
+
+/** The error of a request that got no answer. */
+export function noAnswer(action: string, error: unknown): ClusterError {
+  const timedOut = error instanceof Error && error.name === 'TimeoutError';
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  return new ClusterError(action, {
+    status: 0,
+    reason: timedOut ? 'Timeout' : 'Unreachable',
+    detail: timedOut ? `no answer within ${REQUEST_TIMEOUT_MS / 1000} s` : messageOf(cause),
+    cause: error,
+  });
+}
+
+/** A failed connection to several addresses has no message of its own, only a code. */
+function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error.message !== '') return error.message;
+  return 'code' in error ? String(error.code) : error.name;
+}
+
+function parseJson(body: string): unknown {
+  try {
+    return JSON.parse(body);
+  } catch {
+    // Proxies on the way answer in their own words; whatItSays() quotes them.
+    return undefined;
+  }
+}
+
+/** The API server answers errors with a Status object. */
+function whatItSays(
+  status: number,
+  parsed: unknown,
+  body: string,
+): { readonly reason: string; readonly detail: string } {
+  const answer = parsed as { readonly reason?: unknown; readonly message?: unknown } | undefined | null;
+  return {
+    reason: typeof answer?.reason === 'string' && answer.reason !== '' ? answer.reason : `HTTP${status}`,
+    detail: typeof answer?.message === 'string' ? answer.message : body.trim().slice(0, 300) || 'no details',
+  };
+}
