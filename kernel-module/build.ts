@@ -17,10 +17,13 @@ const ownFiles = [
   'kernel-module/ip_vs_bpf_internal.h',
   'kernel-module/ip_vs_bpf_reply.c',
   'kernel-module/ip_vs_bpf_session.c',
+  'kernel-module/ipvs_bpf_family_id.c',
   'bpf/abi.h',
 ];
 const inputs = [...ownFiles, 'kernel-module/hooks.ts', 'kernel-module/build.ts'];
-const results = ['ip_vs.ko', 'ip_vs.patch', 'Module.symvers', 'manifest.json'];
+/** ip_vs, and what gives its netlink family the id back that it had before. */
+const modules = ['ip_vs.ko', 'ipvs_bpf_family_id.ko'];
+const results = [...modules, 'ip_vs.patch', 'Module.symvers', 'manifest.json'];
 
 /** What build/RELEASE/manifest.json holds. */
 export interface Manifest {
@@ -34,11 +37,14 @@ export interface Manifest {
   readonly vermagic: string;
   /** Of ip_vs.ko. */
   readonly sha256: string;
+  /** Of ipvs_bpf_family_id.ko. */
+  readonly familyIdSha256: string;
 }
 
 /**
  * Build the patched ip_vs for a kernel, or take it from the cache.
- * @returns the directory with ip_vs.ko, ip_vs.patch, Module.symvers and manifest.json: build/RELEASE
+ * @returns the directory with ip_vs.ko, ipvs_bpf_family_id.ko, ip_vs.patch, Module.symvers and manifest.json:
+ *   build/RELEASE
  */
 export async function buildModule(kernel: Kernel): Promise<string> {
   const key = (await hashFiles(`${repository}/`, inputs)).slice(0, 16);
@@ -65,8 +71,10 @@ async function compile(kernel: Kernel, directory: string): Promise<void> {
   const flags = `KCFLAGS=-ffile-prefix-map=${tree}=.`;
   const options = ['-s', '-C', headers, `M=${tree}`, `-j${cpus().length}`, flags];
   await run('make', [...options, 'modules'], { timeoutMs: 600_000 });
-  await run('strip', ['--strip-debug', join(tree, 'ip_vs.ko')]);
-  await copyFile(join(tree, 'ip_vs.ko'), join(directory, 'ip_vs.ko'));
+  for (const module of modules) {
+    await run('strip', ['--strip-debug', join(tree, module)]);
+    await copyFile(join(tree, module), join(directory, module));
+  }
   await copyFile(join(tree, 'Module.symvers'), join(directory, 'Module.symvers'));
   await writeManifest(kernel, directory);
   await rm(tree, { recursive: true });
@@ -101,6 +109,7 @@ async function writeManifest(kernel: Kernel, directory: string): Promise<void> {
     srcversion: await field('srcversion'),
     vermagic: await field('vermagic'),
     sha256: await sha256(module),
+    familyIdSha256: await sha256(join(directory, 'ipvs_bpf_family_id.ko')),
   };
   await writeFile(join(directory, 'manifest.json'), `${JSON.stringify(manifest, undefined, 2)}\n`);
 }

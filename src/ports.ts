@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The outside worlds that the agent acts on, as types. Each method names the command that it equals. */
 
-import type { Baseline, NodeRecord, SavedTable } from './core/facts.ts';
+import type { Baseline, Disruption, FrozenProcesses, NodeRecord, SavedTable } from './core/facts.ts';
 import type { Step } from './core/steps.ts';
 
 export type Protocol = 'TCP' | 'UDP' | 'SCTP';
@@ -104,6 +104,10 @@ export interface IpvsDaemon {
 export interface Ipvs {
   /** False if no IPVS family is registered: the module is absent. Never makes the kernel load it. */
   available(): Promise<boolean>;
+  /** Id of the generic netlink family, which processes look up once; undefined if the module is absent. */
+  familyId(): Promise<number | undefined>;
+  /** Connections of all network namespaces. `ipvsadm -Lcn | wc -l` */
+  connectionCount(): Promise<number>;
   /** `ipvsadm -S -n` */
   virtualServers(): Promise<readonly VirtualServer[]>;
   /** `ipvsadm -L --timeout` */
@@ -149,6 +153,35 @@ export interface KernelModules {
   /** Keeps `modprobe NAME` (also the kernel's own) from loading the in-tree module, until unblocked. */
   blockAutoload(name: string): Promise<void>;
   unblockAutoload(name: string): Promise<void>;
+  /** True if there is a module file for this kernel that aimFamilyId can use. */
+  canAimFamilyId(): Promise<boolean>;
+  /** Makes the next generic netlink family that is registered get this id. `insmod HELPER id=ID` */
+  aimFamilyId(id: number): Promise<void>;
+}
+
+/** A process; the start time tells it from a later one with the same id. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Clock ticks since boot, field 22 of /proc/PID/stat. */
+  readonly startTime: string;
+}
+
+/** The kube-proxy processes of this network namespace. */
+export interface KubeProxy {
+  /** `pidof kube-proxy` */
+  processes(): Promise<readonly ProcessIdentity[]>;
+  /** Those of `processes` that are stopped. */
+  frozen(): Promise<readonly ProcessIdentity[]>;
+  /**
+   * `kill -STOP`, and waits until it stands. Goes on by itself after `seconds`, also if this program has ended.
+   * A process that has ended is left out. Throws HostError CommandTimedOut, with the process running, if it does
+   * not stop.
+   */
+  freeze(process: ProcessIdentity, seconds: number): Promise<void>;
+  /** `kill -CONT`; a process that has ended is left out. */
+  thaw(process: ProcessIdentity): Promise<void>;
+  /** "ipvs", "iptables", "nftables": what kube-proxy says; undefined if it does not answer within a second. */
+  mode(): Promise<string | undefined>;
 }
 
 /** Files below the root directory that the adapter was made with (tests use a temporary tree). */
@@ -291,6 +324,9 @@ export interface NodeRecords {
   writeSavedTable(table: SavedTable | undefined): Promise<void>;
   writeJournal(entry: JournalEntry | undefined): Promise<void>;
   writeLastServiceId(id: number): Promise<void>;
+  /** Processes that are about to be stopped; empty when they go on. */
+  writeFrozen(frozen: FrozenProcesses | undefined): Promise<void>;
+  writeDisruption(disruption: Disruption): Promise<void>;
   /** Removes everything, and the directory if it is empty then. */
   clear(): Promise<void>;
   /**
@@ -312,7 +348,9 @@ export interface SelfCheck {
 }
 
 export interface Clock {
-  /** Milliseconds that only ever grow. */
+  /** Milliseconds since boot or so: they only ever grow, in all processes alike. */
   now(): number;
+  /** The date, in ISO 8601 with seconds, UTC. */
+  date(): string;
   sleep(milliseconds: number): Promise<void>;
 }

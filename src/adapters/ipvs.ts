@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The IPVS table by generic netlink, as net/netfilter/ipvs/ip_vs_ctl.c has it. */
-import { errnoOf, isNotFound } from '../core/errors.ts';
+import { createReadStream } from 'node:fs';
+import { errnoError, errnoOf, isNotFound } from '../core/errors.ts';
 import type { Ipvs, IpvsDaemon, IpvsTimeouts, RealServer, VirtualServer } from '../ports.ts';
 import { GenericFamily, type GenericRequest } from './generic-netlink.ts';
 import {
@@ -26,6 +27,7 @@ const CMD_GET_DAEMON = 11;
 const CMD_SET_CONFIG = 12;
 const CMD_GET_CONFIG = 13;
 const CMD_FLUSH = 17;
+const NEWLINE = 10;
 
 type Request = (request: GenericRequest) => Promise<readonly Buffer[]>;
 
@@ -40,6 +42,24 @@ export class NetlinkIpvs implements Ipvs {
 
   async available(): Promise<boolean> {
     return (await this.#family.id()) !== undefined;
+  }
+
+  async familyId(): Promise<number | undefined> {
+    return this.#family.id();
+  }
+
+  /** A line a connection, after a line of titles; there is no file without the module. */
+  async connectionCount(): Promise<number> {
+    try {
+      let lines = 0;
+      for await (const chunk of createReadStream('/proc/net/ip_vs_conn')) {
+        for (const byte of chunk as Buffer) if (byte === NEWLINE) lines += 1;
+      }
+      return Math.max(0, lines - 1);
+    } catch (error) {
+      if (isNotFound(error)) return 0;
+      throw errnoError('read /proc/net/ip_vs_conn', errnoOf(error) ?? 'EIO', error);
+    }
   }
 
   /** Virtual servers by name; real servers in the kernel's order, which schedulers go by. */

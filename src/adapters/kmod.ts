@@ -15,6 +15,8 @@ export interface KmodOptions {
   readonly blockFile?: string;
   /** Default: that of the running kernel. */
   readonly release?: string;
+  /** Path of kernel-module/ipvs_bpf_family_id.c, built for a kernel release; without it no id can be aimed at. */
+  readonly familyIdHelper?: (release: string) => string;
 }
 
 interface Rule {
@@ -70,11 +72,13 @@ export class ProcKernelModules implements KernelModules {
   readonly #root: string;
   readonly #blockFile: string;
   readonly #release: string;
+  readonly #familyIdHelper: string | undefined;
 
   constructor(options: KmodOptions = {}) {
     this.#root = options.root ?? '/';
     this.#blockFile = options.blockFile ?? '/run/modprobe.d/ipvs-bpf.conf';
     this.#release = options.release ?? release();
+    this.#familyIdHelper = options.familyIdHelper?.(this.#release);
   }
 
   async release(): Promise<string> {
@@ -137,6 +141,26 @@ export class ProcKernelModules implements KernelModules {
     if (blocked.ownDirectory) await removeIfEmpty(dirname(this.#blockFile));
   }
 
+  async canAimFamilyId(): Promise<boolean> {
+    if (this.#familyIdHelper === undefined || !(await isThere(this.#familyIdHelper))) return false;
+    const { vermagic } = await readModuleInfo(this.#familyIdHelper);
+    return vermagic.split(' ')[0] === this.#release;
+  }
+
+  /** The helper never stays loaded: it ends with an error of its own when it has done its work. */
+  async aimFamilyId(id: number): Promise<void> {
+    const helper = this.#familyIdHelper;
+    if (helper === undefined) throw new HostError('no helper for family ids', { code: 'NotFound' });
+    try {
+      await exec('insmod', [helper, `id=${id}`]);
+    } catch (error) {
+      if (error instanceof CommandError && error.stderr.includes('Operation canceled')) return;
+      if (!(error instanceof CommandError)) throw error;
+      throw translated(error);
+    }
+    throw new HostError(`${helper} stayed loaded`, { code: 'ModuleInvalid' });
+  }
+
   async #parse(line: string): Promise<LoadedModule> {
     const [name = '', , references = '0', holders = '-', , , taint = ''] = line.split(' ');
     const srcversion = (await readIfThere(join(this.#root, 'sys/module', name, 'srcversion')))?.trim();
@@ -180,11 +204,15 @@ async function run(command: string, args: readonly string[]): Promise<void> {
     await exec(command, args);
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
-    const rule = RULES.find(({ pattern }) => pattern.test(error.stderr));
-    if (rule === undefined) throw error;
-    const { code, retry = false, advice } = rule;
-    throw new HostError(error.message, { code, retry, advice, cause: error });
+    throw translated(error);
   }
+}
+
+function translated(error: CommandError): HostError {
+  const rule = RULES.find(({ pattern }) => pattern.test(error.stderr));
+  if (rule === undefined) return error;
+  const { code, retry = false, advice } = rule;
+  return new HostError(error.message, { code, retry, advice, cause: error });
 }
 
 async function readIfThere(path: string): Promise<string | undefined> {

@@ -3,7 +3,7 @@
 import { link, mkdir, open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, HostError, isNotFound } from '../core/errors.ts';
-import type { Baseline, NodeRecord, SavedTable } from '../core/facts.ts';
+import type { Baseline, Disruption, FrozenProcesses, NodeRecord, SavedTable } from '../core/facts.ts';
 import type { JournalEntry, NodeRecords } from '../ports.ts';
 
 const FILES = {
@@ -11,6 +11,8 @@ const FILES = {
   saved: 'saved-table.json',
   journal: 'journal.json',
   ids: 'service-ids.json',
+  frozen: 'frozen-processes.json',
+  disruption: 'last-disruption.json',
   lock: 'lock',
 } as const;
 
@@ -32,12 +34,16 @@ export class StateFiles implements NodeRecords {
     const baseline = await this.#read<Baseline>(FILES.baseline);
     const saved = await this.#read<SavedTable>(FILES.saved);
     const journal = await this.#read<JournalEntry>(FILES.journal);
+    const frozen = await this.#read<FrozenProcesses>(FILES.frozen);
+    const lastDisruption = await this.#read<Disruption>(FILES.disruption);
     const ids = await this.#read<{ readonly lastServiceId: number }>(FILES.ids);
     return {
       ...(baseline === undefined ? {} : { baseline }),
       ...(saved === undefined ? {} : { saved }),
       ...(journal === undefined ? {} : { unfinished: { verb: journal.verb, step: journal.step } }),
       lastServiceId: ids?.lastServiceId ?? 0,
+      ...(frozen === undefined ? {} : { frozen }),
+      ...(lastDisruption === undefined ? {} : { lastDisruption }),
     };
   }
 
@@ -55,6 +61,14 @@ export class StateFiles implements NodeRecords {
 
   async writeLastServiceId(id: number): Promise<void> {
     await this.#write(FILES.ids, { lastServiceId: id });
+  }
+
+  async writeFrozen(frozen: FrozenProcesses | undefined): Promise<void> {
+    await this.#write(FILES.frozen, frozen);
+  }
+
+  async writeDisruption(disruption: Disruption): Promise<void> {
+    await this.#write(FILES.disruption, disruption);
   }
 
   async clear(): Promise<void> {

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One executor for each kind of step. Each may run again after it was interrupted. */
-import { HostError } from '../core/errors.ts';
 import { isModuleControl, type SavedTable } from '../core/facts.ts';
 import type { Step } from '../core/steps.ts';
+import { freezeProxy, removeModule, thawProxy, withFamilyId } from './apply-swap.ts';
 import type { NodePorts } from './observe.ts';
 
 const VS = 'net/ipv4/vs';
-const IN_USE_ATTEMPTS = 20;
-const IN_USE_PAUSE_MS = 100;
 const DRAIN_PAUSE_MS = 500;
 
 /** Carries out one step. Throws what the port throws. */
@@ -19,7 +17,11 @@ export async function applyStep(step: Step, ports: NodePorts): Promise<void> {
     case 'forgetAll':
       return ports.records.clear();
     case 'saveTable':
-      return ports.records.writeSavedTable(step.table ?? (await currentTable(ports)));
+      return ports.records.writeSavedTable(await tableToSave(step, ports));
+    case 'freezeProxy':
+      return freezeProxy(step.processes, ports);
+    case 'thawProxy':
+      return thawProxy(step.processes, ports);
     case 'forgetTable':
       return ports.records.writeSavedTable(undefined);
     case 'flush':
@@ -45,6 +47,8 @@ type Handled =
   | 'recordBaseline'
   | 'forgetAll'
   | 'saveTable'
+  | 'freezeProxy'
+  | 'thawProxy'
   | 'forgetTable'
   | 'flush'
   | 'restoreTable'
@@ -56,6 +60,7 @@ type Handled =
 type ModuleStepKind =
   | 'blockAutoload'
   | 'unblockAutoload'
+  | 'aimFamilyId'
   | 'removeModule'
   | 'loadModule'
   | 'insertModule'
@@ -68,12 +73,14 @@ async function applyModuleStep(step: Exclude<Step, { kind: Handled }>, ports: No
       return modules.blockAutoload('ip_vs');
     case 'unblockAutoload':
       return modules.unblockAutoload('ip_vs');
+    case 'aimFamilyId':
+      return modules.aimFamilyId(step.id);
     case 'removeModule':
       return removeModule(step.name, ports);
     case 'loadModule':
-      return modules.load(step.name);
+      return withFamilyId(step.familyId, () => modules.load(step.name), ports);
     case 'insertModule':
-      return insertModule(step.file, step.srcversion, ports);
+      return withFamilyId(step.familyId, () => insertModule(step.file, step.srcversion, ports), ports);
     case 'removeUnused':
       return removeUnused(step.names, ports);
     default:
@@ -123,6 +130,16 @@ function assertNever(step: never): never {
   throw new Error(`no executor for ${JSON.stringify(step)}`);
 }
 
+async function tableToSave(
+  step: { readonly table?: SavedTable; readonly fresh?: boolean },
+  ports: NodePorts,
+): Promise<SavedTable | undefined> {
+  const { table, fresh = false } = step;
+  if (table === undefined) return currentTable(ports);
+  if (!fresh || !(await ports.ipvs.available())) return table;
+  return { ...table, virtualServers: await ports.ipvs.virtualServers() };
+}
+
 async function currentTable({ ipvs, modules, host }: NodePorts): Promise<SavedTable | undefined> {
   if (!(await ipvs.available())) return undefined;
   const sysctls: Record<string, string> = {};
@@ -130,9 +147,11 @@ async function currentTable({ ipvs, modules, host }: NodePorts): Promise<SavedTa
     const value = isModuleControl(name) ? undefined : await host.readSysctl(`${VS}/${name}`);
     if (value !== undefined) sysctls[name] = value;
   }
+  const familyId = await ipvs.familyId();
   return {
     bootId: await host.bootId(),
     flushed: false,
+    ...(familyId === undefined ? {} : { familyId }),
     virtualServers: await ipvs.virtualServers(),
     timeouts: await ipvs.timeouts(),
     sysctls,
@@ -141,13 +160,16 @@ async function currentTable({ ipvs, modules, host }: NodePorts): Promise<SavedTa
 }
 
 /** From here on the table on disk is the one that counts. */
-async function flush({ ipvs, records }: NodePorts): Promise<void> {
+async function flush({ ipvs, records, clock }: NodePorts): Promise<void> {
   const { saved } = await records.read();
-  if (saved !== undefined && !saved.flushed) await records.writeSavedTable({ ...saved, flushed: true });
+  if (saved !== undefined && !saved.flushed) {
+    const connections = await ipvs.connectionCount();
+    await records.writeSavedTable({ ...saved, flushed: true, connections, flushedAtMs: clock.now() });
+  }
   if (await ipvs.available()) await ipvs.flush();
 }
 
-async function restoreTable({ ipvs, host, records }: NodePorts): Promise<void> {
+async function restoreTable({ ipvs, host, records, clock }: NodePorts): Promise<void> {
   const { saved } = await records.read();
   if (saved === undefined) return;
   const present = new Set(await host.listSysctls(VS));
@@ -157,22 +179,12 @@ async function restoreTable({ ipvs, host, records }: NodePorts): Promise<void> {
   }
   if (saved.timeouts !== undefined) await ipvs.setTimeouts(saved.timeouts);
   if (saved.virtualServers.length > 0) await ipvs.restore(saved.virtualServers);
-}
-
-/** A module that is not loaded is what is wanted. References may take a moment to go after a flush. */
-async function removeModule(name: string, ports: NodePorts): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    const loaded = (await ports.modules.list()).find((module) => module.name === name);
-    if (loaded === undefined) return;
-    for (const holder of loaded.holders) await removeModule(holder, ports);
-    try {
-      return await ports.modules.remove(name);
-    } catch (error) {
-      if (!(error instanceof HostError) || error.code !== 'ModuleInUse' || attempt >= IN_USE_ATTEMPTS)
-        throw error;
-    }
-    await ports.clock.sleep(IN_USE_PAUSE_MS);
-  }
+  if (saved.flushedAtMs === undefined) return;
+  await records.writeDisruption({
+    outageMilliseconds: Math.max(0, Math.round(clock.now() - saved.flushedAtMs)),
+    connectionsDropped: saved.connections ?? 0,
+    at: clock.date(),
+  });
 }
 
 async function insertModule(file: string, srcversion: string, { modules }: NodePorts): Promise<void> {

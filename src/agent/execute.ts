@@ -3,6 +3,7 @@
 import { StepFailed } from '../core/outcome.ts';
 import { describeStep, type Step, type StepKind, undoStep } from '../core/steps.ts';
 import { applyStep } from './apply.ts';
+import { thawProxy } from './apply-swap.ts';
 import type { KillPoint } from './kill-point.ts';
 import type { Log } from './log.ts';
 import type { NodePorts } from './observe.ts';
@@ -31,12 +32,25 @@ export async function execute(steps: readonly Step[], execution: Execution): Pro
     } catch (cause) {
       log.error('step failed', { step: step.kind, description: describeStep(step) });
       const rollbackErrors = verb === 'up' ? await rollBack(begun, execution) : [];
+      // Whatever else is left as it is: kube-proxy is not.
+      await thawAll(ports, log);
       const undone = rollbackErrors.length === 0 ? 'Succeeded' : 'Failed';
       throw new StepFailed({ step, cause, rollback: verb === 'up' ? undone : 'NotNeeded', rollbackErrors });
     }
     previous = step.kind;
   }
   await ports.records.writeJournal(undefined);
+}
+
+/** Lets go on what this program has stopped. Logs a failure: there is an error to be told already. */
+export async function thawAll(ports: NodePorts, log: Log): Promise<void> {
+  try {
+    if ((await ports.records.read()).frozen !== undefined) await thawProxy([], ports);
+  } catch (error) {
+    log.error('kube-proxy may still be stopped', {
+      reason: error instanceof Error ? error.message : String(error),
+    });
+  }
 }
 
 async function runStep(step: Step, journaled: boolean, execution: Execution): Promise<void> {

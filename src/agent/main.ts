@@ -6,6 +6,7 @@ import { BpfDatapath } from '../adapters/datapath.ts';
 import { FileHost } from '../adapters/host.ts';
 import { NetlinkIpvs } from '../adapters/ipvs.ts';
 import { ProcKernelModules } from '../adapters/kmod.ts';
+import { ProcKubeProxy } from '../adapters/kube-proxy.ts';
 import { NetlinkLinks } from '../adapters/links.ts';
 import { VethSelfCheck } from '../adapters/self-check.ts';
 import { StateFiles } from '../adapters/state-files.ts';
@@ -23,7 +24,8 @@ export interface NodeOptions {
 }
 
 const clock: Clock = {
-  now: () => performance.now(),
+  now: () => Number(process.hrtime.bigint() / 1000n) / 1000,
+  date: () => `${new Date().toISOString().slice(0, 19)}Z`,
   sleep: async (milliseconds) => {
     await sleep(milliseconds);
   },
@@ -33,19 +35,21 @@ const clock: Clock = {
 export function createNode({ stateDirectory, buildDirectory, log }: NodeOptions): Node {
   const links = new NetlinkLinks();
   const ipvs = new NetlinkIpvs();
+  const helper = (release: string) => join(buildDirectory, release, 'ipvs_bpf_family_id.ko');
   const datapath = new BpfDatapath({ objectPath: join(buildDirectory, 'bpf', 'ipvs_tc.bpf.o') });
   return {
     log,
     killPoint: killPoint(process.env.IPVS_BPF_KILL_AT, () => process.kill(process.pid, 'SIGKILL')),
     defaultModuleFile: (kernelRelease) => join(buildDirectory, kernelRelease, 'ip_vs.ko'),
     ports: {
-      modules: new ProcKernelModules(),
+      modules: new ProcKernelModules({ familyIdHelper: helper }),
       ipvs,
       host: new FileHost(),
       links,
       datapath,
       records: new StateFiles(stateDirectory),
       selfCheck: new VethSelfCheck({ links, ipvs, datapath }),
+      kubeProxy: new ProcKubeProxy(),
       clock,
     },
   };

@@ -1,7 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /** All reads of a reconciliation: ports in, facts out. */
-import type { DatapathFacts, IpvsFacts, ModuleFileFacts, NodeFacts } from '../core/facts.ts';
-import type { Clock, Datapath, Host, Ipvs, KernelModules, Links, NodeRecords, SelfCheck } from '../ports.ts';
+import type { DatapathFacts, IpvsFacts, KubeProxyFacts, ModuleFileFacts, NodeFacts } from '../core/facts.ts';
+import type {
+  Clock,
+  Datapath,
+  Host,
+  Ipvs,
+  KernelModules,
+  KubeProxy,
+  Links,
+  NodeRecords,
+  SelfCheck,
+} from '../ports.ts';
 
 /** Everything that the agent acts on. */
 export interface NodePorts {
@@ -12,6 +22,7 @@ export interface NodePorts {
   readonly datapath: Datapath;
   readonly records: NodeRecords;
   readonly selfCheck: SelfCheck;
+  readonly kubeProxy: KubeProxy;
   readonly clock: Clock;
 }
 
@@ -50,6 +61,8 @@ export async function observe(
     attachments: await datapath.attachments(),
     foreignPrograms: moduleFile === undefined ? [] : await datapath.foreignPrograms(),
     otherNamespaces: moduleFile === undefined ? [] : await host.namespacesUsingIpvs(),
+    kubeProxy: await observeKubeProxy(ports.kubeProxy),
+    canAimFamilyId: await modules.canAimFamilyId(),
   };
 }
 
@@ -64,12 +77,20 @@ async function observeModuleFile(modules: KernelModules, path: string): Promise<
 
 async function observeIpvs(ports: NodePorts): Promise<IpvsFacts | undefined> {
   const { ipvs } = ports;
-  if (!(await ipvs.available())) return undefined;
+  const familyId = await ipvs.familyId();
+  if (familyId === undefined) return undefined;
   return {
+    familyId,
     virtualServers: await ipvs.virtualServers(),
     timeouts: await ipvs.timeouts(),
     daemons: await ipvs.daemons(),
   };
+}
+
+async function observeKubeProxy(kubeProxy: KubeProxy): Promise<KubeProxyFacts> {
+  const processes = await kubeProxy.processes();
+  const mode = processes.length === 0 ? undefined : await kubeProxy.mode();
+  return { processes, ...(mode === undefined ? {} : { mode }) };
 }
 
 async function observeSysctls(host: Host): Promise<Readonly<Record<string, string>>> {

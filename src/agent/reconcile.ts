@@ -8,7 +8,7 @@ import { PreflightFailed } from '../core/outcome.ts';
 import { planDown, planUp } from '../core/plan.ts';
 import { type Check, preflight } from '../core/preflight.ts';
 import { describeStep, type Step } from '../core/steps.ts';
-import { execute } from './execute.ts';
+import { execute, thawAll } from './execute.ts';
 import type { KillPoint } from './kill-point.ts';
 import type { Log } from './log.ts';
 import { type NodePorts, observe } from './observe.ts';
@@ -55,7 +55,10 @@ export async function up(config: NodeConfig, node: Node): Promise<Outcome> {
     const steps = planUp(config, facts, await node.ports.records.read());
     if (steps.length === 0 && round > 0) break;
     const checks = preflight(config, facts);
-    if (checks.some(({ result }) => result === 'Fail')) throw new PreflightFailed(checks);
+    if (checks.some(({ result }) => result === 'Fail')) {
+      await thawAll(node.ports, node.log);
+      throw new PreflightFailed(checks);
+    }
     warnings = checks.filter(({ result }) => result === 'Warn');
     if (steps.length === 0) break;
     await execute(steps, { ...node, verb: 'up', bootId: facts.bootId });

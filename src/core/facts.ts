@@ -8,6 +8,7 @@ import type {
   Link,
   LinkAddress,
   LoadedModule,
+  ProcessIdentity,
   ServiceEntry,
   SnatAddress,
   SnatInterface,
@@ -24,6 +25,15 @@ export interface IpvsFacts {
   readonly virtualServers: readonly VirtualServer[];
   readonly timeouts: IpvsTimeouts;
   readonly daemons: readonly IpvsDaemon[];
+  /** Of the generic netlink family. */
+  readonly familyId: number;
+}
+
+/** kube-proxy in this network namespace. */
+export interface KubeProxyFacts {
+  readonly processes: readonly ProcessIdentity[];
+  /** Undefined if it does not say. */
+  readonly mode?: string;
 }
 
 /** Pinned maps and programs, with what the maps hold. */
@@ -64,6 +74,9 @@ export interface NodeFacts {
   readonly foreignPrograms: readonly ForeignProgram[];
   /** Processes in other network namespaces in which IPVS has virtual servers. */
   readonly otherNamespaces: readonly string[];
+  readonly kubeProxy: KubeProxyFacts;
+  /** True if the IPVS family can be given its id back after its module was exchanged. */
+  readonly canAimFamilyId: boolean;
 }
 
 /** What the machine was before the first step. */
@@ -86,6 +99,28 @@ export interface SavedTable {
   readonly sysctls: Readonly<Record<string, string>>;
   /** Modules that held ip_vs: schedulers, persistence engines, helpers. */
   readonly helpers: readonly string[];
+  /** The id of the generic netlink family, for those who keep it. */
+  readonly familyId?: number;
+  /** When the flush began, by Clock.now(). */
+  readonly flushedAtMs?: number;
+  /** Connections just before. */
+  readonly connections?: number;
+}
+
+/** Processes that this program stopped. */
+export interface FrozenProcesses {
+  readonly bootId: string;
+  readonly processes: readonly ProcessIdentity[];
+}
+
+/** The last exchange of the module. */
+export interface Disruption {
+  /** From the flush until every virtual server was back. */
+  readonly outageMilliseconds: number;
+  /** Connections that IPVS had, which ended with it. */
+  readonly connectionsDropped: number;
+  /** Date of its end, ISO 8601. */
+  readonly at: string;
 }
 
 /** The state directory. */
@@ -96,6 +131,8 @@ export interface NodeRecord {
   readonly unfinished?: { readonly verb: 'up' | 'down'; readonly step?: string };
   /** The highest service id that was ever given to a virtual server. */
   readonly lastServiceId: number;
+  readonly frozen?: FrozenProcesses;
+  readonly lastDisruption?: Disruption;
 }
 
 export const EMPTY_RECORD: NodeRecord = { lastServiceId: 0 };
@@ -151,9 +188,10 @@ export function companionsSince(baseline: Baseline): readonly string[] {
 
 /** The record without what a reboot has made void: tables and modules of an earlier boot are gone anyway. */
 export function currentRecord(record: NodeRecord, bootId: string): NodeRecord {
-  const { baseline, saved, ...rest } = record;
+  const { baseline, saved, frozen, ...rest } = record;
   return {
     ...rest,
+    ...(frozen?.bootId === bootId ? { frozen } : {}),
     ...(baseline?.bootId === bootId ? { baseline } : {}),
     ...(saved?.bootId === bootId ? { saved } : {}),
   };

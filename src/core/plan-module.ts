@@ -30,15 +30,31 @@ export function swapToPatched(facts: NodeFacts, record: NodeRecord): readonly St
   const file = facts.moduleFile;
   if (file?.state !== 'Found') return [];
   const table = tableToCarry(facts, record);
-  return [
+  return withoutProxy(facts, record, [
     { kind: 'blockAutoload' },
     ...removeLoaded(facts, table),
-    { kind: 'insertModule', file: file.path, srcversion: file.srcversion },
+    { kind: 'insertModule', file: file.path, srcversion: file.srcversion, ...wantedId(facts, table) },
     ...loadHelpers(table.helpers),
     ...(isWorthSaving(table) ? ([{ kind: 'restoreTable' }] as const) : []),
     { kind: 'unblockAutoload' },
     ...(isWorthSaving(table) ? ([{ kind: 'forgetTable' }] as const) : []),
-  ];
+  ]);
+}
+
+/**
+ * The steps while kube-proxy stands still. It goes on to use the id of the IPVS family that it looked up at its
+ * start, and would take an incomplete table for the truth.
+ */
+export function withoutProxy(facts: NodeFacts, record: NodeRecord, steps: readonly Step[]): readonly Step[] {
+  const known = [...facts.kubeProxy.processes, ...(record.frozen?.processes ?? [])];
+  const processes = [...new Map(known.map((process) => [process.pid, process])).values()];
+  if (processes.length === 0) return steps;
+  return [{ kind: 'freezeProxy', processes }, ...steps, { kind: 'thawProxy', processes }];
+}
+
+/** The id that the family is to have again, if that can be had. */
+function wantedId(facts: NodeFacts, { familyId }: SavedTable): { readonly familyId?: number } {
+  return familyId === undefined || !facts.canAimFamilyId ? {} : { familyId };
 }
 
 /** Brings the in-tree module back, or leaves none where there was none and nothing needs it. */
@@ -55,15 +71,16 @@ export function swapToInTree(facts: NodeFacts, record: NodeRecord): readonly Ste
     sysctls: { ...carried.sysctls, ...baseline?.managedSysctls },
   };
   const restore = needed && isWorthSaving(table);
-  return [
+  const load = { kind: 'loadModule', name: 'ip_vs', wasLoaded: false, ...wantedId(facts, table) } as const;
+  const swap = withoutProxy(facts, record, [
     ...removeLoaded(facts, table),
     { kind: 'unblockAutoload' },
-    ...(needed ? ([{ kind: 'loadModule', name: 'ip_vs', wasLoaded: false }] as const) : []),
+    ...(needed ? [load] : []),
     ...(needed ? loadHelpers(helpers) : []),
     ...(restore ? ([{ kind: 'restoreTable' }] as const) : []),
     ...(isWorthSaving(table) ? ([{ kind: 'forgetTable' }] as const) : []),
-    ...removeUnused(facts, record),
-  ];
+  ]);
+  return [...swap, ...removeUnused(facts, record)];
 }
 
 /**
@@ -76,13 +93,13 @@ export function finishInterrupted(facts: NodeFacts, record: NodeRecord): readonl
   if (!record.saved.flushed) return [...unblock, { kind: 'forgetTable' }];
   const table = tableToCarry(facts, record);
   const loaded = new Set(facts.modules.map(({ name }) => name));
-  return [
+  return withoutProxy(facts, record, [
     { kind: 'saveTable', table },
     ...loadHelpers(table.helpers.filter((name) => !loaded.has(name))),
     { kind: 'restoreTable' },
     ...unblock,
     { kind: 'forgetTable' },
-  ];
+  ]);
 }
 
 /** Modules that came along with ip_vs and were not there before. */
@@ -103,7 +120,7 @@ function tableToCarry(facts: NodeFacts, record: NodeRecord): SavedTable {
     bootId: facts.bootId,
     flushed: false,
     virtualServers: facts.ipvs?.virtualServers ?? [],
-    ...(facts.ipvs === undefined ? {} : { timeouts: facts.ipvs.timeouts }),
+    ...(facts.ipvs === undefined ? {} : { timeouts: facts.ipvs.timeouts, familyId: facts.ipvs.familyId }),
     sysctls: Object.fromEntries(Object.entries(facts.sysctls).filter(([name]) => !isModuleControl(name))),
     helpers: facts.modules.map(({ name }) => name).filter((name) => name.startsWith(HELPER)),
   };
@@ -137,7 +154,12 @@ function isWorthSaving(table: SavedTable): boolean {
 }
 
 function removeLoaded(facts: NodeFacts, table: SavedTable): readonly Step[] {
-  const save: readonly Step[] = isWorthSaving(table) ? [{ kind: 'saveTable', table }] : [];
+  const { familyId } = wantedId(facts, table);
+  // Before the flush, although the id is still in use then: none of this belongs to the outage.
+  const save: readonly Step[] = [
+    ...(isWorthSaving(table) ? ([{ kind: 'saveTable', table, fresh: !table.flushed }] as const) : []),
+    ...(familyId === undefined ? [] : ([{ kind: 'aimFamilyId', id: familyId }] as const)),
+  ];
   if (ipVs(facts) === undefined) return save;
   const helpers = facts.modules.filter(({ name }) => name.startsWith(HELPER)).map(({ name }) => name);
   return [
@@ -145,7 +167,7 @@ function removeLoaded(facts: NodeFacts, table: SavedTable): readonly Step[] {
     ...(switchIsOn(facts) ? ([{ kind: 'setSwitch', on: false, wasOn: true }] as const) : []),
     { kind: 'flush' },
     ...helpers.map((name) => ({ kind: 'removeModule', name }) as const),
-    { kind: 'removeModule', name: 'ip_vs' },
+    { kind: 'removeModule', name: 'ip_vs', ...wantedId(facts, table) },
   ];
 }
 

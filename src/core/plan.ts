@@ -17,6 +17,7 @@ import {
   removeUnused,
   swapToInTree,
   swapToPatched,
+  withoutProxy,
 } from './plan-module.ts';
 import type { Step, StepKind } from './steps.ts';
 
@@ -39,7 +40,10 @@ export function needsSwap(config: NodeConfig, facts: NodeFacts): boolean {
 export function planUp(config: NodeConfig, facts: NodeFacts, rawRecord: NodeRecord): readonly Step[] {
   const record = currentRecord(rawRecord, facts.bootId);
   const leftovers = removeLeftovers(facts, record);
-  if (config.mode === 'Disabled') return [...leftovers, ...planDisabled(facts, record)];
+  if (config.mode === 'Disabled') {
+    const steps = [...leftovers, ...planDisabled(facts, record)];
+    return [...steps, ...thawLeftOver(steps, record)];
+  }
   const swap = needsSwap(config, facts);
   const mode: readonly Step[] = [
     ...leftovers,
@@ -49,7 +53,9 @@ export function planUp(config: NodeConfig, facts: NodeFacts, rawRecord: NodeReco
     ...(swap || !switchIsOn(facts) ? ([{ kind: 'setSwitch', on: true, wasOn: false }] as const) : []),
   ];
   const checked = mode.some(({ kind }) => CHECKED.has(kind)) || record.unfinished?.verb === 'up';
-  const steps = checked ? [...mode, { kind: 'selfCheck' } as const] : mode;
+  // kube-proxy removes virtual servers that it does not know, so also the check's.
+  const check = checked ? withoutProxy(facts, record, [{ kind: 'selfCheck' }]) : [];
+  const steps = [...mode, ...check, ...thawLeftOver([...mode, ...check], record)];
   if (steps.length === 0 || record.baseline !== undefined) return steps;
   return [{ kind: 'recordBaseline', baseline: baselineOf(facts) }, ...steps];
 }
@@ -81,7 +87,13 @@ export function planDown(
     ...moduleDown(facts, record),
   ];
   const forget: readonly Step[] = hasTraces(rawRecord) ? [{ kind: 'forgetAll' }] : [];
-  return [...steps, ...forget];
+  return [...steps, ...thawLeftOver(steps, record), ...forget];
+}
+
+/** What a killed run stopped goes on, whatever else is to be done. */
+function thawLeftOver(steps: readonly Step[], { frozen }: NodeRecord): readonly Step[] {
+  if (frozen === undefined || steps.some(({ kind }) => kind === 'thawProxy')) return [];
+  return [{ kind: 'thawProxy', processes: frozen.processes }];
 }
 
 function moduleDown(facts: NodeFacts, record: NodeRecord): readonly Step[] {
@@ -105,6 +117,8 @@ function hasTraces(record: NodeRecord): boolean {
     record.baseline !== undefined ||
     record.saved !== undefined ||
     record.unfinished !== undefined ||
+    record.frozen !== undefined ||
+    record.lastDisruption !== undefined ||
     record.lastServiceId > 0
   );
 }

@@ -18,7 +18,9 @@ export type CheckName =
   | 'Forwarding'
   | 'Interfaces'
   | 'SnatPorts'
-  | 'ForeignPrograms';
+  | 'ForeignPrograms'
+  | 'FamilyId'
+  | 'ProxyMode';
 
 export interface Check {
   readonly check: CheckName;
@@ -50,6 +52,7 @@ export function preflight(config: NodeConfig, facts: NodeFacts): readonly Check[
         named('ModuleHolders', holders(facts)),
         named('SyncDaemon', syncDaemon(facts)),
         named('OtherNamespaces', otherNamespaces(facts)),
+        named('FamilyId', familyId(facts)),
       ]
     : [];
   return [
@@ -60,6 +63,7 @@ export function preflight(config: NodeConfig, facts: NodeFacts): readonly Check[
     named('Interfaces', interfaces(config, facts)),
     named('SnatPorts', snatPorts(config, facts)),
     named('ForeignPrograms', foreignPrograms(config, facts)),
+    ...(facts.kubeProxy.processes.length > 0 ? [named('ProxyMode', proxyMode(facts))] : []),
   ];
 }
 
@@ -122,6 +126,23 @@ function otherNamespaces(facts: NodeFacts): Verdict {
         'Other network namespaces have virtual servers, which exchanging the module would remove ' +
           `(seen by: ${facts.otherNamespaces.join(', ')}). Remove them ("ipvsadm -C" there) first.`,
       );
+}
+
+/** A running kube-proxy would get errors from a module whose netlink family has another id. */
+function familyId(facts: NodeFacts): Verdict {
+  if (facts.canAimFamilyId || facts.ipvs === undefined || facts.kubeProxy.processes.length === 0) return PASS;
+  return fail(
+    'kube-proxy runs, and there is no ipvs_bpf_family_id.ko for this kernel beside ip_vs.ko of the build: ' +
+      'after an exchange kube-proxy could not reach IPVS any more. Build it, or stop kube-proxy.',
+  );
+}
+
+/** Without an answer it is taken for ipvs if its dummy interface is there. */
+function proxyMode({ kubeProxy, links }: NodeFacts): Verdict {
+  const mode = kubeProxy.mode ?? (links.some(({ name }) => name === 'kube-ipvs0') ? 'ipvs' : undefined);
+  if (mode === 'ipvs') return PASS;
+  const found = mode === undefined ? 'kube-proxy does not say its mode, and there is no kube-ipvs0' : mode;
+  return warn(`kube-proxy runs in another mode than ipvs (${found}): its Services cannot run accelerated.`);
 }
 
 /** Replies are packets from a real server to a client: the director forwards them, on the native path too. */

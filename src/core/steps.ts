@@ -3,6 +3,7 @@
 import type {
   DatapathConstants,
   PortRange,
+  ProcessIdentity,
   ServiceEntry,
   SnatAddress,
   SnatInterface,
@@ -22,17 +23,37 @@ export type Step =
   /** Keeps modprobe, also the kernel's own, from loading the in-tree ip_vs. */
   | { readonly kind: 'blockAutoload' }
   | { readonly kind: 'unblockAutoload' }
-  /** Writes the IPVS table to disk; without a table, the kernel's as it is when the step runs. */
-  | { readonly kind: 'saveTable'; readonly table?: SavedTable }
+  /** Stops kube-proxy: it must not see the table while it is incomplete. */
+  | { readonly kind: 'freezeProxy'; readonly processes: readonly ProcessIdentity[] }
+  /** Lets kube-proxy, and whatever else was stopped, go on. */
+  | { readonly kind: 'thawProxy'; readonly processes: readonly ProcessIdentity[] }
+  /** The next generic netlink family gets this id. */
+  | { readonly kind: 'aimFamilyId'; readonly id: number }
+  /**
+   * Writes the IPVS table to disk; without a table, the kernel's as it is when the step runs. `fresh`: virtual
+   * servers as they are then, the rest from the table.
+   */
+  | { readonly kind: 'saveTable'; readonly table?: SavedTable; readonly fresh?: boolean }
   | { readonly kind: 'forgetTable' }
   | { readonly kind: 'flush' }
   /** Brings back sysctls, timeouts, virtual and real servers from disk. */
   | { readonly kind: 'restoreTable' }
-  | { readonly kind: 'removeModule'; readonly name: string }
-  /** `modprobe NAME` */
-  | { readonly kind: 'loadModule'; readonly name: string; readonly wasLoaded: boolean }
-  /** Inserts the patched ip_vs, switch off. */
-  | { readonly kind: 'insertModule'; readonly file: string; readonly srcversion: string }
+  /** `familyId`: what its family has, so that undoing gives it back. */
+  | { readonly kind: 'removeModule'; readonly name: string; readonly familyId?: number }
+  /** `modprobe NAME`; its family must get `familyId`. */
+  | {
+      readonly kind: 'loadModule';
+      readonly name: string;
+      readonly wasLoaded: boolean;
+      readonly familyId?: number;
+    }
+  /** Inserts the patched ip_vs, switch off; its family must get `familyId`. */
+  | {
+      readonly kind: 'insertModule';
+      readonly file: string;
+      readonly srcversion: string;
+      readonly familyId?: number;
+    }
   /** Removes those of these modules that nothing uses any more. */
   | { readonly kind: 'removeUnused'; readonly names: readonly string[] }
   | { readonly kind: 'loadDatapath'; readonly options: DatapathOptions; readonly previous?: DatapathOptions }
@@ -87,6 +108,10 @@ function undoModuleStep(step: Step): readonly Step[] | undefined {
       return [{ kind: 'unblockAutoload' }];
     case 'unblockAutoload':
       return [{ kind: 'blockAutoload' }];
+    case 'freezeProxy':
+      return [{ kind: 'thawProxy', processes: step.processes }];
+    case 'thawProxy':
+      return [{ kind: 'freezeProxy', processes: step.processes }];
     case 'saveTable':
       return [{ kind: 'forgetTable' }];
     case 'forgetTable':
@@ -96,7 +121,7 @@ function undoModuleStep(step: Step): readonly Step[] | undefined {
     case 'restoreTable':
       return [{ kind: 'flush' }];
     case 'removeModule':
-      return [{ kind: 'unblockAutoload' }, { kind: 'loadModule', name: step.name, wasLoaded: false }];
+      return reload(step.name, step.familyId);
     case 'loadModule':
       return step.wasLoaded ? [] : [{ kind: 'removeModule', name: step.name }];
     case 'insertModule':
@@ -104,6 +129,12 @@ function undoModuleStep(step: Step): readonly Step[] | undefined {
     default:
       return undefined;
   }
+}
+
+function reload(name: string, familyId: number | undefined): readonly Step[] {
+  const load = { kind: 'loadModule', name, wasLoaded: false } as const;
+  if (familyId === undefined) return [{ kind: 'unblockAutoload' }, load];
+  return [{ kind: 'unblockAutoload' }, { kind: 'aimFamilyId', id: familyId }, { ...load, familyId }];
 }
 
 function undoDatapathStep(step: Step): readonly Step[] | undefined {
@@ -157,6 +188,11 @@ export function describeStep(step: Step): string {
       return `${step.kind} ${step.name}`;
     case 'insertModule':
       return `insertModule ${step.file}`;
+    case 'freezeProxy':
+    case 'thawProxy':
+      return `${step.kind} ${step.processes.map(({ pid }) => pid).join(' ')}`;
+    case 'aimFamilyId':
+      return `aimFamilyId ${step.id}`;
     case 'attach':
     case 'detach':
       return `${step.kind} ${step.name} ${step.direction}`;
@@ -187,6 +223,9 @@ function portText({ first, last }: PortRange): string {
 }
 
 const ADVICE: Partial<Record<StepKind, string>> = {
+  freezeProxy: 'kube-proxy does not stop (kill -STOP); look at its state in /proc/PID/status.',
+  aimFamilyId:
+    'ipvs_bpf_family_id.ko is beside ip_vs.ko of the build; build it for the running kernel, or restart kube-proxy.',
   removeModule:
     'Something still uses the module: look at "lsmod | grep ip_vs" and at "ipvsadm -Ln" in every network namespace, stop it and try again.',
   insertModule:

@@ -21,6 +21,8 @@ function realServerKey(server: RealServer): string {
 export class FakeIpvs implements Ipvs {
   readonly #table = new Map<string, VirtualServer>();
   #timeouts = KERNEL_TIMEOUTS;
+  #familyId = 0;
+  connections = 0;
   runningDaemons: IpvsDaemon[] = [];
   readonly #calls: Calls;
   readonly #modules: FakeKernelModules;
@@ -34,7 +36,9 @@ export class FakeIpvs implements Ipvs {
       modules.users.set(name, () => this.table.filter((s) => `ip_vs_${s.scheduler}` === name).length);
     }
     modules.onChange.push((file, loaded) => {
-      if (file.name === 'ip_vs' && !loaded) this.#clear();
+      if (file.name !== 'ip_vs') return;
+      if (loaded) this.#familyId = modules.takeFamilyId();
+      else this.#clear();
     });
   }
 
@@ -51,6 +55,14 @@ export class FakeIpvs implements Ipvs {
 
   async available(): Promise<boolean> {
     return this.#calls.read('ipvs.available', () => this.#present());
+  }
+
+  async familyId(): Promise<number | undefined> {
+    return this.#calls.read('ipvs.familyId', () => (this.#present() ? this.#familyId : undefined));
+  }
+
+  async connectionCount(): Promise<number> {
+    return this.#calls.read('ipvs.connectionCount', () => (this.#present() ? this.connections : 0));
   }
 
   async virtualServers(): Promise<readonly VirtualServer[]> {
@@ -124,6 +136,7 @@ export class FakeIpvs implements Ipvs {
 
   #clear(): void {
     this.#table.clear();
+    this.connections = 0;
     this.runningDaemons = [];
     this.#timeouts = KERNEL_TIMEOUTS;
   }

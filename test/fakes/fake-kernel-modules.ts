@@ -44,6 +44,8 @@ export class FakeKernelModules implements KernelModules {
   /** Called with the module that came or went. */
   readonly onChange: ((file: ModuleFile, loaded: boolean) => void)[] = [];
   kernelRelease = FAKE_RELEASE;
+  hasFamilyIdHelper = true;
+  nextFamilyId = 31;
   readonly #loaded = new Map<string, ModuleFile>();
   readonly #fromTree = new Set<string>();
   readonly #calls: Calls;
@@ -130,6 +132,23 @@ export class FakeKernelModules implements KernelModules {
 
   async unblockAutoload(name: string): Promise<void> {
     this.#calls.change('modules.unblockAutoload', name, () => void this.blocked.delete(name));
+  }
+
+  async canAimFamilyId(): Promise<boolean> {
+    return this.#calls.read('modules.canAimFamilyId', () => this.hasFamilyIdHelper);
+  }
+
+  async aimFamilyId(id: number): Promise<void> {
+    this.#calls.change('modules.aimFamilyId', String(id), () => {
+      this.nextFamilyId = id;
+    });
+  }
+
+  /** The id that a family gets which is registered now. */
+  takeFamilyId(): number {
+    const id = this.nextFamilyId;
+    this.nextFamilyId += 1;
+    return id;
   }
 
   /** `modprobe NAME` by the kernel or by a user, not counted as a call of the program. */

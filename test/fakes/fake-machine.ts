@@ -4,6 +4,7 @@ import { FakeDatapath } from './fake-datapath.ts';
 import { FakeHost } from './fake-host.ts';
 import { FakeIpvs } from './fake-ipvs.ts';
 import { FAKE_RELEASE, FAKE_VERMAGIC, FakeKernelModules } from './fake-kernel-modules.ts';
+import { FakeKubeProxy } from './fake-kube-proxy.ts';
 import { FakeLinks } from './fake-links.ts';
 
 /** All fakes of one host, wired together: what one changes, the others show. */
@@ -14,6 +15,7 @@ export interface FakeMachine {
   readonly links: FakeLinks;
   readonly host: FakeHost;
   readonly datapath: FakeDatapath;
+  readonly kubeProxy: FakeKubeProxy;
   /** Path of the patched module's file, which fits the running kernel. */
   readonly patchedModule: string;
 }
@@ -38,5 +40,6 @@ export function fakeMachine(): FakeMachine {
     depends: ['nf_conntrack', 'nf_defrag_ipv6', 'libcrc32c'],
     patched: true,
   });
-  return { calls, modules, ipvs, links, host, datapath, patchedModule };
+  const kubeProxy = new FakeKubeProxy(calls);
+  return { calls, modules, ipvs, links, host, datapath, kubeProxy, patchedModule };
 }

@@ -4,7 +4,14 @@ import type { KillPoint } from '../../src/agent/kill-point.ts';
 import type { Log, LogFields } from '../../src/agent/log.ts';
 import type { Node } from '../../src/agent/reconcile.ts';
 import { HostError } from '../../src/core/errors.ts';
-import { type Baseline, EMPTY_RECORD, type NodeRecord, type SavedTable } from '../../src/core/facts.ts';
+import {
+  type Baseline,
+  type Disruption,
+  EMPTY_RECORD,
+  type FrozenProcesses,
+  type NodeRecord,
+  type SavedTable,
+} from '../../src/core/facts.ts';
 import type { Clock, JournalEntry, NodeRecords, SelfCheck } from '../../src/ports.ts';
 import type { Calls } from './calls.ts';
 import { type FakeMachine, fakeMachine } from './fake-machine.ts';
@@ -15,6 +22,8 @@ export class FakeRecords implements NodeRecords {
   saved: SavedTable | undefined;
   journal: JournalEntry | undefined;
   lastServiceId = 0;
+  frozen: FrozenProcesses | undefined;
+  disruption: Disruption | undefined;
   locked = false;
   readonly #calls: Calls;
 
@@ -23,7 +32,8 @@ export class FakeRecords implements NodeRecords {
   }
 
   get isEmpty(): boolean {
-    return !this.baseline && !this.saved && !this.journal && this.lastServiceId === 0;
+    const files = [this.baseline, this.saved, this.journal, this.frozen, this.disruption];
+    return files.every((file) => file === undefined) && this.lastServiceId === 0;
   }
 
   async read(): Promise<NodeRecord> {
@@ -35,6 +45,8 @@ export class FakeRecords implements NodeRecords {
         ? {}
         : { unfinished: { verb: this.journal.verb, step: this.journal.step } }),
       lastServiceId: this.lastServiceId,
+      ...(this.frozen === undefined ? {} : { frozen: this.frozen }),
+      ...(this.disruption === undefined ? {} : { lastDisruption: this.disruption }),
     };
   }
 
@@ -54,12 +66,22 @@ export class FakeRecords implements NodeRecords {
     this.#calls.change('records.writeLastServiceId', String(id), () => (this.lastServiceId = id));
   }
 
+  async writeFrozen(frozen: FrozenProcesses | undefined): Promise<void> {
+    this.#calls.change('records.writeFrozen', '', () => (this.frozen = frozen));
+  }
+
+  async writeDisruption(disruption: Disruption): Promise<void> {
+    this.#calls.change('records.writeDisruption', '', () => (this.disruption = disruption));
+  }
+
   async clear(): Promise<void> {
     this.#calls.change('records.clear', '', () => {
       this.baseline = undefined;
       this.saved = undefined;
       this.journal = undefined;
       this.lastServiceId = 0;
+      this.frozen = undefined;
+      this.disruption = undefined;
     });
   }
 
@@ -108,6 +130,10 @@ class FakeClock implements Clock {
     return this.#now;
   }
 
+  date(): string {
+    return new Date(this.#now).toISOString();
+  }
+
   async sleep(milliseconds: number): Promise<void> {
     this.#now += milliseconds;
   }
@@ -144,7 +170,7 @@ export interface FakeNode extends Node {
 /** A whole machine with an agent on it. */
 export function fakeNode(killPoint: KillPoint = () => {}): FakeNode {
   const machine = fakeMachine();
-  const { calls, modules, ipvs, links, host, datapath } = machine;
+  const { calls, modules, ipvs, links, host, datapath, kubeProxy } = machine;
   const records = new FakeRecords(calls);
   const check = new FakeSelfCheck(calls, machine);
   const clock = new FakeClock();
@@ -154,7 +180,7 @@ export function fakeNode(killPoint: KillPoint = () => {}): FakeNode {
     check,
     log: new FakeLog(),
     killPoint,
-    ports: { modules, ipvs, links, host, datapath, records, selfCheck: check, clock },
+    ports: { modules, ipvs, links, host, datapath, kubeProxy, records, selfCheck: check, clock },
     defaultModuleFile: () => machine.patchedModule,
   };
 }

@@ -63,6 +63,7 @@ describe('up', () => {
       'recordBaseline',
       'blockAutoload',
       'saveTable',
+      'aimFamilyId',
       'flush',
       'removeModule',
       'removeModule',

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+/** kube-proxy as processes of this host. */
+import { spawn } from 'node:child_process';
+import { readdir, readFile, readlink } from 'node:fs/promises';
+import { request } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errnoError, errnoOf, HostError, isNotFound } from '../core/errors.ts';
+import type { KubeProxy, ProcessIdentity } from '../ports.ts';
+
+const NAME = 'kube-proxy';
+const STOP_TIMEOUT_MS = 5_000;
+const STOP_PAUSE_MS = 10;
+const METRICS_PORT = 10249;
+const MODE_TIMEOUT_MS = 1_000;
+
+/** Lets PID ($1, begun at $2) go on after $3 seconds; ends as soon as somebody else did. */
+const GUARD = `
+pid=$1 begun=$2 left=$3
+stands() {
+	read -r line 2>/dev/null <"/proc/$pid/stat" || return 1
+	set -- ${'$'}{line##*)}
+	[ "$1" = T ] && [ "${'$'}{20}" = "$begun" ]
+}
+sleep 6
+while [ "$left" -gt 6 ] && stands; do
+	sleep 1
+	left=$((left - 1))
+done
+stands && kill -CONT "$pid"
+`;
+
+interface ProcessState {
+  /** R, S, D, T and so on. */
+  readonly state: string;
+  readonly startTime: string;
+}
+
+export class ProcKubeProxy implements KubeProxy {
+  async processes(): Promise<readonly ProcessIdentity[]> {
+    const found: ProcessIdentity[] = [];
+    const own = await readlink('/proc/self/ns/net');
+    for (const entry of await readdir('/proc')) {
+      const pid = Number(entry);
+      if (!Number.isInteger(pid) || (await ifThere(readFile(`/proc/${pid}/comm`, 'utf8'))) !== `${NAME}\n`)
+        continue;
+      const namespace = await ifThere(readlink(`/proc/${pid}/ns/net`));
+      const state = await processState(`/proc/${pid}/stat`);
+      if (namespace === own && state !== undefined && state.state !== 'Z') {
+        found.push({ pid, startTime: state.startTime });
+      }
+    }
+    return found;
+  }
+
+  async frozen(): Promise<readonly ProcessIdentity[]> {
+    const found: ProcessIdentity[] = [];
+    for (const process of await this.processes()) {
+      if ((await processState(`/proc/${process.pid}/stat`))?.state === 'T') found.push(process);
+    }
+    return found;
+  }
+
+  async freeze(target: ProcessIdentity, seconds: number): Promise<void> {
+    if (!(await isSame(target))) return;
+    const guard = spawn('sh', ['-c', GUARD, 'guard', String(target.pid), target.startTime, String(seconds)], {
+      detached: true,
+      stdio: 'ignore',
+    });
+    await new Promise<void>((resolve, reject) => {
+      guard.once('spawn', resolve);
+      guard.once('error', (error) => reject(errnoError('start sh', errnoOf(error) ?? 'EIO', error)));
+    });
+    guard.unref();
+    signal(target.pid, 'SIGSTOP');
+    for (let waited = 0; !(await stands(target)); waited += STOP_PAUSE_MS) {
+      if (waited >= STOP_TIMEOUT_MS) {
+        signal(target.pid, 'SIGCONT');
+        throw new HostError(`process ${target.pid} does not stop`, { code: 'CommandTimedOut', retry: true });
+      }
+      await sleep(STOP_PAUSE_MS);
+    }
+  }
+
+  async thaw(target: ProcessIdentity): Promise<void> {
+    if (await isSame(target)) signal(target.pid, 'SIGCONT');
+  }
+
+  async mode(): Promise<string | undefined> {
+    return new Promise((resolve) => {
+      const asked = request(
+        { host: '127.0.0.1', port: METRICS_PORT, path: '/proxyMode', timeout: MODE_TIMEOUT_MS, agent: false },
+        (answer) => {
+          let text = '';
+          answer.setEncoding('utf8').on('data', (part: string) => {
+            text += part;
+          });
+          answer.on('end', () => resolve(answer.statusCode === 200 ? text.trim() : undefined));
+        },
+      );
+      asked.on('timeout', () => asked.destroy());
+      // Somebody may have set another address for it: then it does not say.
+      asked.on('error', () => resolve(undefined));
+      asked.end();
+    });
+  }
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    if (!isNotFound(error))
+      throw errnoError(`send ${name} to process ${pid}`, errnoOf(error) ?? 'EIO', error);
+  }
+}
+
+async function isSame({ pid, startTime }: ProcessIdentity): Promise<boolean> {
+  return (await processState(`/proc/${pid}/stat`))?.startTime === startTime;
+}
+
+/** True if each of its threads stands, or it has ended. */
+async function stands({ pid, startTime }: ProcessIdentity): Promise<boolean> {
+  const threads = (await ifThere(readdir(`/proc/${pid}/task`))) ?? [];
+  for (const thread of threads) {
+    const state = await processState(`/proc/${pid}/task/${thread}/stat`);
+    if (state !== undefined && !['T', 'Z', 'X'].includes(state.state))
+      return !(await isSame({ pid, startTime }));
+  }
+  return true;
+}
+
+async function processState(path: string): Promise<ProcessState | undefined> {
+  const text = await ifThere(readFile(path, 'utf8'));
+  if (text === undefined) return undefined;
+  // The name before the last parenthesis may hold anything.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return { state: fields[0] ?? '', startTime: fields[19] ?? '' };
+}
+
+async function ifThere<T>(reading: Promise<T>): Promise<T | undefined> {
+  try {
+    return await reading;
+  } catch (error) {
+    if (isNotFound(error)) return undefined;
+    throw errnoError('read /proc', errnoOf(error) ?? 'EIO', error);
+  }
+}
