@@ -20,6 +20,12 @@ const clusterResource = (group: string, version: string, plural: string, kind: s
 
 export const POLICIES = clusterResource(API_GROUP, API_VERSION, 'ipvsbpfpolicies', 'IpvsBpfPolicy');
 export const IPVS_BPF_NODES = clusterResource(API_GROUP, API_VERSION, 'ipvsbpfnodes', 'IpvsBpfNode');
+export const SERVICE_SLICES = clusterResource(
+  API_GROUP,
+  API_VERSION,
+  'ipvsbpfserviceslices',
+  'IpvsBpfServiceSlice',
+);
 export const NODES = clusterResource('', 'v1', 'nodes', 'Node');
 export const NAMESPACES = clusterResource('', 'v1', 'namespaces', 'Namespace');
 export const SERVICES = resource('', 'v1', 'services', 'Service');
@@ -31,6 +37,9 @@ export const NETWORK_POLICIES = resource('networking.k8s.io', 'v1', 'networkpoli
 export const DAEMON_SETS = resource('apps', 'v1', 'daemonsets', 'DaemonSet');
 export const LEASES = resource('coordination.k8s.io', 'v1', 'leases', 'Lease');
 export const EVENTS = resource('', 'v1', 'events', 'Event');
+export const ROLES = resource('rbac.authorization.k8s.io', 'v1', 'roles', 'Role');
+export const ROLE_BINDINGS = resource('rbac.authorization.k8s.io', 'v1', 'rolebindings', 'RoleBinding');
+export const DEPLOYMENTS = resource('apps', 'v1', 'deployments', 'Deployment');
 export const CLUSTER_ROLES = clusterResource(
   'rbac.authorization.k8s.io',
   'v1',
