@@ -64,7 +64,7 @@ export interface IpvsBpfPolicy {
    */
   spec: {
     /**
-     * DryRun only runs the preflight checks of the selected nodes and says which Services could run accelerated. Enabled accelerates the Services. Disabled turns the switch off on all nodes at once and leaves the module where it is; connections that run accelerated do so until they end. Deleting the policy also takes the module away.
+     * DryRun only runs the preflight checks of the selected nodes and says which Services could run accelerated; a node that runs accelerated already goes on as it is. Enabled accelerates the Services. Disabled turns the switch off on all nodes at once and leaves the module where it is; connections that run accelerated do so until they end. Deleting the policy also takes the module away.
      */
     mode: 'DryRun' | 'Enabled' | 'Disabled';
     /**
@@ -325,7 +325,7 @@ export interface IpvsBpfPolicy {
        */
       paused: boolean;
       /**
-       * Nodes that may be disrupted or failed at one time: a number, 1 or more, or a percentage of the selected nodes, 1% to 100%, rounded down but at least one node. There is no value for "all at once" but 100%.
+       * Nodes of the policy that may be unavailable at one time: being changed, not ready for minReadySeconds yet, stuck half-way, or not Ready or without a reporting agent for whatever reason. A number, 1 or more, or a percentage of the selected nodes, 1% to 100%, rounded down but at least one node. There is no value for "all at once" but 100%.
        */
       maxUnavailable: number | string;
       /**
@@ -473,6 +473,10 @@ export interface IpvsBpfPolicy {
        * Addresses with port and protocol that are in the whitelist; a node port counts once.
        */
       virtualServers?: number;
+      /**
+       * Names the whitelist, a hash of all that is in the IpvsBpfServiceSlices.
+       */
+      revision?: string;
     };
     /**
      * The first 20 Services, by name, that stay on the native path as a whole or in part.
@@ -974,6 +978,10 @@ export interface IpvsBpfNode {
        * Virtual servers that run accelerated.
        */
       virtualServers?: number;
+      /**
+       * The whitelist that the node has; the policy's status.services.revision names the newest.
+       */
+      revision?: string;
     };
     /**
      * The first 20 Services, by name, that run on the native path here as a whole or in part.

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What the operator observes of the cluster. Fields of Kubernetes' own objects are those that decide something. */
+import type { IpvsBpfNode, IpvsBpfPolicy, IpvsBpfServiceSlice } from '../api/generated/resource-types.ts';
+import type { LabelSelector } from '../api/resources.ts';
+import type { ObjectMeta } from './kube-object.ts';
+
+export interface ClusterNode {
+  readonly metadata: ObjectMeta;
+  readonly spec?: { readonly podCIDRs?: readonly string[]; readonly unschedulable?: boolean };
+  readonly status?: {
+    readonly conditions?: readonly { readonly type: string; readonly status: string }[];
+    readonly nodeInfo?: { readonly kernelVersion?: string };
+  };
+}
+
+export interface ServicePort {
+  readonly name?: string;
+  readonly port: number;
+  /** Unset: TCP. */
+  readonly protocol?: string;
+  readonly nodePort?: number;
+}
+
+export interface ClusterService {
+  readonly metadata: ObjectMeta;
+  readonly spec?: {
+    readonly type?: string;
+    readonly clusterIP?: string;
+    readonly clusterIPs?: readonly string[];
+    readonly externalIPs?: readonly string[];
+    readonly ports?: readonly ServicePort[];
+    readonly selector?: Readonly<Record<string, string>>;
+    readonly externalTrafficPolicy?: string;
+    readonly internalTrafficPolicy?: string;
+    readonly sessionAffinity?: string;
+    readonly loadBalancerSourceRanges?: readonly string[];
+  };
+  readonly status?: {
+    readonly loadBalancer?: {
+      readonly ingress?: readonly { readonly ip?: string; readonly ipMode?: string }[];
+    };
+  };
+}
+
+export interface ClusterEndpointSlice {
+  readonly metadata: ObjectMeta;
+  readonly endpoints?: readonly {
+    readonly targetRef?: { readonly kind?: string };
+    readonly addresses?: readonly string[];
+  }[];
+}
+
+export interface ClusterNetworkPolicy {
+  readonly metadata: ObjectMeta;
+  readonly spec?: {
+    readonly podSelector?: LabelSelectorLike;
+    readonly policyTypes?: readonly string[];
+    readonly egress?: readonly unknown[];
+  };
+}
+
+/** A label selector of another kind than ours: the same with every field optional. */
+export interface LabelSelectorLike {
+  readonly matchLabels?: LabelSelector['matchLabels'];
+  readonly matchExpressions?: readonly {
+    readonly key: string;
+    readonly operator: string;
+    readonly values?: readonly string[];
+  }[];
+}
+
+/** What is known of a node's agent besides its status. */
+export interface AgentFacts {
+  /** When its Lease was renewed last, in milliseconds since 1970; undefined if there is no Lease. */
+  readonly renewedAt?: number;
+  /** Whether there is a pod of it on the node. */
+  readonly pod: boolean;
+}
+
+/** Everything that planning looks at. What the operator wrote itself must be in here at once. */
+export interface ClusterFacts {
+  /** Milliseconds since 1970. */
+  readonly now: number;
+  readonly policies: readonly IpvsBpfPolicy[];
+  readonly nodes: readonly ClusterNode[];
+  readonly nodeObjects: readonly IpvsBpfNode[];
+  readonly slices: readonly IpvsBpfServiceSlice[];
+  readonly namespaces: readonly { readonly metadata: ObjectMeta }[];
+  readonly services: readonly ClusterService[];
+  readonly endpointSlices: readonly ClusterEndpointSlice[];
+  readonly networkPolicies: readonly ClusterNetworkPolicy[];
+  /** By node name. */
+  readonly agents: Readonly<Record<string, AgentFacts>>;
+}
