@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+/** From what the operator asks of a node to the config that its agent works by. */
+import type { NodeConfig } from '../api/generated/node-config-types.ts';
+import type { NodeSpec, SliceService } from '../api/resources.ts';
+import { API_VERSION } from '../api/schema.ts';
+import { addressFamily, canonicalAddress } from './abi.ts';
+import { canonicalJson, shortHash } from './canonical.ts';
+import { keyOf } from './kube-object.ts';
+
+type VirtualServer = NodeConfig['services']['virtualServers'][number];
+
+/**
+ * The config of a node. `addresses` are the node's own, at which kube-proxy has node ports; an address of
+ * which a Service has a virtual server of the same port and protocol is that Service's.
+ */
+export function nodeConfigOf(
+  spec: Pick<NodeSpec, 'mode' | 'snat' | 'ipvs' | 'datapath' | 'module'>,
+  services: readonly SliceService[],
+  addresses: readonly string[],
+): NodeConfig {
+  return {
+    apiVersion: API_VERSION,
+    kind: 'NodeConfig',
+    mode: spec.mode,
+    services: {
+      all: false,
+      virtualServers: virtualServersOf(services, addresses).map(({ server }) => server),
+    },
+    snat: spec.snat,
+    ipvs: spec.ipvs,
+    datapath: spec.datapath,
+    module: spec.module,
+  };
+}
+
+/** The virtual servers of these Services on a node with these addresses, each with the Service that it is of. */
+export function virtualServersOf(
+  services: readonly SliceService[],
+  addresses: readonly string[],
+): readonly { readonly server: VirtualServer; readonly namespace: string; readonly name: string }[] {
+  const own = [...new Set(addresses.map(canonicalAddress))].filter(
+    (address) => addressFamily(address) === 'IPv4',
+  );
+  const found = new Map<string, { server: VirtualServer; namespace: string; name: string }>();
+  const add = ({ namespace, name }: SliceService, { address, port, protocol, snat }: VirtualServer): void => {
+    const key = `${protocol} ${address} ${port}`;
+    if (found.has(key)) return;
+    const server = { address, port, protocol, ...(snat === undefined ? {} : { snat }) };
+    found.set(key, { server, namespace, name });
+  };
+  for (const service of services) {
+    for (const { addresses: virtual, ports, snatMode } of service.virtualServers) {
+      for (const address of virtual)
+        for (const port of ports) add(service, { address, ...port, snat: { mode: snatMode } });
+    }
+  }
+  for (const service of services) {
+    for (const { port, protocol, snatMode } of service.nodePorts) {
+      for (const address of own) add(service, { address, port, protocol, snat: { mode: snatMode } });
+    }
+  }
+  return [...found.values()];
+}
+
+/** Names a whitelist, whichever way it is cut into slices. Status of policies and nodes gives it. */
+export function whitelistRevision(services: readonly SliceService[]): string {
+  const sorted = services.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+  return shortHash(canonicalJson(sorted));
+}

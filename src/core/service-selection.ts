@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+/** From a policy's whitelist and the cluster's Services to virtual servers; what is left out says why. */
+import type { PolicySpec, SliceService } from '../api/resources.ts';
+import type { ClusterFacts, ClusterService } from './cluster-facts.ts';
+import { keyOf } from './kube-object.ts';
+import { selects } from './label-selector.ts';
+import type { Caveat, RejectReason } from './reasons.ts';
+import { type Finder, filterFindings, indexFilters } from './service-filters.ts';
+import { type PortSelection, selectedPorts, serviceFrontends } from './service-frontends.ts';
+
+export interface Rejection {
+  readonly namespace: string;
+  readonly name: string;
+  readonly reason: RejectReason;
+  readonly message: string;
+}
+
+export interface ServiceRemark {
+  readonly namespace: string;
+  readonly name: string;
+  readonly reason: Caveat;
+  readonly message: string;
+}
+
+export interface Selection {
+  /** Sorted by namespace and name. */
+  readonly services: readonly SliceService[];
+  /** Services that stay on the native path as a whole; one entry a Service. */
+  readonly rejected: readonly Rejection[];
+  readonly caveats: readonly ServiceRemark[];
+  readonly selected: number;
+  readonly virtualServers: number;
+}
+
+export type SelectionFacts = Pick<
+  ClusterFacts,
+  'services' | 'namespaces' | 'endpointSlices' | 'networkPolicies'
+>;
+
+/** What one Service comes to. */
+type Outcome =
+  | { readonly rejected: Pick<Rejection, 'reason' | 'message'> }
+  | {
+      readonly service: SliceService;
+      readonly caveats: readonly Pick<ServiceRemark, 'reason' | 'message'>[];
+    };
+
+/** The whitelist of a policy. A Service that another one of the list collides with loses to the one before it. */
+export function selectServices(
+  spec: Pick<PolicySpec, 'services' | 'snat'>,
+  facts: SelectionFacts,
+): Selection {
+  const byKey = new Map(facts.services.map((service) => [serviceKey(service), service]));
+  const chosen = choose(spec.services, facts, byKey);
+  const finder: Finder = { filters: indexFilters(facts), filtering: spec.services.filtering };
+  const taken = new Set<string>();
+  const services: SliceService[] = [];
+  const rejected: Rejection[] = [];
+  const caveats: ServiceRemark[] = [];
+  for (const key of [...chosen.keys()].sort()) {
+    const service = byKey.get(key);
+    const [namespace = '', name = ''] = key.split('/');
+    const outcome =
+      service === undefined
+        ? reject('NotFound', 'There is no such Service. It is taken as soon as there is.')
+        : judge(service, chosen.get(key), spec, finder, taken);
+    if ('rejected' in outcome) {
+      rejected.push({ namespace, name, ...outcome.rejected });
+      continue;
+    }
+    services.push(outcome.service);
+    caveats.push(...outcome.caveats.map((caveat) => ({ namespace, name, ...caveat })));
+  }
+  const virtualServers = services.reduce((sum, service) => sum + countVirtualServers(service), 0);
+  return { services, rejected, caveats, selected: chosen.size, virtualServers };
+}
+
+/** Addresses times ports; a node port counts once. */
+export function countVirtualServers(service: SliceService): number {
+  return service.virtualServers.reduce(
+    (sum, { addresses, ports }) => sum + addresses.length * ports.length,
+    service.nodePorts.length,
+  );
+}
+
+/** Key → ports; an entry of include says more than the selector does, and exclude wins over both. */
+function choose(
+  whitelist: PolicySpec['services'],
+  facts: SelectionFacts,
+  byKey: ReadonlyMap<string, ClusterService>,
+): Map<string, PortSelection> {
+  const chosen = new Map<string, PortSelection>();
+  const { selector } = whitelist;
+  if (selector !== undefined) {
+    const namespaces = new Set(
+      facts.namespaces
+        .filter(({ metadata }) => selects(selector.namespaceSelector ?? {}, metadata.labels))
+        .map(({ metadata }) => metadata.name),
+    );
+    for (const [key, { metadata }] of byKey) {
+      if (!namespaces.has(metadata.namespace ?? '')) continue;
+      if (selects(selector.serviceSelector ?? {}, metadata.labels)) chosen.set(key, undefined);
+    }
+  }
+  for (const entry of whitelist.include) chosen.set(keyOf(entry), entry.ports);
+  for (const entry of whitelist.exclude) chosen.delete(keyOf(entry));
+  return chosen;
+}
+
+function judge(
+  service: ClusterService,
+  ports: PortSelection,
+  spec: Pick<PolicySpec, 'snat'>,
+  finder: Finder,
+  taken: Set<string>,
+): Outcome {
+  const obstacle = kindObstacle(service);
+  if (obstacle !== undefined) return { rejected: obstacle };
+  const filters = filterFindings(service, finder);
+  if (filters.rejected !== undefined) return { rejected: filters.rejected };
+  const selection = selectedPorts(service, ports);
+  if (selection.ports.length === 0) return { rejected: selection.problem ?? noPorts };
+  if (selection.ports.length > MAX_PORTS) {
+    return reject('TooManyPorts', `It has ${selection.ports.length} ports, more than ${MAX_PORTS}.`);
+  }
+  const frontends = serviceFrontends(service, selection.ports, spec.snat.mode, taken);
+  const dropped = [...(selection.problem === undefined ? [] : [selection.problem]), ...frontends.dropped];
+  const entry: SliceService = {
+    namespace: service.metadata.namespace ?? '',
+    name: service.metadata.name,
+    virtualServers: [...frontends.virtualServers],
+    nodePorts: [...frontends.nodePorts],
+  };
+  if (countVirtualServers(entry) === 0) return { rejected: dropped[0] ?? noPorts };
+  const partly = dropped.map(({ reason, message }) => ({
+    reason: 'PartlyAccelerated' as const,
+    message: `${reason}: ${message}`,
+  }));
+  return {
+    service: entry,
+    caveats: [...partly, ...filters.caveats, ...sourceCaveats(service, spec, finder)],
+  };
+}
+
+const MAX_PORTS = 1000;
+const noPorts = { reason: 'PortNotFound', message: 'It has no ports.' } as const;
+
+function reject(reason: RejectReason, message: string): Outcome {
+  return { rejected: { reason, message } };
+}
+
+/** Services that kube-proxy makes no virtual servers for. */
+function kindObstacle(service: ClusterService): Pick<Rejection, 'reason' | 'message'> | undefined {
+  const { metadata, spec } = service;
+  const labels = metadata.labels ?? {};
+  if (spec?.type === 'ExternalName') {
+    return { reason: 'ExternalName', message: 'It is an alias in DNS: there are no packets to it.' };
+  }
+  if (spec?.clusterIP === 'None' || 'service.kubernetes.io/headless' in labels) {
+    return { reason: 'Headless', message: 'It has no virtual address: clients reach its pods directly.' };
+  }
+  const proxy = labels['service.kubernetes.io/service-proxy-name'];
+  if (proxy !== undefined) {
+    return { reason: 'OtherProxy', message: `Label service-proxy-name gives it to the proxy "${proxy}".` };
+  }
+  if (clusterAddresses(service).length === 0) {
+    return { reason: 'NoAddress', message: 'It has no cluster address yet.' };
+  }
+  return undefined;
+}
+
+function clusterAddresses({ spec }: ClusterService): readonly string[] {
+  return (spec?.clusterIPs ?? [spec?.clusterIP ?? '']).filter((address) => address !== '');
+}
+
+/** What the Service's pods see as the source of requests. */
+function sourceCaveats(
+  service: ClusterService,
+  spec: Pick<PolicySpec, 'snat'>,
+  { filters }: Finder,
+): Pick<ServiceRemark, 'reason' | 'message'>[] {
+  const caveats: Pick<ServiceRemark, 'reason' | 'message'>[] = [];
+  if (filters.withPods.has(serviceKey(service))) {
+    caveats.push({
+      reason: 'SelfAccessTranslated',
+      message:
+        'A pod that reaches itself through this Service sees an address of its node as the source, ' +
+        "not its own. IpvsBpfNode's status.selfAccess says which.",
+    });
+  }
+  if (spec.snat.mode === 'Always') {
+    caveats.push({
+      reason: 'ClientSourceTranslated',
+      message:
+        'snat.mode Always: its pods see an address of a node, not of the client pod, as the source of ' +
+        'requests to its cluster address.',
+    });
+  }
+  if (filters.egress) {
+    caveats.push({
+      reason: 'EgressPoliciesBypassed',
+      message:
+        'There are NetworkPolicies for egress: netfilter does not enforce them for requests to this Service.',
+    });
+  }
+  return caveats;
+}
+
+function serviceKey({ metadata }: ClusterService): string {
+  return `${metadata.namespace ?? ''}/${metadata.name}`;
+}
