@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Carries out a plan: journal, step, journal; and takes it back when a step fails. */
+import { HostError } from '../core/errors.ts';
 import { StepFailed } from '../core/outcome.ts';
 import { describeStep, type Step, type StepKind, undoStep } from '../core/steps.ts';
 import { applyStep } from './apply.ts';
@@ -14,6 +15,16 @@ export interface Execution {
   readonly ports: NodePorts;
   readonly log: Log;
   readonly killPoint: KillPoint;
+  readonly limits?: Limits;
+  /** Leaves a node whose self-check failed as it is: what is wrong is then found rung by rung. */
+  readonly keepAfterFailedCheck?: boolean;
+}
+
+/** What takes longer has failed. */
+export interface Limits {
+  readonly stepMs: number;
+  /** For all steps together. */
+  readonly totalMs: number;
 }
 
 /** Steps that come in thousands and can be observed: the journal names the first of a row of them. */
@@ -24,18 +35,21 @@ export async function execute(steps: readonly Step[], execution: Execution): Pro
   const { verb, ports, log } = execution;
   const begun: Step[] = [];
   let previous: StepKind | undefined;
+  const end = ports.clock.now() + (execution.limits?.totalMs ?? Number.POSITIVE_INFINITY);
   for (const step of steps) {
     begun.push(step);
     try {
       const journaled = !IN_ROWS.has(step.kind) || step.kind !== previous;
+      if (ports.clock.now() > end) throw tooLong('all steps together', execution.limits?.totalMs ?? 0);
       await runStep(step, journaled, execution);
     } catch (cause) {
       log.error('step failed', { step: step.kind, description: describeStep(step) });
-      const rollbackErrors = verb === 'up' ? await rollBack(begun, execution) : [];
+      const undoes = verb === 'up' && !(execution.keepAfterFailedCheck === true && step.kind === 'selfCheck');
+      const rollbackErrors = undoes ? await rollBack(begun, execution) : [];
       // Whatever else is left as it is: kube-proxy is not.
       await thawAll(ports, log);
       const undone = rollbackErrors.length === 0 ? 'Succeeded' : 'Failed';
-      throw new StepFailed({ step, cause, rollback: verb === 'up' ? undone : 'NotNeeded', rollbackErrors });
+      throw new StepFailed({ step, cause, rollback: undoes ? undone : 'NotNeeded', rollbackErrors });
     }
     previous = step.kind;
   }
@@ -61,13 +75,30 @@ async function runStep(step: Step, journaled: boolean, execution: Execution): Pr
   }
   killPoint(step, 'before');
   const begin = ports.clock.now();
-  await applyStep(step, ports);
+  await within(execution.limits?.stepMs, applyStep(step, ports));
   killPoint(step, 'applied');
   log.info('step done', {
     step: step.kind,
     description,
     milliseconds: Math.round(ports.clock.now() - begin),
   });
+}
+
+async function within(limitMs: number | undefined, act: Promise<void>): Promise<void> {
+  if (limitMs === undefined) return act;
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(tooLong('the step', limitMs)), limitMs);
+  });
+  try {
+    await Promise.race([act, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function tooLong(what: string, limitMs: number): HostError {
+  return new HostError(`${what}: no end after ${limitMs / 1000} s`, { code: 'CommandTimedOut' });
 }
 
 /** Undoes the last step first. Goes on after a failure: each step that is undone is one less to repair. */

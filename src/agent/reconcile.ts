@@ -8,7 +8,7 @@ import { PreflightFailed } from '../core/outcome.ts';
 import { planDown, planUp } from '../core/plan.ts';
 import { type Check, preflight } from '../core/preflight.ts';
 import { describeStep, type Step } from '../core/steps.ts';
-import { execute, thawAll } from './execute.ts';
+import { type Execution, execute, thawAll } from './execute.ts';
 import type { KillPoint } from './kill-point.ts';
 import type { Log } from './log.ts';
 import { type NodePorts, observe } from './observe.ts';
@@ -32,7 +32,10 @@ export interface Outcome {
 /** A second round takes up what the first could not see, such as the ids of maps that it made. */
 const MAX_ROUNDS = 3;
 
-function observeFor(config: NodeConfig, node: Node): Promise<NodeFacts> {
+/** How far `up` may go; see Execution. */
+export type UpOptions = Pick<Execution, 'limits' | 'keepAfterFailedCheck'>;
+
+export function observeFor(config: NodeConfig, node: Node): Promise<NodeFacts> {
   return observe(node.ports, (release) => config.module.path ?? node.defaultModuleFile(release));
 }
 
@@ -47,7 +50,7 @@ export async function stepsDown(node: Node, drainTimeoutMs = 0): Promise<readonl
 }
 
 /** Makes the machine what the config asks for. Throws PreflightFailed, StepFailed, HostError. */
-export async function up(config: NodeConfig, node: Node): Promise<Outcome> {
+export async function up(config: NodeConfig, node: Node, options: UpOptions = {}): Promise<Outcome> {
   const done: Step[] = [];
   let warnings: readonly Check[] = [];
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
@@ -61,7 +64,7 @@ export async function up(config: NodeConfig, node: Node): Promise<Outcome> {
     }
     warnings = checks.filter(({ result }) => result === 'Warn');
     if (steps.length === 0) break;
-    await execute(steps, { ...node, verb: 'up', bootId: facts.bootId });
+    await execute(steps, { ...node, ...options, verb: 'up', bootId: facts.bootId });
     done.push(...steps);
   }
   return { steps: done, warnings, connectionsLost: endsConnections(done) };

@@ -2,7 +2,7 @@
 /** How an `up` or `down` ended that did not succeed. */
 import { HostError } from './errors.ts';
 import type { Check } from './preflight.ts';
-import { describeStep, type Step, stepAdvice } from './steps.ts';
+import { describeStep, type Step, type StepKind, stepAdvice } from './steps.ts';
 
 /** Nothing was changed: at least one check failed. */
 export class PreflightFailed extends Error {
@@ -28,7 +28,9 @@ export interface StepFailure {
 /** A step failed; says which, why, what became of the steps before it, and what to do. */
 export class StepFailed extends Error {
   override readonly name = 'StepFailed';
-  readonly step: string;
+  readonly step: StepKind;
+  /** With what it acts on. */
+  readonly failed: Step;
   readonly code: string;
   readonly advice: string;
   readonly rollback: StepFailure['rollback'];
@@ -46,6 +48,7 @@ export class StepFailed extends Error {
       },
     );
     this.step = step.kind;
+    this.failed = step;
     this.code = cause instanceof HostError ? cause.code : 'Unexpected';
     this.advice = advice;
     this.rollback = rollback;

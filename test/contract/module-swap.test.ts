@@ -23,7 +23,9 @@ const BUILD = resolve(import.meta.dirname, '../../build');
 async function realMachine(): Promise<Machine> {
   const { BpfDatapath } = await import('../../src/adapters/datapath.ts');
   return {
-    modules: new ProcKernelModules(),
+    modules: new ProcKernelModules({
+      familyIdHelper: (kernelRelease) => `${BUILD}/${kernelRelease}/ipvs_bpf_family_id.ko`,
+    }),
     ipvs: new NetlinkIpvs(),
     host: new FileHost(),
     datapath: new BpfDatapath({
@@ -107,6 +109,26 @@ describe.each([subject])('ip_vs under its table ($name)', ({ make }) => {
     await ipvs.restore(listed);
     expect(await ipvs.virtualServers()).toEqual(listed);
     expect(await machine.host.readSysctl(MODE)).toBeUndefined();
+  });
+
+  it('gets the id of its netlink family back, whatever others took meanwhile', async () => {
+    const { modules, ipvs } = machine;
+    expect(await ipvs.familyId()).toBeUndefined();
+    expect(await ipvs.connectionCount()).toBe(0);
+    await modules.load('ip_vs');
+    const id = await ipvs.familyId();
+    if (id === undefined) throw new Error('no id');
+    expect(await ipvs.connectionCount()).toBe(0);
+    await modules.remove('ip_vs');
+    await modules.load('ip_vs');
+    expect(await ipvs.familyId()).not.toBe(id);
+    expect(await modules.canAimFamilyId()).toBe(true);
+    for (const wanted of [id, id, id + 1]) {
+      await modules.aimFamilyId(wanted);
+      await modules.remove('ip_vs');
+      await modules.load('ip_vs');
+      expect(await ipvs.familyId()).toBe(wanted);
+    }
   });
 
   it('is switched on only with maps, which it keeps while it is on', async () => {
