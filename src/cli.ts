@@ -79,6 +79,14 @@ function program(): Command {
   common(node.command('steps', { hidden: true }).description('list the steps of up (with --config) or down'))
     .option('--config <file>', 'NodeConfig, YAML or JSON')
     .action(action((commands) => commands.stepsCommand));
+  root
+    .command('agent')
+    .description('look after a node of a Kubernetes cluster, as its IpvsBpfNode asks')
+    .addHelpText('after', '\nConfigured by environment variables; docs/reference.md has them.')
+    .action(async () => {
+      const { runAgent } = await import('./agent/kubernetes-command.ts');
+      process.exitCode = await runAgent(process.env, ROOT);
+    });
   return root;
 }
 

@@ -2,6 +2,7 @@
 /** The outside worlds that the agent acts on, as types. Each method names the command that it equals. */
 
 import type { Baseline, Disruption, FrozenProcesses, NodeRecord, SavedTable } from './core/facts.ts';
+import type { NodeProgress, NodeTarget } from './core/node-target.ts';
 import type { Step } from './core/steps.ts';
 
 export type Protocol = 'TCP' | 'UDP' | 'SCTP';
@@ -143,7 +144,12 @@ export interface KernelModules {
   /** True if NAME is compiled into this kernel (modules.builtin, or /sys/module/NAME without a module). */
   isBuiltIn(name: string): Promise<boolean>;
   /** `modinfo FILE` (vermagic, srcversion), without loading it. */
-  info(file: string): Promise<{ readonly vermagic: string; readonly srcversion: string }>;
+  info(file: string): Promise<{
+    readonly vermagic: string;
+    readonly srcversion: string;
+    /** True if a signature is appended; whether the kernel trusts its key shows only when it is inserted. */
+    readonly signed: boolean;
+  }>;
   /** `insmod FILE`, after `modprobe` of the modules that it depends on. */
   insertFile(file: string): Promise<void>;
   /** `modprobe NAME` */
@@ -196,6 +202,8 @@ export interface Host {
   /** True if /sys/kernel/btf/vmlinux is there. */
   hasBtf(): Promise<boolean>;
   isRoot(): boolean;
+  /** True if the kernel takes signed modules only (module.sig_enforce, or lockdown). */
+  requiresSignedModules(): Promise<boolean>;
   /** Network namespaces other than this one in which IPVS has virtual servers, as "PID" of a process in each. */
   namespacesUsingIpvs(): Promise<readonly string[]>;
 }
@@ -336,6 +344,18 @@ export interface NodeRecords {
   lock(): Promise<() => Promise<void>>;
 }
 
+/** What the operator asked last and how far the node came, on disk beside the records. */
+export interface NodeMemory {
+  readonly target?: NodeTarget;
+  readonly progress?: NodeProgress;
+}
+
+export interface NodeMemories {
+  read(): Promise<NodeMemory>;
+  /** Whole or not at all; an empty one removes the file. */
+  write(memory: NodeMemory): Promise<void>;
+}
+
 /** A packet through the whole data path, in a network of its own. */
 export interface SelfCheck {
   /**
@@ -343,6 +363,11 @@ export interface SelfCheck {
    * translated. Leaves nothing behind. `serviceId` is not used for anything else.
    */
   run(serviceId: number): Promise<void>;
+  /**
+   * The same by IPVS' own path, with a request of this host: it passes while the patched module is switched off, or
+   * the in-tree one is loaded.
+   */
+  runNative(): Promise<void>;
   /** Removes what a run that was killed left behind. */
   remove(): Promise<void>;
 }

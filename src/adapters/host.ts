@@ -50,6 +50,13 @@ export class FileHost implements Host {
     }
   }
 
+  async requiresSignedModules(): Promise<boolean> {
+    if ((await this.#read('sys/module/module/parameters/sig_enforce')) === 'Y') return true;
+    // "none [integrity] confidentiality"; not there without securityfs or lockdown.
+    const lockdown = (await this.#read('sys/kernel/security/lockdown')) ?? '';
+    return /\[(integrity|confidentiality)\]/.test(lockdown);
+  }
+
   isRoot(): boolean {
     return process.geteuid?.() === 0;
   }

@@ -9,7 +9,11 @@ export interface ModuleInfo {
   readonly srcversion: string;
   /** Modules that must be loaded before it. */
   readonly depends: readonly string[];
+  /** True if a signature is appended. */
+  readonly signed: boolean;
 }
+
+const SIGNATURE_END = '~Module signature appended~\n';
 
 const SECTION_BYTES = 64;
 
@@ -28,6 +32,7 @@ export async function readModuleInfo(path: string): Promise<ModuleInfo> {
     name: field('name'),
     vermagic: field('vermagic').trim(),
     srcversion: fields.get('srcversion') ?? '',
+    signed: file.subarray(-SIGNATURE_END.length).toString('latin1') === SIGNATURE_END,
     depends: (fields.get('depends') ?? '').split(',').filter((name) => name !== ''),
   };
 }

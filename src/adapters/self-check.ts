@@ -47,7 +47,29 @@ export class VethSelfCheck implements SelfCheck {
     const namespace = NetworkNamespace.create();
     try {
       await this.#build(addresses, serviceId, namespace.path);
-      await namespace.run(() => exchange(addresses));
+      await exchange(addresses, namespace, 'Accelerated');
+    } finally {
+      await this.remove();
+      namespace.close();
+    }
+  }
+
+  async runNative(): Promise<void> {
+    await this.remove();
+    const { links, ipvs } = this.#ports;
+    const addresses = chooseAddresses(await links.addresses());
+    const namespace = NetworkNamespace.create();
+    try {
+      await links.createVeth({
+        name: SERVER_SIDE,
+        peer: 'server',
+        addresses: [`${addresses.snat}/30`, `${addresses.virtual}/32`],
+        peerNetns: namespace.path,
+        peerAddresses: [`${addresses.real}/30`],
+      });
+      await ipvs.restore([virtualServer(addresses)]);
+      // IPVS takes requests of this host at LOCAL_OUT; from the link's address the reply finds the way back.
+      await exchange({ ...addresses, client: addresses.snat }, namespace, 'Native');
     } finally {
       await this.remove();
       namespace.close();
@@ -164,16 +186,28 @@ function virtualServer(addresses: Addresses): VirtualServer {
   };
 }
 
-/** In the namespace: a connection to the virtual server, and what the real server sees of it. */
-async function exchange(addresses: Addresses): Promise<void> {
+/** A connection to the virtual server, and what the real server, in the namespace, sees of it. */
+async function exchange(
+  addresses: Addresses,
+  namespace: NetworkNamespace,
+  path: 'Accelerated' | 'Native',
+): Promise<void> {
   let seen: string | undefined;
   const server = createServer((socket) => {
     seen = socket.remoteAddress;
     socket.on('error', () => socket.destroy());
     socket.write(REPLY);
   });
-  await listen(server, addresses.real);
-  const client = open({ host: addresses.virtual, port: PORT, localAddress: addresses.client });
+  // Sockets stay where they were made, and everything else that this program does meanwhile must not be there.
+  await namespace.run(() => listen(server, addresses.real));
+  const make = async (): Promise<Socket> => {
+    const socket = open({ host: addresses.virtual, port: PORT, localAddress: addresses.client });
+    socket.on('error', () => {});
+    // The socket itself is made in the next turn.
+    await new Promise((resolve) => setImmediate(resolve));
+    return socket;
+  };
+  const client = path === 'Native' ? await make() : await namespace.run(make);
   try {
     const reply = await firstData(client);
     if (reply !== REPLY) throw failure(`the reply was "${reply}"`);

@@ -4,7 +4,7 @@ import { link, mkdir, open, readdir, readFile, rename, rm, rmdir, stat } from 'n
 import { join } from 'node:path';
 import { errnoOf, HostError, isNotFound } from '../core/errors.ts';
 import type { Baseline, Disruption, FrozenProcesses, NodeRecord, SavedTable } from '../core/facts.ts';
-import type { JournalEntry, NodeRecords } from '../ports.ts';
+import type { JournalEntry, NodeMemories, NodeMemory, NodeRecords } from '../ports.ts';
 
 const FILES = {
   baseline: 'baseline.json',
@@ -22,8 +22,16 @@ interface Lock {
   readonly startTime: string;
 }
 
+/** Not one of the records: it outlives `down`, after which the node is still one of a cluster. */
+const MEMORY = 'kubernetes.json';
+
 /** /var/lib/ipvs-bpf by default. */
 export class StateFiles implements NodeRecords {
+  /** What a node of a cluster remembers. */
+  readonly memories: NodeMemories = {
+    read: async () => (await this.#read<NodeMemory>(MEMORY)) ?? {},
+    write: (memory) => this.#write(MEMORY, Object.keys(memory).length === 0 ? undefined : memory),
+  };
   readonly #directory: string;
 
   constructor(directory: string) {

@@ -10,7 +10,8 @@ import { ProcKubeProxy } from '../adapters/kube-proxy.ts';
 import { NetlinkLinks } from '../adapters/links.ts';
 import { VethSelfCheck } from '../adapters/self-check.ts';
 import { StateFiles } from '../adapters/state-files.ts';
-import type { Clock } from '../ports.ts';
+import type { Cluster } from '../cluster-ports.ts';
+import type { Clock, NodeMemories } from '../ports.ts';
 import { killPoint } from './kill-point.ts';
 import type { Log } from './log.ts';
 import type { Node } from './reconcile.ts';
@@ -20,6 +21,8 @@ export interface NodeOptions {
   readonly stateDirectory: string;
   /** Where `npm run build` put bpf/ipvs_tc.bpf.o and RELEASE/ip_vs.ko. */
   readonly buildDirectory: string;
+  /** Where RELEASE/ip_vs.ko is, if not in the build directory. */
+  readonly moduleDirectory?: string;
   readonly log: Log;
 }
 
@@ -32,22 +35,25 @@ const clock: Clock = {
 };
 
 /** The machine that this process runs on. */
-export function createNode({ stateDirectory, buildDirectory, log }: NodeOptions): Node {
+export function createNode(options: NodeOptions): Node & { readonly memories: NodeMemories } {
+  const { stateDirectory, buildDirectory, moduleDirectory = buildDirectory, log } = options;
   const links = new NetlinkLinks();
   const ipvs = new NetlinkIpvs();
-  const helper = (release: string) => join(buildDirectory, release, 'ipvs_bpf_family_id.ko');
+  const helper = (release: string) => join(moduleDirectory, release, 'ipvs_bpf_family_id.ko');
   const datapath = new BpfDatapath({ objectPath: join(buildDirectory, 'bpf', 'ipvs_tc.bpf.o') });
+  const records = new StateFiles(stateDirectory);
   return {
     log,
+    memories: records.memories,
     killPoint: killPoint(process.env.IPVS_BPF_KILL_AT, () => process.kill(process.pid, 'SIGKILL')),
-    defaultModuleFile: (kernelRelease) => join(buildDirectory, kernelRelease, 'ip_vs.ko'),
+    defaultModuleFile: (kernelRelease) => join(moduleDirectory, kernelRelease, 'ip_vs.ko'),
     ports: {
       modules: new ProcKernelModules({ familyIdHelper: helper }),
       ipvs,
       host: new FileHost(),
       links,
       datapath,
-      records: new StateFiles(stateDirectory),
+      records,
       selfCheck: new VethSelfCheck({ links, ipvs, datapath }),
       kubeProxy: new ProcKubeProxy(),
       clock,
@@ -55,8 +61,14 @@ export function createNode({ stateDirectory, buildDirectory, log }: NodeOptions)
   };
 }
 
+/** Sleeps; wake() ends the sleep as SIGHUP does. */
+export interface Pause {
+  (milliseconds: number): Promise<'elapsed' | 'reload' | 'stop'>;
+  wake(): void;
+}
+
 /** Resolves after the time, or at once when a signal came in, also one that came between two pauses. */
-export function signalPause(): (milliseconds: number) => Promise<'elapsed' | 'reload' | 'stop'> {
+export function signalPause(): Pause {
   let pending: 'reload' | 'stop' | undefined;
   let wake = (): void => {};
   const on = (signal: NodeJS.Signals, meaning: 'reload' | 'stop'): void => {
@@ -69,7 +81,7 @@ export function signalPause(): (milliseconds: number) => Promise<'elapsed' | 're
   on('SIGHUP', 'reload');
   on('SIGTERM', 'stop');
   on('SIGINT', 'stop');
-  return async (milliseconds) => {
+  const pause = async (milliseconds: number): Promise<'elapsed' | 'reload' | 'stop'> => {
     if (pending === undefined) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, milliseconds);
@@ -83,4 +95,24 @@ export function signalPause(): (milliseconds: number) => Promise<'elapsed' | 're
     pending = undefined;
     return woken;
   };
+  return Object.assign(pause, {
+    wake: () => {
+      pending ??= 'reload';
+      wake();
+    },
+  });
+}
+
+/** The API server, and what ends the connections to it. Loaded only where it is asked for. */
+export async function createCluster(options: {
+  readonly instance: string;
+  readonly component: string;
+  /** "https://10.0.0.1:6443", if not the one of the environment. */
+  readonly host?: string | undefined;
+}): Promise<{ readonly cluster: Cluster; readonly close: () => Promise<void> }> {
+  const { KubernetesCluster } = await import('../adapters/kubernetes.ts');
+  const { loadKubeConfig } = await import('../adapters/kubernetes-client.ts');
+  const config = loadKubeConfig({ host: options.host });
+  const { component, instance } = options;
+  return { cluster: new KubernetesCluster({ config, component, instance }), close: () => config.close() };
 }

@@ -42,6 +42,7 @@ export async function observe(
     bootId: await host.bootId(),
     isRoot: host.isRoot(),
     hasBtf: await host.hasBtf(),
+    requiresSignedModules: await host.requiresSignedModules(),
     modules: await modules.list(),
     ipVsBuiltIn: await modules.isBuiltIn('ip_vs'),
     ...(moduleFile === undefined
@@ -68,8 +69,8 @@ export async function observe(
 
 async function observeModuleFile(modules: KernelModules, path: string): Promise<ModuleFileFacts> {
   try {
-    const { vermagic, srcversion } = await modules.info(path);
-    return { state: 'Found', path, vermagic, srcversion };
+    const { vermagic, srcversion, signed } = await modules.info(path);
+    return { state: 'Found', path, vermagic, srcversion, signed };
   } catch (error) {
     return { state: 'Unreadable', path, message: error instanceof Error ? error.message : String(error) };
   }

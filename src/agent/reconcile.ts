@@ -33,7 +33,10 @@ export interface Outcome {
 const MAX_ROUNDS = 3;
 
 /** How far `up` may go; see Execution. */
-export type UpOptions = Pick<Execution, 'limits' | 'keepAfterFailedCheck'>;
+export type UpOptions = Pick<Execution, 'limits' | 'keepAfterFailedCheck'> & {
+  /** True on a node of Kubernetes. */
+  readonly needsKubeProxy?: boolean;
+};
 
 export function observeFor(config: NodeConfig, node: Node): Promise<NodeFacts> {
   return observe(node.ports, (release) => config.module.path ?? node.defaultModuleFile(release));
@@ -57,7 +60,7 @@ export async function up(config: NodeConfig, node: Node, options: UpOptions = {}
     const facts = await observeFor(config, node);
     const steps = planUp(config, facts, await node.ports.records.read());
     if (steps.length === 0 && round > 0) break;
-    const checks = preflight(config, facts);
+    const checks = preflight(config, facts, options);
     if (checks.some(({ result }) => result === 'Fail')) {
       await thawAll(node.ports, node.log);
       throw new PreflightFailed(checks);

@@ -18,7 +18,13 @@ import type {
 
 /** The file that holds the patched module. */
 export type ModuleFileFacts =
-  | { readonly state: 'Found'; readonly path: string; readonly vermagic: string; readonly srcversion: string }
+  | {
+      readonly state: 'Found';
+      readonly path: string;
+      readonly vermagic: string;
+      readonly srcversion: string;
+      readonly signed: boolean;
+    }
   | { readonly state: 'Unreadable'; readonly path: string; readonly message: string };
 
 export interface IpvsFacts {
@@ -52,6 +58,7 @@ export interface NodeFacts {
   readonly bootId: string;
   readonly isRoot: boolean;
   readonly hasBtf: boolean;
+  readonly requiresSignedModules: boolean;
   readonly modules: readonly LoadedModule[];
   readonly ipVsBuiltIn: boolean;
   /** Undefined where nothing needs it (down). */

@@ -20,7 +20,8 @@ export type CheckName =
   | 'SnatPorts'
   | 'ForeignPrograms'
   | 'FamilyId'
-  | 'ProxyMode';
+  | 'ProxyMode'
+  | 'Signature';
 
 export interface Check {
   readonly check: CheckName;
@@ -40,7 +41,11 @@ function warn(message: string): Verdict {
 }
 
 /** All checks for `up`; those about exchanging the module only if it has to be exchanged. */
-export function preflight(config: NodeConfig, facts: NodeFacts): readonly Check[] {
+export function preflight(
+  config: NodeConfig,
+  facts: NodeFacts,
+  options: { readonly needsKubeProxy?: boolean } = {},
+): readonly Check[] {
   const named = (check: CheckName, verdict: Verdict): Check => ({ check, ...verdict });
   const always = [named('Root', root(facts))];
   if (config.mode === 'Disabled') return always;
@@ -48,6 +53,7 @@ export function preflight(config: NodeConfig, facts: NodeFacts): readonly Check[
     ? [
         named('ModuleFile', moduleFile(facts)),
         named('Vermagic', vermagic(facts)),
+        named('Signature', signature(facts)),
         named('ModuleBuiltIn', builtIn(facts)),
         named('ModuleHolders', holders(facts)),
         named('SyncDaemon', syncDaemon(facts)),
@@ -63,7 +69,7 @@ export function preflight(config: NodeConfig, facts: NodeFacts): readonly Check[
     named('Interfaces', interfaces(config, facts)),
     named('SnatPorts', snatPorts(config, facts)),
     named('ForeignPrograms', foreignPrograms(config, facts)),
-    ...(facts.kubeProxy.processes.length > 0 ? [named('ProxyMode', proxyMode(facts))] : []),
+    ...proxyCheck(facts, options.needsKubeProxy ?? false),
   ];
 }
 
@@ -91,6 +97,14 @@ function vermagic(facts: NodeFacts): Verdict {
   if (file?.state !== 'Found' || file.vermagic.split(' ')[0] === facts.kernelRelease) return PASS;
   return fail(
     `${file.path} is for kernel ${file.vermagic.split(' ')[0]}, but ${facts.kernelRelease} runs. Build it for this one.`,
+  );
+}
+
+function signature({ moduleFile: file, requiresSignedModules }: NodeFacts): Verdict {
+  if (!requiresSignedModules || file?.state !== 'Found' || file.signed) return PASS;
+  return fail(
+    `This kernel takes signed modules only (Secure Boot, lockdown or module.sig_enforce), and ${file.path} is not ` +
+      'signed. Sign it, and ipvs_bpf_family_id.ko, with a key that the machine trusts.',
   );
 }
 
@@ -137,7 +151,18 @@ function familyId(facts: NodeFacts): Verdict {
   );
 }
 
-/** Without an answer it is taken for ipvs if its dummy interface is there. */
+/**
+ * For a director of its own a kube-proxy in another mode is no matter; on a node of Kubernetes nothing would be
+ * accelerated. Without an answer it is taken for ipvs if its dummy interface is there.
+ */
+function proxyCheck(facts: NodeFacts, needed: boolean): readonly Check[] {
+  if (!needed && facts.kubeProxy.processes.length === 0) return [];
+  const verdict = proxyMode(facts);
+  return [
+    { check: 'ProxyMode', ...verdict, result: needed && verdict.result === 'Warn' ? 'Fail' : verdict.result },
+  ];
+}
+
 function proxyMode({ kubeProxy, links }: NodeFacts): Verdict {
   const mode = kubeProxy.mode ?? (links.some(({ name }) => name === 'kube-ipvs0') ? 'ipvs' : undefined);
   if (mode === 'ipvs') return PASS;

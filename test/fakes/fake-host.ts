@@ -48,6 +48,7 @@ export class FakeHost implements Host {
   /** What namespacesUsingIpvs answers. */
   otherNamespaces: string[] = [];
   root = true;
+  signaturesRequired = false;
   btf = true;
   boot = '5d3ff5c8-0c1c-4ad4-8b32-6f2f4ed5f0aa';
   /** True after maps were handed to the loaded patched module. */
@@ -98,6 +99,10 @@ export class FakeHost implements Host {
 
   async hasBtf(): Promise<boolean> {
     return this.#calls.read('host.hasBtf', () => this.btf);
+  }
+
+  async requiresSignedModules(): Promise<boolean> {
+    return this.#calls.read('host.requiresSignedModules', () => this.signaturesRequired);
   }
 
   isRoot(): boolean {

@@ -45,6 +45,7 @@ export class FakeKernelModules implements KernelModules {
   readonly onChange: ((file: ModuleFile, loaded: boolean) => void)[] = [];
   kernelRelease = FAKE_RELEASE;
   hasFamilyIdHelper = true;
+  filesAreSigned = false;
   nextFamilyId = 31;
   readonly #loaded = new Map<string, ModuleFile>();
   readonly #fromTree = new Set<string>();
@@ -84,10 +85,12 @@ export class FakeKernelModules implements KernelModules {
     return this.#calls.read('modules.isBuiltIn', () => this.builtIn.has(name));
   }
 
-  async info(file: string): Promise<{ readonly vermagic: string; readonly srcversion: string }> {
+  async info(
+    file: string,
+  ): Promise<{ readonly vermagic: string; readonly srcversion: string; readonly signed: boolean }> {
     return this.#calls.read('modules.info', () => {
       const { vermagic, srcversion } = this.#file(file);
-      return { vermagic, srcversion };
+      return { vermagic, srcversion, signed: this.filesAreSigned };
     });
   }
 

@@ -118,6 +118,14 @@ export class FakeSelfCheck implements SelfCheck {
     this.leftovers = false;
   }
 
+  async runNative(): Promise<void> {
+    this.#calls.change('selfCheck.runNative', '', () => {
+      if (!this.#machine.modules.loaded.includes('ip_vs')) {
+        throw new HostError('the request did not arrive', { code: 'SystemError' });
+      }
+    });
+  }
+
   async remove(): Promise<void> {
     this.#calls.change('selfCheck.remove', '', () => (this.leftovers = false));
   }

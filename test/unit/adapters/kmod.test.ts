@@ -81,7 +81,10 @@ describe('ProcKernelModules', () => {
       srcversion: 'ABC',
       depends: ['a', 'b'],
       vermagic: '6.1.0 SMP',
+      signed: false,
     });
+    await put('y.ko', Buffer.concat([moduleFile(...strings), Buffer.from('~Module signature appended~\n')]));
+    expect((await modules.info(join(root, 'y.ko'))).signed).toBe(true);
   });
 
   it.each([

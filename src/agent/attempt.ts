@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+/** One attempt to bring a node of a cluster to what it should be, and what to remember of it. */
+import { NATIVE_REVISION } from '../api/resources.ts';
+import { shorten } from '../core/conditions.ts';
+import { HostError } from '../core/errors.ts';
+import { ipVs, type NodeFacts } from '../core/facts.ts';
+import {
+  type Decision,
+  NATIVE_PROGRESS,
+  type NodeFailure,
+  type NodeProgress,
+  type NodeTarget,
+} from '../core/node-target.ts';
+import { PreflightFailed, StepFailed } from '../core/outcome.ts';
+import { describeStep } from '../core/steps.ts';
+import { virtualServerKey } from '../core/virtual-servers.ts';
+import { descend, type Landing, messageOf } from './ladder.ts';
+import { down, type Node, up } from './reconcile.ts';
+
+const MESSAGE_LENGTH = 1024;
+
+export interface Attempt {
+  readonly progress: NodeProgress;
+  /** True if the last thing that was done was a self-check that passed. */
+  readonly probed: boolean;
+  /** True if the same may be tried again at once. */
+  readonly again: boolean;
+}
+
+/** Goes up. Never throws for a failed step: that is remembered. */
+export async function attemptUp(
+  decision: Extract<Decision, { readonly act: 'Up' }>,
+  target: NodeTarget,
+  {
+    before,
+    progress,
+    node,
+  }: { readonly before: NodeFacts; readonly progress: NodeProgress; readonly node: Node },
+): Promise<Attempt> {
+  const { timeouts } = target.spec;
+  const withBaseline = { baseline: baselineOf(before, node), ...progress };
+  try {
+    const { steps } = await up(decision.config, node, {
+      keepAfterFailedCheck: true,
+      needsKubeProxy: true,
+      limits: { stepMs: timeouts.stepSeconds * 1000, totalMs: timeouts.nodeSeconds * 1000 },
+    });
+    const probed = steps.some(({ kind }) => kind === 'selfCheck');
+    return { progress: succeeded(decision, target, withBaseline), probed, again: false };
+  } catch (error) {
+    if (error instanceof PreflightFailed) return { progress, probed: false, again: false };
+    if (!(error instanceof StepFailed)) throw error;
+    return await failedUp(error, { target, progress: withBaseline, node });
+  }
+}
+
+function succeeded(
+  { revision, input }: { readonly revision: string; readonly input: string },
+  { spec }: NodeTarget,
+  { failure, ...progress }: NodeProgress,
+): NodeProgress {
+  const isNew = revision === spec.revision;
+  return {
+    ...progress,
+    appliedRevision: revision,
+    converged: input,
+    ...(isNew ? { applied: { module: spec.module, datapath: spec.datapath }, attempt: spec.attempt } : {}),
+    ...(failure?.rung === 'ServiceOff' ? { failure } : {}),
+  };
+}
+
+async function failedUp(
+  error: StepFailed,
+  {
+    target,
+    progress,
+    node,
+  }: { readonly target: NodeTarget; readonly progress: NodeProgress; readonly node: Node },
+): Promise<Attempt> {
+  const { failed } = error;
+  if (failed.kind === 'putService') {
+    const failure = failureOf(error, target, node, { rollback: error.rollback, rung: 'ServiceOff' });
+    const servicesOff = [...new Set([...progress.servicesOff, virtualServerKey(failed.entry)])];
+    return { progress: { ...progress, servicesOff, failure }, probed: false, again: true };
+  }
+  const landing = await landAfter(error, node);
+  const failure = failureOf(error, target, node, {
+    rollback: landing === undefined || landing.passed ? 'Succeeded' : 'Failed',
+    rung: landing?.rung ?? 'ModuleRestored',
+    errors: landing?.errors ?? [],
+  });
+  const { converged, ...rest } = landing?.rung === 'ModuleRestored' ? native(progress) : progress;
+  return { progress: { ...rest, attempt: target.spec.attempt, failure }, probed: false, again: false };
+}
+
+/** Undefined: every step was undone, and the node is what it was before the attempt. */
+async function landAfter(error: StepFailed, node: Node): Promise<Landing | undefined> {
+  if (error.failed.kind === 'selfCheck') return descend(node);
+  return error.rollback === 'Failed' ? descend(node, 'ModuleRestored') : undefined;
+}
+
+function native(progress: NodeProgress): NodeProgress {
+  return { ...NATIVE_PROGRESS, attempt: progress.attempt, servicesOff: progress.servicesOff };
+}
+
+function failureOf(
+  error: StepFailed,
+  { spec }: NodeTarget,
+  node: Node,
+  how: {
+    readonly rollback: NonNullable<NodeFailure['rollback']>;
+    readonly rung: NonNullable<NodeFailure['rung']>;
+    readonly errors?: readonly string[];
+  },
+): NodeFailure {
+  const cause = error.cause instanceof HostError ? error.cause : undefined;
+  return {
+    step: error.failed.kind,
+    revision: spec.action === 'Revert' ? NATIVE_REVISION : spec.revision,
+    reason: error.failed.kind === 'selfCheck' ? 'ProbeFailed' : (cause?.code ?? 'StepFailed'),
+    message: shorten(
+      [describeStep(error.failed), messageOf(error.cause), ...(how.errors ?? [])].join(': '),
+      MESSAGE_LENGTH,
+    ),
+    at: node.ports.clock.date(),
+    rollback: how.rollback,
+    rung: how.rung,
+  };
+}
+
+/** A probe between two changes failed: down the ladder. */
+export async function afterFailedProbe(
+  reason: string,
+  {
+    target,
+    progress,
+    node,
+  }: { readonly target: NodeTarget; readonly progress: NodeProgress; readonly node: Node },
+): Promise<NodeProgress> {
+  const landing = await descend(node);
+  const { converged, ...rest } = landing.rung === 'ModuleRestored' ? native(progress) : progress;
+  return {
+    ...rest,
+    attempt: target.spec.attempt,
+    failure: {
+      step: 'selfCheck',
+      revision: target.spec.revision,
+      reason: 'ProbeFailed',
+      message: shorten([reason, ...landing.errors].join(': '), MESSAGE_LENGTH),
+      at: node.ports.clock.date(),
+      rollback: landing.passed ? 'Succeeded' : 'Failed',
+      rung: landing.rung,
+    },
+  };
+}
+
+/** Puts the node back. Never throws for a failed step. */
+export async function attemptDown(
+  target: NodeTarget,
+  { progress, node }: { readonly progress: NodeProgress; readonly node: Node },
+): Promise<NodeProgress> {
+  try {
+    await down(node, 0);
+    return { ...NATIVE_PROGRESS, attempt: target.spec.attempt };
+  } catch (error) {
+    if (!(error instanceof StepFailed)) throw error;
+    const failure = failureOf(error, target, node, { rollback: 'Failed', rung: 'ModuleRestored' });
+    return { ...progress, attempt: target.spec.attempt, failure };
+  }
+}
+
+function baselineOf(facts: NodeFacts, { ports }: Node): NonNullable<NodeProgress['baseline']> {
+  return {
+    srcversion: ipVs(facts)?.srcversion ?? '',
+    virtualServers: facts.ipvs?.virtualServers.length ?? 0,
+    capturedAt: ports.clock.date(),
+    bootID: facts.bootId,
+  };
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The node of a cluster: what its IpvsBpfNode asks is done, and what is found is written into its status. */
+import type { Condition, NodeResourceStatus } from '../api/resources.ts';
+import { POLICY_LABEL } from '../api/resources.ts';
+import type { Cluster, Watched } from '../cluster-ports.ts';
+import { sameValue } from '../core/canonical.ts';
+import type { NodeFacts } from '../core/facts.ts';
+import { apiVersionOf } from '../core/kube-object.ts';
+import { resourceStatus } from '../core/node-resource-status.ts';
+import {
+  type Decision,
+  decide,
+  driftOf,
+  NATIVE_PROGRESS,
+  type NodeProgress,
+  type NodeTarget,
+} from '../core/node-target.ts';
+import { planUp } from '../core/plan.ts';
+import { preflight } from '../core/preflight.ts';
+import { IPVS_BPF_NODES, SERVICE_SLICES } from '../core/resource-types.ts';
+import { describeStep, type Step } from '../core/steps.ts';
+import type { NodeMemories } from '../ports.ts';
+import { afterFailedProbe, attemptDown, attemptUp } from './attempt.ts';
+import { thawAll } from './execute.ts';
+import { messageOf, probe } from './ladder.ts';
+import { observe } from './observe.ts';
+import type { Node } from './reconcile.ts';
+import { nodeObject, targetOf } from './target.ts';
+
+export const MANAGER = 'ipvs-bpf-agent';
+/** Half of what drift may take until it is noticed. */
+export const INTERVAL_MS = 5_000;
+/** Between two probes of a node that nothing else was done to. */
+const PROBE_EVERY_MS = 60_000;
+
+export interface KubernetesOptions {
+  readonly cluster: Pick<Cluster, 'watch' | 'applyStatus'>;
+  readonly nodeName: string;
+  readonly agentVersion: string;
+  readonly osImage: string;
+  readonly memories: NodeMemories;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+  /** Something has come in: look at once. */
+  readonly wake: () => void;
+}
+
+type Probe = { readonly passed: boolean; readonly message: string };
+
+export class KubernetesAgent {
+  readonly #node: Node;
+  readonly #options: KubernetesOptions;
+  readonly #nodes: Watched;
+  #slices: { readonly policy: string; readonly watched: Watched } | undefined;
+  #target: NodeTarget | undefined;
+  #progress: NodeProgress = NATIVE_PROGRESS;
+  #hooked: ReadonlySet<number> = new Set();
+  #probe: Probe | undefined;
+  #probedAt = Number.NEGATIVE_INFINITY;
+  #corrected: string | undefined;
+  #written: NodeResourceStatus | undefined;
+  /** When a look at the node last ended, by the node's clock. */
+  lookedAt: number | undefined;
+  lastError: string | undefined;
+
+  constructor(node: Node, options: KubernetesOptions) {
+    this.#node = node;
+    this.#options = options;
+    const scope = { fieldSelector: `metadata.name=${options.nodeName}` };
+    this.#nodes = options.cluster.watch(IPVS_BPF_NODES, scope, {
+      onChange: options.wake,
+      onState: options.wake,
+    });
+  }
+
+  /** What the API server's side lacks; undefined if nothing. For readiness and logs, not for what is done. */
+  get problem(): string | undefined {
+    if (!this.#nodes.hasSynced) return this.#nodes.problem ?? 'the IpvsBpfNode was not read yet';
+    return this.#nodes.problem ?? this.#slices?.watched.problem;
+  }
+
+  /** Reads what was remembered: it holds until the API server says otherwise. */
+  async start(): Promise<void> {
+    const { target, progress } = await this.#options.memories.read();
+    this.#target = target;
+    this.#progress = progress ?? NATIVE_PROGRESS;
+    await thawLeftBehind(this.#node);
+  }
+
+  stop(): void {
+    this.#nodes.stop();
+    this.#slices?.watched.stop();
+  }
+
+  /** One look: observe, decide, act, report. Throws what observing throws. */
+  async look(): Promise<void> {
+    await this.#takeTarget();
+    const target = this.#target;
+    if (target === undefined) {
+      this.lookedAt = this.#node.ports.clock.now();
+      return;
+    }
+    const seen = await this.#see(target);
+    const drift = this.#driftIn(seen);
+    const held = drift !== undefined && target.spec.driftPolicy === 'Report';
+    if (seen.decision.act === 'Down') await this.#goDown(target, seen);
+    else if (seen.decision.act === 'Up' && seen.mustAct && !held) await this.#goUp(target, seen);
+    else await this.#stayThere(target, seen);
+    if (drift !== undefined && !held) {
+      this.#corrected = `${drift.message} It was put right at ${this.#node.ports.clock.date()}.`;
+      this.#node.log.warn('drift corrected', { reason: drift.reason, message: drift.message });
+    }
+    await this.#report(target, await this.#see(target), held ? drift : undefined);
+    this.lookedAt = this.#node.ports.clock.now();
+  }
+
+  /** What the API server has, once it is known; a node object that is gone leaves everything as it is. */
+  async #takeTarget(): Promise<void> {
+    const object = nodeObject(this.#nodes, this.#options.nodeName);
+    if (object === undefined) return;
+    const policy = object.spec.policyRef.name;
+    if (this.#slices?.policy !== policy) {
+      this.#slices?.watched.stop();
+      const scope = { labelSelector: `${POLICY_LABEL}=${policy}` };
+      const handlers = { onChange: this.#options.wake, onState: this.#options.wake };
+      this.#slices = { policy, watched: this.#options.cluster.watch(SERVICE_SLICES, scope, handlers) };
+    }
+    const next = targetOf(object, this.#slices.watched);
+    if (next === undefined || sameValue(next, this.#target)) return;
+    this.#target = next;
+    await this.#remember();
+  }
+
+  async #see(target: NodeTarget): Promise<Seen> {
+    const { ports, defaultModuleFile } = this.#node;
+    const path = target.spec.module.path;
+    const facts = await observe(ports, (release) => path ?? defaultModuleFile(release));
+    const record = await ports.records.read();
+    const decision = decide(target, this.#progress, { facts, record, now: this.#options.now() });
+    const asked = target.spec.action === 'Apply' || target.spec.action === 'Hold';
+    const checks = preflight(decision.config, facts, { needsKubeProxy: true });
+    const steps = asked && decision.act !== 'Down' ? planUp(decision.config, facts, record) : [];
+    const isNew =
+      decision.act === 'Up' &&
+      (decision.revision !== this.#progress.appliedRevision ||
+        decision.input !== this.#progress.converged ||
+        this.#progress.attempt < target.spec.attempt);
+    return { facts, record, decision, checks, steps, mustAct: steps.length > 0 || isNew };
+  }
+
+  #driftIn({ decision, steps }: Seen): Drift | undefined {
+    if (decision.act !== 'Up' || decision.input !== this.#progress.converged) return undefined;
+    const reason = driftOf(steps, this.#hooked);
+    if (reason === undefined) return undefined;
+    const list = steps.slice(0, 5).map(describeStep).join(', ');
+    return { reason, message: `Something else changed what the agent had set; to be done again: ${list}.` };
+  }
+
+  async #goUp(target: NodeTarget, seen: Seen): Promise<void> {
+    const { decision, facts, steps, checks } = seen;
+    if (decision.act !== 'Up' || checks.some(({ result }) => result === 'Fail')) {
+      await thawAll(this.#node.ports, this.#node.log);
+      return;
+    }
+    if (steps.some(({ kind }) => kind === 'removeModule' || kind === 'insertModule')) {
+      await this.#report(target, seen, undefined, true);
+    }
+    const attempt = await attemptUp(decision, target, {
+      before: facts,
+      progress: this.#progress,
+      node: this.#node,
+    });
+    if (attempt.probed)
+      this.#probed({ passed: true, message: 'A request went through the accelerated path.' });
+    else if (attempt.progress.failure !== this.#progress.failure) this.#probe = undefined;
+    await this.#setProgress(attempt.progress);
+    if (attempt.again) this.#options.wake();
+  }
+
+  async #goDown(target: NodeTarget, seen: Seen): Promise<void> {
+    await this.#report(target, seen, undefined, true);
+    this.#probe = undefined;
+    await this.#setProgress(await attemptDown(target, { progress: this.#progress, node: this.#node }));
+  }
+
+  /** Nothing is to be done; an accelerating node shows now and then that it is one. */
+  async #stayThere(target: NodeTarget, { facts, decision }: Seen): Promise<void> {
+    await thawAll(this.#node.ports, this.#node.log);
+    this.#hooked = new Set(facts.attachments.map(({ ifindex }) => ifindex));
+    const { clock } = this.#node.ports;
+    const accelerates = decision.act === 'Up' && target.spec.mode === 'Enabled';
+    if (!accelerates) {
+      this.#probe = undefined;
+      return;
+    }
+    if (clock.now() - this.#probedAt < PROBE_EVERY_MS) return;
+    try {
+      await probe(this.#node);
+      this.#probed({ passed: true, message: 'A request went through the accelerated path.' });
+    } catch (error) {
+      this.#probed({ passed: false, message: messageOf(error) });
+      const context = { target, progress: this.#progress, node: this.#node };
+      await this.#setProgress(await afterFailedProbe(messageOf(error), context));
+    }
+  }
+
+  #probed(result: Probe): void {
+    this.#probe = result;
+    this.#probedAt = this.#node.ports.clock.now();
+  }
+
+  async #setProgress(progress: NodeProgress): Promise<void> {
+    if (sameValue(progress, this.#progress)) return;
+    this.#progress = progress;
+    await this.#remember();
+  }
+
+  async #remember(): Promise<void> {
+    const target = this.#target === undefined ? {} : { target: this.#target };
+    await this.#options.memories.write({ ...target, progress: this.#progress });
+  }
+
+  /** Writes only what is new. The API server may be away: it is told with a later look. */
+  async #report(target: NodeTarget, seen: Seen, drift: Drift | undefined, working = false): Promise<void> {
+    const object = nodeObject(this.#nodes, this.#options.nodeName);
+    if (object === undefined) return;
+    this.#written ??= withoutOperators(object.status);
+    const time = this.#node.ports.clock.date();
+    const [first] = seen.steps;
+    const status = resourceStatus({
+      ...seen,
+      target,
+      progress: this.#progress,
+      stepsLeft: seen.steps.length,
+      ...(drift === undefined ? {} : { drift }),
+      ...(this.#corrected === undefined ? {} : { corrected: this.#corrected }),
+      ...(this.#probe === undefined ? {} : { probe: this.#probe }),
+      working,
+      agentVersion: this.#options.agentVersion,
+      osImage: this.#options.osImage,
+      previous: this.#written?.conditions ?? [],
+      time,
+      ...(working
+        ? { step: { name: first?.kind ?? 'down', attempt: target.spec.attempt, startedAt: time } }
+        : {}),
+    });
+    if (sameValue(status, this.#written)) return;
+    await this.#write(status);
+  }
+
+  async #write(status: NodeResourceStatus): Promise<void> {
+    const { cluster, nodeName } = this.#options;
+    try {
+      const { kind } = IPVS_BPF_NODES;
+      const object = { apiVersion: apiVersionOf(IPVS_BPF_NODES), kind, metadata: { name: nodeName }, status };
+      await cluster.applyStatus(IPVS_BPF_NODES, object, { manager: MANAGER, onConflict: 'TakeOver' });
+      this.#written = status;
+      this.lastError = undefined;
+    } catch (error) {
+      const reason = messageOf(error);
+      if (this.lastError !== reason) this.#node.log.warn('status not written', { reason });
+      this.lastError = reason;
+    }
+  }
+}
+
+interface Seen {
+  readonly facts: NodeFacts;
+  readonly record: Awaited<ReturnType<Node['ports']['records']['read']>>;
+  readonly decision: Decision;
+  readonly checks: ReturnType<typeof preflight>;
+  readonly steps: readonly Step[];
+  readonly mustAct: boolean;
+}
+
+interface Drift {
+  readonly reason: NonNullable<ReturnType<typeof driftOf>>;
+  readonly message: string;
+}
+
+/** Of what is in status, the operator's condition is not this agent's to write. */
+function withoutOperators(status: NodeResourceStatus | undefined): NodeResourceStatus | undefined {
+  if (status === undefined) return undefined;
+  const conditions: Condition[] = (status.conditions ?? []).filter(({ type }) => type !== 'AgentReachable');
+  return { ...status, conditions };
+}
+
+async function thawLeftBehind({ ports, log }: Node): Promise<void> {
+  const { saved } = await ports.records.read();
+  // An exchange that was begun goes on at once, and kube-proxy must not see what is between.
+  if (saved?.flushed !== true) await thawAll(ports, log);
+}

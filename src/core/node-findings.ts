@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Conditions of a node, made from what is observed and what was tried. All of them are always there. */
+import type { Finding } from './conditions.ts';
+import { nodeFinding } from './conditions.ts';
+import { moduleOrigin, type NodeFacts, switchIsOn } from './facts.ts';
+import { coveredLinks } from './interfaces.ts';
+import type { Decision, DriftReason, NodeProgress, NodeTarget } from './node-target.ts';
+import { DIRECTIONS, desiredSysctls } from './plan-datapath.ts';
+import type { Check, CheckName } from './preflight.ts';
+import type { NodeReason } from './reasons.ts';
+
+export interface NodeSituation {
+  readonly target: NodeTarget;
+  readonly progress: NodeProgress;
+  readonly decision: Decision;
+  readonly facts: NodeFacts;
+  readonly checks: readonly Check[];
+  /** Steps that are still to be done. */
+  readonly stepsLeft: number;
+  readonly drift?: { readonly reason: DriftReason | 'KubeProxyRestarted'; readonly message: string };
+  /** What was put right last. */
+  readonly corrected?: string;
+  /** The last self-check; undefined: there was none in this mode yet. */
+  readonly probe?: { readonly passed: boolean; readonly message: string };
+  /** True while steps are being carried out. */
+  readonly working: boolean;
+}
+
+/** In the order of IpvsBpfNode's documentation, Ready first. */
+export function nodeFindings(situation: NodeSituation): readonly Finding[] {
+  return [
+    ready(situation),
+    preflightPassed(situation.checks),
+    modulePatched(situation),
+    datapathAttached(situation),
+    sysctlsApplied(situation),
+    validated(situation),
+    disruptionPending(situation),
+    drifted(situation),
+  ];
+}
+
+const CHECK_REASONS: Readonly<Record<CheckName, NodeReason<'PreflightPassed'>>> = {
+  Root: 'NotPermitted',
+  Btf: 'MissingBpfFeature',
+  ModuleFile: 'KernelNotMapped',
+  Vermagic: 'VermagicMismatch',
+  ModuleBuiltIn: 'ModuleBuiltIn',
+  ModuleHolders: 'ModuleInUse',
+  SyncDaemon: 'SyncDaemonRunning',
+  OtherNamespaces: 'ForeignNetnsUsesIpvs',
+  Forwarding: 'ForwardingOff',
+  Interfaces: 'NoInterfaces',
+  SnatPorts: 'NoSnatPorts',
+  ForeignPrograms: 'TcHookConflict',
+  FamilyId: 'KernelNotMapped',
+  ProxyMode: 'ProxyModeNotIpvs',
+  Signature: 'SignatureRequired',
+};
+
+function preflightPassed(checks: readonly Check[]): Finding {
+  const failed = checks.filter(({ result }) => result === 'Fail');
+  const warned = checks.filter(({ result }) => result === 'Warn');
+  const [first] = failed;
+  const text = (found: readonly Check[]) =>
+    found.map(({ check, message }) => `${check}: ${message}`).join(' ');
+  if (first !== undefined) return nodeFinding('PreflightPassed', CHECK_REASONS[first.check], text(failed));
+  if (warned.length > 0) return nodeFinding('PreflightPassed', 'PassedWithWarnings', text(warned));
+  return nodeFinding('PreflightPassed', 'AllChecksPassed', 'Nothing stands in the way.');
+}
+
+function ready(situation: NodeSituation): Finding {
+  const { decision, progress, target, working, stepsLeft, checks } = situation;
+  const { spec } = target;
+  if (working) {
+    const reverting = decision.act === 'Down';
+    return nodeFinding('Ready', reverting ? 'Reverting' : 'Applying', 'The node is being changed.');
+  }
+  if (decision.act === 'Nothing' && decision.why === 'Failed') return readyAfterFailure(progress);
+  if (spec.action === 'Revert') {
+    return decision.act === 'Nothing'
+      ? nodeFinding('Ready', 'InTreeAsRequested', 'The node is what it was before the first change.')
+      : nodeFinding('Ready', 'Reverting', 'The node is being put back.');
+  }
+  if (checks.some(({ result }) => result === 'Fail')) {
+    return nodeFinding('Ready', 'NotAccelerating', 'A check failed; condition PreflightPassed says which.');
+  }
+  if (spec.action === 'Observe') {
+    return nodeFinding('Ready', 'DryRunPassed', 'All checks passed; nothing was changed.');
+  }
+  if (decision.pending !== undefined) {
+    return nodeFinding('Ready', 'Waiting', 'The operator has not granted the disruption yet.');
+  }
+  if (stepsLeft > 0) {
+    const held = spec.action === 'Hold' || situation.drift !== undefined;
+    const text = `${stepsLeft} steps are to be done.`;
+    return nodeFinding('Ready', held ? 'NotAccelerating' : 'Applying', text);
+  }
+  if (spec.mode === 'Disabled') {
+    return nodeFinding('Ready', 'DisabledAsRequested', 'The switch is off, as the policy asks.');
+  }
+  if (situation.probe?.passed === false) {
+    return nodeFinding('Ready', 'NotAccelerating', `The probe failed: ${situation.probe.message}`);
+  }
+  return nodeFinding('Ready', 'Accelerating', 'The whitelist runs on the accelerated path.');
+}
+
+function readyAfterFailure({ failure }: NodeProgress): Finding {
+  const text = `${failure?.step}: ${failure?.message}`;
+  if (failure?.rollback === 'Failed') return nodeFinding('Ready', 'Failed', text);
+  return nodeFinding('Ready', 'RolledBack', text);
+}
+
+function modulePatched({ facts, progress }: NodeSituation): Finding {
+  const origin = moduleOrigin(facts);
+  const said = (reason: NodeReason<'ModulePatched'>, message: string) =>
+    nodeFinding('ModulePatched', reason, message);
+  if (origin === 'Patched') return said('Loaded', 'The patched ip_vs is loaded.');
+  const { failure } = progress;
+  if (failure?.step === 'insertModule') return said('InsertFailed', failure.message ?? '');
+  if (failure?.step === 'removeModule') return said('ModuleInUse', failure.message ?? '');
+  if (origin === 'BuiltIn') return said('BuiltIn', 'ip_vs is compiled into this kernel.');
+  if (origin === 'Absent') return said('Absent', 'No ip_vs is loaded.');
+  return said('InTree', "The kernel's own ip_vs is loaded.");
+}
+
+function datapathAttached({ facts, decision, target, progress }: NodeSituation): Finding {
+  const said = (reason: NodeReason<'DatapathAttached'>, message: string) =>
+    nodeFinding('DatapathAttached', reason, message);
+  const { spec } = target;
+  if (spec.action === 'Observe' || spec.action === 'Revert' || spec.mode === 'Disabled') {
+    return said('NotRequested', 'No programs are asked for.');
+  }
+  const { failure } = progress;
+  if (failure?.step === 'loadDatapath') return said('VerifierRejected', failure.message ?? '');
+  const covered = coveredLinks(decision.config.datapath.interfaces, facts.links);
+  if (covered.length === 0) return said('InterfaceMissing', 'No interface that is up is asked for.');
+  const missing = covered.filter(({ index }) =>
+    DIRECTIONS.some(
+      (direction) =>
+        !facts.attachments.some((at) => at.ifindex === index && at.direction === direction && at.current),
+    ),
+  );
+  if (missing.length > 0) {
+    return said('HookMissing', `Programs are missing on ${missing.map(({ name }) => name).join(', ')}.`);
+  }
+  if (!switchIsOn(facts)) return said('SwitchOff', 'The programs are attached; the switch is off.');
+  return said('AllHooksAttached', `The programs are attached to ${covered.length} interfaces.`);
+}
+
+function sysctlsApplied({ facts, decision, target, progress }: NodeSituation): Finding {
+  const said = (reason: NodeReason<'SysctlsApplied'>, message: string) =>
+    nodeFinding('SysctlsApplied', reason, message);
+  if (target.spec.action === 'Observe' || target.spec.action === 'Revert') {
+    return said('NotRequested', 'No sysctls are asked for.');
+  }
+  const desired = desiredSysctls(decision.config);
+  if (desired.length === 0) return said('Preserved', 'The policy sets none: they are what they were.');
+  const wrong = desired.filter(({ name, value }) => facts.sysctls[name] !== String(value));
+  if (wrong.length === 0) return said('InSync', 'All have the values that the policy sets.');
+  const list = wrong
+    .map(({ name, value }) => `net.ipv4.vs.${name} is ${facts.sysctls[name] ?? 'missing'}, not ${value}`)
+    .join('; ');
+  return said(progress.failure?.step === 'writeSysctl' ? 'WriteFailed' : 'Overwritten', list);
+}
+
+function validated({ probe, progress }: NodeSituation): Finding {
+  if (probe === undefined) {
+    const failed = progress.failure?.step === 'selfCheck';
+    if (failed) return nodeFinding('Validated', 'ProbeFailed', progress.failure?.message ?? '');
+    return nodeFinding('Validated', 'NotRun', 'Nothing was changed that a probe would show.');
+  }
+  if (probe.passed) return nodeFinding('Validated', 'ProbesPassed', probe.message);
+  const late = /after \d+ ms|no end/.test(probe.message);
+  return nodeFinding('Validated', late ? 'ProbeTimeout' : 'ProbeFailed', probe.message);
+}
+
+function disruptionPending({ decision, working, target }: NodeSituation): Finding {
+  const { pending } = decision;
+  if (pending === 'WaitingForGrant') {
+    const text = `Revision ${target.spec.revision} exchanges the module; spec.disruptionGrant does not allow it yet.`;
+    return nodeFinding('DisruptionPending', pending, text);
+  }
+  if (pending === 'GrantExpired') {
+    return nodeFinding(
+      'DisruptionPending',
+      pending,
+      'spec.disruptionGrant ended before the node could begin.',
+    );
+  }
+  if (working) return nodeFinding('DisruptionPending', 'InProgress', 'The node is being changed.');
+  return nodeFinding('DisruptionPending', 'NoDisruptionNeeded', 'Nothing waits for a permission.');
+}
+
+function drifted({ drift, corrected }: NodeSituation): Finding {
+  return drift === undefined
+    ? nodeFinding('Drifted', 'InSync', corrected ?? 'Nobody else changed what the agent set.')
+    : nodeFinding('Drifted', drift.reason, drift.message);
+}

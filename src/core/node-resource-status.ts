@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The status of an IpvsBpfNode, made from what is observed. The same observation makes the same status. */
+
+import type { VirtualServerReason } from '../api/node-status.ts';
+import type { Condition, NodeResourceStatus } from '../api/resources.ts';
+import { mergeConditions, shorten } from './conditions.ts';
+import { ipVs, moduleOrigin, type NodeRecord, switchIsOn } from './facts.ts';
+import { type NodeSituation, nodeFindings } from './node-findings.ts';
+import { virtualServersOf } from './node-spec.ts';
+import { nodeStatus } from './node-status.ts';
+import { nodePortAddresses } from './node-target.ts';
+import type { RejectReason } from './reasons.ts';
+import { virtualServerKey } from './virtual-servers.ts';
+
+const LIST_LENGTH = 20;
+const HOOKS_LENGTH = 64;
+const MESSAGE_LENGTH = 1024;
+/** Sessions are told in tenths of the map. */
+const SESSION_PARTS = 10;
+
+export interface StatusInput extends NodeSituation {
+  readonly record: NodeRecord;
+  readonly agentVersion: string;
+  readonly osImage: string;
+  /** The conditions that this agent wrote last. */
+  readonly previous: readonly Condition[];
+  /** ISO 8601, for conditions that change now. */
+  readonly time: string;
+  readonly step?: NonNullable<NodeResourceStatus['step']>;
+}
+
+export function resourceStatus(input: StatusInput): NodeResourceStatus {
+  const { target, progress, facts, decision, record, checks, step } = input;
+  const report = nodeStatus(decision.config, facts);
+  const conditions = mergeConditions(input.previous, nodeFindings(input), {
+    generation: target.generation,
+    time: input.time,
+  });
+  return {
+    observedGeneration: target.generation,
+    appliedRevision: progress.appliedRevision,
+    attempt: progress.attempt,
+    bootID: facts.bootId,
+    kernelRelease: facts.kernelRelease,
+    osImage: input.osImage,
+    agentVersion: input.agentVersion,
+    kubeProxy: { mode: facts.kubeProxy.mode ?? '' },
+    module: moduleStatus(input),
+    ...(progress.baseline === undefined ? {} : { baseline: progress.baseline }),
+    hooks: hooksOf(report.interfaces),
+    sessionMap: sessions(report.sessions),
+    ...servicesStatus(input, report.virtualServers),
+    sysctls: report.sysctls.map(({ name, desired, actual }) => ({
+      name,
+      desired,
+      ...(actual === null ? {} : { actual }),
+    })),
+    preflight: checks.map(({ check, result, message }) => ({
+      check,
+      result,
+      ...(message === '' ? {} : { message: shorten(message, MESSAGE_LENGTH) }),
+    })),
+    ...(step === undefined ? {} : { step }),
+    ...(progress.failure === undefined ? {} : { lastFailure: progress.failure }),
+    ...(record.lastDisruption === undefined
+      ? {}
+      : { lastDisruption: { ...record.lastDisruption, revision: progress.appliedRevision } }),
+    conditions: [...conditions],
+  };
+}
+
+function moduleStatus({ facts }: NodeSituation): NonNullable<NodeResourceStatus['module']> {
+  const module = ipVs(facts);
+  return {
+    origin: moduleOrigin(facts),
+    srcversion: module?.srcversion ?? '',
+    // Each virtual server counts; a number that changes with every Service says nothing here.
+    holders: [...(module?.holders ?? [])].sort(),
+    switch: switchIsOn(facts) ? 'On' : 'Off',
+  };
+}
+
+function hooksOf(
+  interfaces: ReturnType<typeof nodeStatus>['interfaces'],
+): NonNullable<NodeResourceStatus['hooks']> {
+  return interfaces
+    .flatMap(({ name, attach, ingress, egress }) => [
+      { interface: name, direction: 'Ingress' as const, kind: attach, attached: ingress },
+      { interface: name, direction: 'Egress' as const, kind: attach, attached: egress },
+    ])
+    .slice(0, HOOKS_LENGTH);
+}
+
+function sessions({ entries, maxEntries }: { readonly entries: number; readonly maxEntries: number }) {
+  const part = Math.max(1, Math.floor(maxEntries / SESSION_PARTS));
+  return { entries: Math.floor(entries / part) * part, maxEntries };
+}
+
+const REJECTIONS: Readonly<Partial<Record<VirtualServerReason, RejectReason>>> = {
+  IPv6NotSupported: 'IPv6NotSupported',
+  SctpNotSupported: 'SctpNotSupported',
+  NoSuchVirtualServer: 'NoSuchVirtualServer',
+  FirewallMark: 'UnsupportedVirtualServer',
+  AnyPort: 'UnsupportedVirtualServer',
+  NotMasquerading: 'UnsupportedVirtualServer',
+  OnePacketScheduling: 'UnsupportedVirtualServer',
+  PersistenceEngine: 'UnsupportedVirtualServer',
+};
+
+function servicesStatus(
+  { target, progress, facts }: NodeSituation,
+  reports: ReturnType<typeof nodeStatus>['virtualServers'],
+): Pick<NodeResourceStatus, 'services' | 'rejectedServices'> {
+  const byKey = new Map<string, VirtualServerReason>(
+    reports.flatMap((report) =>
+      report.protocol === 'FirewallMark'
+        ? []
+        : [[`${report.protocol} ${report.address} ${report.port}`, report.reason] as const],
+    ),
+  );
+  const off = new Set(progress.servicesOff);
+  const rejected = new Map<string, NonNullable<NodeResourceStatus['rejectedServices']>[number]>();
+  let accelerated = 0;
+  const names = new Set<string>();
+  for (const { server, namespace, name } of virtualServersOf(target.services, nodePortAddresses(facts))) {
+    const key = virtualServerKey(server);
+    names.add(`${namespace}/${name}`);
+    const found = byKey.get(key) ?? 'NoSuchVirtualServer';
+    if (found === 'Accelerated') {
+      accelerated += 1;
+      continue;
+    }
+    const reason = off.has(key) ? 'ProbeFailed' : (REJECTIONS[found] ?? 'NodeNotAccelerating');
+    const message = `${key.replace(/ (\d+)$/, ' port $1')}: ${found}`;
+    if (!rejected.has(`${namespace}/${name}`)) {
+      rejected.set(`${namespace}/${name}`, { namespace, name, reason, message });
+    }
+  }
+  const list = [...rejected.keys()].sort().flatMap((key) => rejected.get(key) ?? []);
+  return {
+    services: {
+      accelerated: names.size - rejected.size,
+      rejected: rejected.size,
+      virtualServers: accelerated,
+    },
+    rejectedServices: list.slice(0, LIST_LENGTH),
+  };
+}

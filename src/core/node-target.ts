@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What an agent does about what the operator asks: with the node as it is, and with what it has tried already. */
+import type { NodeConfig } from '../api/generated/node-config-types.ts';
+import {
+  NATIVE_REVISION,
+  type NodeResourceStatus,
+  type NodeSpec,
+  type SliceService,
+} from '../api/resources.ts';
+import { canonicalAddress } from './abi.ts';
+import { canonicalJson, shortHash } from './canonical.ts';
+import { moduleOrigin, type NodeFacts, type NodeRecord } from './facts.ts';
+import { nodeConfigOf } from './node-spec.ts';
+import { needsSwap } from './plan.ts';
+import type { Step } from './steps.ts';
+import { virtualServerKey } from './virtual-servers.ts';
+
+/** The IpvsBpfNode as it was read last, with its whitelist. Kept on disk: it holds without the API server. */
+export interface NodeTarget {
+  readonly generation: number;
+  readonly spec: NodeSpec;
+  readonly services: readonly SliceService[];
+}
+
+export type NodeFailure = NonNullable<NodeResourceStatus['lastFailure']>;
+export type NodeDisruption = NonNullable<NodeResourceStatus['lastDisruption']>;
+
+/** How far the node came. Kept on disk. */
+export interface NodeProgress {
+  readonly appliedRevision: string;
+  /** What of the spec that revision stands for. */
+  readonly applied?: Pick<NodeSpec, 'module' | 'datapath'>;
+  /** The last attempt that ended. */
+  readonly attempt: number;
+  readonly failure?: NodeFailure;
+  /** Virtual servers that were taken off the whitelist here, by virtualServerKey(). */
+  readonly servicesOff: readonly string[];
+  /** Names the input that the node was last brought to: what differs from it now has drifted. */
+  readonly converged?: string;
+  readonly baseline?: NonNullable<NodeResourceStatus['baseline']>;
+}
+
+export const NATIVE_PROGRESS: NodeProgress = {
+  appliedRevision: NATIVE_REVISION,
+  attempt: 0,
+  servicesOff: [],
+};
+
+export type PendingReason = 'WaitingForGrant' | 'GrantExpired';
+
+export type Decision = {
+  /** What the node should be, as far as it may be brought to it now. */
+  readonly config: NodeConfig;
+  /** Names the input of `config`. */
+  readonly input: string;
+  /** Why the revision of the spec has to wait. */
+  readonly pending?: PendingReason;
+} & (
+  | { readonly act: 'Up'; readonly revision: string }
+  | { readonly act: 'Down' }
+  | { readonly act: 'Nothing'; readonly why: 'Observe' | 'Hold' | 'Failed' | 'Waiting' | 'Reverted' }
+);
+
+export interface Observed {
+  readonly facts: NodeFacts;
+  readonly record: NodeRecord;
+  /** Milliseconds since 1970. */
+  readonly now: number;
+}
+
+/** What a node is brought to now. Unsure means that nothing is done. */
+export function decide(
+  target: NodeTarget,
+  progress: NodeProgress,
+  { facts, record, now }: Observed,
+): Decision {
+  const { spec } = target;
+  const wanted = configured(target, progress, facts);
+  const halfway = record.saved?.flushed === true;
+  if (halfway && (spec.action === 'Observe' || spec.action === 'Hold')) {
+    // An incomplete table is nothing that could be left as it is.
+    const native = progress.appliedRevision === NATIVE_REVISION;
+    return native ? { ...wanted, act: 'Down' } : { ...wanted, act: 'Up', revision: progress.appliedRevision };
+  }
+  if (spec.action === 'Observe' || spec.action === 'Hold') {
+    return { ...wanted, act: 'Nothing', why: spec.action };
+  }
+  if (hasFailed(spec, progress)) return { ...wanted, act: 'Nothing', why: 'Failed' };
+  if (spec.action === 'Revert') {
+    const reverted = progress.appliedRevision === NATIVE_REVISION && isNative(facts, record);
+    return reverted ? { ...wanted, act: 'Nothing', why: 'Reverted' } : { ...wanted, act: 'Down' };
+  }
+  // What was begun is finished, however long the permission was.
+  const begun = record.unfinished?.verb ?? (halfway ? 'up' : undefined);
+  if (begun === 'down') return { ...wanted, act: 'Down' };
+  if (begun === 'up') return { ...wanted, act: 'Up', revision: spec.revision };
+  // A revision that the node has may be repaired at any time, also after a reboot.
+  if (progress.appliedRevision === spec.revision || !needsSwap(wanted.config, facts)) {
+    return { ...wanted, act: 'Up', revision: spec.revision };
+  }
+  const pending = grantProblem(spec, now);
+  if (pending === undefined) return { ...wanted, act: 'Up', revision: spec.revision };
+  if (progress.applied === undefined) return { ...wanted, act: 'Nothing', why: 'Waiting', pending };
+  // What can change without a disruption changes: whitelist, sysctls.
+  const old = configured({ ...target, spec: { ...spec, ...progress.applied } }, progress, facts);
+  return { ...old, act: 'Up', revision: progress.appliedRevision, pending };
+}
+
+/** True if nothing of this program is in the kernel or in the state directory. */
+function isNative(facts: NodeFacts, { baseline, saved, unfinished }: NodeRecord): boolean {
+  const files = [baseline, saved, unfinished];
+  return (
+    moduleOrigin(facts) !== 'Patched' &&
+    facts.datapath === undefined &&
+    files.every((file) => file === undefined)
+  );
+}
+
+/** A node that failed does not try again before it is asked to. */
+export function hasFailed(spec: NodeSpec, { failure, attempt }: NodeProgress): boolean {
+  if (failure === undefined || failure.rung === 'ServiceOff') return false;
+  const revision = spec.action === 'Revert' ? NATIVE_REVISION : spec.revision;
+  return failure.revision === revision && attempt >= spec.attempt;
+}
+
+function grantProblem(
+  { revision, disruptionGrant: grant }: NodeSpec,
+  now: number,
+): PendingReason | undefined {
+  if (grant === undefined || grant.revision !== revision) return 'WaitingForGrant';
+  return Date.parse(grant.expiresAt) > now ? undefined : 'GrantExpired';
+}
+
+function configured(
+  { spec, services }: NodeTarget,
+  { servicesOff }: NodeProgress,
+  facts: NodeFacts,
+): { readonly config: NodeConfig; readonly input: string } {
+  const whole = nodeConfigOf(spec, services, nodePortAddresses(facts));
+  const off = new Set(servicesOff);
+  const virtualServers = whole.services.virtualServers.filter((server) => !off.has(virtualServerKey(server)));
+  const config = { ...whole, services: { ...whole.services, virtualServers } };
+  const { mode, snat, ipvs, datapath, module } = spec;
+  const input = shortHash(canonicalJson({ mode, snat, ipvs, datapath, module, services, servicesOff }));
+  return { config, input };
+}
+
+/** The addresses of this node at which IPVS has virtual servers: kube-proxy may leave some without node ports. */
+export function nodePortAddresses(facts: Pick<NodeFacts, 'ipvs' | 'links' | 'addresses'>): readonly string[] {
+  const dummies = new Set(facts.links.filter(({ name }) => name === 'kube-ipvs0').map(({ index }) => index));
+  const virtual = new Set(
+    (facts.ipvs?.virtualServers ?? []).flatMap(({ address }) =>
+      address === undefined ? [] : [canonicalAddress(address)],
+    ),
+  );
+  return facts.addresses
+    .filter(({ linkIndex, address }) => !dummies.has(linkIndex) && virtual.has(canonicalAddress(address)))
+    .map(({ address }) => address);
+}
+
+export type DriftReason = 'ModuleReplaced' | 'SwitchChanged' | 'HookMissing' | 'SysctlChanged' | 'MapChanged';
+
+/**
+ * What somebody else changed on a node that was as it should be. `hooked`: interfaces that had the programs then;
+ * others are new, and so are virtual servers that kube-proxy adds.
+ */
+export function driftOf(steps: readonly Step[], hooked: ReadonlySet<number>): DriftReason | undefined {
+  const reasons = steps.flatMap((step): DriftReason[] => {
+    switch (step.kind) {
+      case 'insertModule':
+        return ['ModuleReplaced'];
+      case 'setSwitch':
+        return ['SwitchChanged'];
+      case 'attach':
+        return hooked.has(step.ifindex) ? ['HookMissing'] : [];
+      case 'writeSysctl':
+        return ['SysctlChanged'];
+      case 'loadDatapath':
+      case 'giveMaps':
+        return ['MapChanged'];
+      default:
+        return [];
+    }
+  });
+  const order: readonly DriftReason[] = [
+    'ModuleReplaced',
+    'SwitchChanged',
+    'MapChanged',
+    'HookMissing',
+    'SysctlChanged',
+  ];
+  return order.find((reason) => reasons.includes(reason));
+}
