@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The agent of a cluster's node: its IpvsBpfNode in, kernel state and status out. */
+import { beforeEach, describe, expect, it } from 'vitest';
+import { KubernetesAgent } from '../../../src/agent/kubernetes.ts';
+import type { IpvsBpfNode } from '../../../src/api/generated/resource-types.ts';
+import type { NodeResourceStatus, NodeSpec, SliceService } from '../../../src/api/resources.ts';
+import type { Watched } from '../../../src/cluster-ports.ts';
+import { HostError } from '../../../src/core/errors.ts';
+import type { KubeObject } from '../../../src/core/kube-object.ts';
+import { IPVS_BPF_NODES } from '../../../src/core/resource-types.ts';
+import type { NodeMemory } from '../../../src/ports.ts';
+import { PATCHED_SRCVERSION } from '../../fakes/fake-machine.ts';
+import { type FakeNode, fakeNode } from '../../fakes/fake-node.ts';
+import { virtualServer } from '../builders.ts';
+
+const NAME = 'n1';
+const POLICY = { name: 'default', uid: 'policy-uid' };
+const VIP = '10.96.0.10';
+const MODE = 'net/ipv4/vs/bpf_mode';
+const SYSCTL = 'net/ipv4/vs/expire_nodest_conn';
+const NOW = Date.parse('2026-01-02T03:04:05Z');
+
+const SPEC: NodeSpec = {
+  policyRef: POLICY,
+  action: 'Apply',
+  mode: 'Enabled',
+  revision: 'r1',
+  disruptionGrant: { revision: 'r1', expiresAt: '2026-01-02T04:00:00Z' },
+  attempt: 1,
+  timeouts: { stepSeconds: 120, nodeSeconds: 900 },
+  driftPolicy: 'Correct',
+  snat: { mode: 'External', clusterCIDRs: ['10.244.0.0/16'] },
+  ipvs: { expireNodestConn: 1 },
+  datapath: {
+    interfaces: { autoDetect: 'Enabled', include: [], exclude: [] },
+    sessionMapMaxEntries: 4096,
+    onMapFull: 'Bypass',
+  },
+  module: {},
+};
+
+const SERVICE: SliceService = {
+  namespace: 'shop',
+  name: 'web',
+  virtualServers: [{ addresses: [VIP], ports: [{ port: 80, protocol: 'TCP' }], snatMode: 'External' }],
+  nodePorts: [{ port: 30080, protocol: 'TCP', snatMode: 'Always' }],
+};
+
+/** The API server with one node and one slice. */
+class OneNode {
+  spec: NodeSpec = SPEC;
+  services: readonly SliceService[] = [SERVICE];
+  generation = 1;
+  status: NodeResourceStatus | undefined;
+  reachable = true;
+  exists = true;
+  writes = 0;
+
+  edit(change: Partial<NodeSpec>): void {
+    this.spec = { ...this.spec, ...change };
+    this.generation += 1;
+  }
+
+  watch(type: { readonly kind: string }): Watched {
+    const objects = (): readonly KubeObject[] => {
+      if (type.kind !== IPVS_BPF_NODES.kind) return [this.#slice()];
+      return this.exists ? [this.#node()] : [];
+    };
+    const synced = Promise.resolve();
+    const self = this;
+    return {
+      get hasSynced() {
+        return self.reachable;
+      },
+      synced,
+      problem: undefined,
+      list: objects,
+      get: ({ name }) => objects().find(({ metadata }) => metadata.name === name),
+      stop: () => {},
+    };
+  }
+
+  async applyStatus(_type: unknown, object: KubeObject): Promise<KubeObject> {
+    if (!this.reachable) throw new Error('connection refused');
+    this.writes += 1;
+    this.status = object.status as NodeResourceStatus;
+    return object;
+  }
+
+  condition(type: string): string | undefined {
+    const found = this.status?.conditions?.find((condition) => condition.type === type);
+    return found === undefined ? undefined : `${found.status} ${found.reason}`;
+  }
+
+  #node(): KubeObject {
+    const metadata = { name: NAME, generation: this.generation };
+    const node = { apiVersion: 'ipvs-bpf.io/v1alpha1', kind: 'IpvsBpfNode', metadata, spec: this.spec };
+    return (this.status === undefined ? node : { ...node, status: this.status }) as unknown as KubeObject &
+      IpvsBpfNode;
+  }
+
+  #slice(): KubeObject {
+    return {
+      apiVersion: 'ipvs-bpf.io/v1alpha1',
+      kind: 'IpvsBpfServiceSlice',
+      metadata: { name: 'default-0' },
+      spec: { policyRef: POLICY, services: this.services },
+    };
+  }
+}
+
+let node: FakeNode;
+let api: OneNode;
+let memory: NodeMemory;
+
+function agentOf(now = NOW): KubernetesAgent {
+  return new KubernetesAgent(node, {
+    cluster: {
+      watch: (type) => api.watch(type),
+      applyStatus: (type, object) => api.applyStatus(type, object),
+    },
+    nodeName: NAME,
+    agentVersion: '0.0.0',
+    osImage: 'Test',
+    memories: {
+      read: async () => memory,
+      write: async (next) => {
+        node.machine.calls.change('memories.write', '', () => {
+          memory = structuredClone(next);
+        });
+      },
+    },
+    now: () => now,
+    wake: () => {},
+  });
+}
+
+async function look(agent: KubernetesAgent, times = 1): Promise<void> {
+  for (let i = 0; i < times; i += 1) await agent.look();
+}
+
+async function started(now = NOW): Promise<KubernetesAgent> {
+  const agent = agentOf(now);
+  await agent.start();
+  return agent;
+}
+
+const origin = () => node.machine.modules.loadedFile('ip_vs')?.srcversion;
+const modeOf = () => node.machine.host.sysctls.get(MODE);
+
+beforeEach(() => {
+  node = fakeNode();
+  api = new OneNode();
+  memory = {};
+  node.machine.ipvs.seed(virtualServer(VIP), virtualServer('192.0.2.1', { port: 30080 }));
+  node.machine.kubeProxy.start(4711);
+});
+
+describe('an IpvsBpfNode', () => {
+  it('is applied, reported, and then left alone', async () => {
+    const agent = await started();
+    await look(agent);
+    expect(origin()).toBe(PATCHED_SRCVERSION);
+    expect(api.condition('Ready')).toBe('True Accelerating');
+    expect(api.condition('Validated')).toBe('True ProbesPassed');
+    expect(api.condition('ModulePatched')).toBe('True Loaded');
+    expect(api.condition('DatapathAttached')).toBe('True AllHooksAttached');
+    expect(api.condition('SysctlsApplied')).toBe('True InSync');
+    expect(api.condition('DisruptionPending')).toBe('False NoDisruptionNeeded');
+    expect(api.condition('Drifted')).toBe('False InSync');
+    expect(api.status).toMatchObject({
+      observedGeneration: 1,
+      appliedRevision: 'r1',
+      attempt: 1,
+      services: { accelerated: 1, rejected: 0, virtualServers: 2 },
+      lastDisruption: { connectionsDropped: 0, revision: 'r1' },
+      kubeProxy: { mode: 'ipvs' },
+      module: { origin: 'Patched', switch: 'On' },
+    });
+    const { writes } = api;
+    node.machine.calls.reset();
+    await look(agent, 3);
+    expect(api.writes).toBe(writes);
+    expect(node.machine.calls.changes).toEqual([]);
+  });
+
+  it('waits for the grant, and does not take one that has ended', async () => {
+    api.edit({ disruptionGrant: { revision: 'r0', expiresAt: '2026-01-02T04:00:00Z' } });
+    const agent = await started();
+    await look(agent);
+    expect(api.condition('Ready')).toBe('False Waiting');
+    expect(api.condition('DisruptionPending')).toBe('True WaitingForGrant');
+    api.edit({ disruptionGrant: { revision: 'r1', expiresAt: '2026-01-02T03:04:00Z' } });
+    await look(agent);
+    expect(api.condition('DisruptionPending')).toBe('True GrantExpired');
+    expect(origin()).toBe('INTREEIP_VS');
+    expect(api.status?.appliedRevision).toBe('native');
+  });
+
+  it('goes on with the old revision, and takes what needs no disruption', async () => {
+    const agent = await started();
+    await look(agent);
+    api.edit({
+      revision: 'r2',
+      datapath: { ...SPEC.datapath, sessionMapMaxEntries: 8192 },
+      ipvs: { expireNodestConn: 0 },
+    });
+    await look(agent);
+    expect(api.status).toMatchObject({ appliedRevision: 'r1', sessionMap: { maxEntries: 4096 } });
+    expect(api.condition('DisruptionPending')).toBe('True WaitingForGrant');
+    expect(node.machine.host.sysctls.get(SYSCTL)).toBe('0');
+    api.edit({ disruptionGrant: { revision: 'r2', expiresAt: '2026-01-02T04:00:00Z' } });
+    await look(agent);
+    expect(api.status).toMatchObject({ appliedRevision: 'r2', sessionMap: { maxEntries: 8192 } });
+    expect(api.condition('Ready')).toBe('True Accelerating');
+  });
+
+  it('only looks with action Observe', async () => {
+    api.edit({ action: 'Observe' });
+    const agent = await started();
+    node.machine.calls.reset();
+    await look(agent);
+    expect(node.machine.calls.changes).toEqual(['memories.write']);
+    expect(api.condition('Ready')).toBe('True DryRunPassed');
+    expect(api.condition('PreflightPassed')).toMatch(/^True /);
+    node.machine.kubeProxy.proxyMode = 'nftables';
+    await look(agent);
+    expect(api.condition('PreflightPassed')).toBe('False ProxyModeNotIpvs');
+    expect(api.condition('Ready')).toBe('False NotAccelerating');
+  });
+
+  it('is put back with action Revert', async () => {
+    const agent = await started();
+    await look(agent);
+    api.edit({ action: 'Revert', revision: 'native' });
+    await look(agent, 2);
+    expect(origin()).toBe('INTREEIP_VS');
+    expect(api.status?.appliedRevision).toBe('native');
+    expect(api.condition('Ready')).toBe('True InTreeAsRequested');
+    expect(node.records.isEmpty).toBe(true);
+    expect(await node.machine.ipvs.familyId()).toBe(31);
+  });
+
+  it('turns the switch off with mode Disabled, and on again', async () => {
+    const agent = await started();
+    await look(agent);
+    api.edit({ mode: 'Disabled' });
+    await look(agent);
+    expect(modeOf()).toBe('0');
+    expect(api.condition('Ready')).toBe('True DisabledAsRequested');
+    api.edit({ mode: 'Enabled' });
+    await look(agent);
+    expect(modeOf()).toBe('1');
+    expect(api.condition('Ready')).toBe('True Accelerating');
+  });
+
+  it('follows the whitelist', async () => {
+    const agent = await started();
+    await look(agent);
+    api.services = [];
+    node.machine.calls.reset();
+    await look(agent);
+    expect(await node.machine.datapath.services()).toEqual([]);
+    expect(node.machine.calls.changes.some((change) => change.startsWith('modules.'))).toBe(false);
+    expect(api.status?.services).toEqual({ accelerated: 0, rejected: 0, virtualServers: 0 });
+  });
+
+  it('says which Services run on the native path, and why', async () => {
+    api.services = [
+      {
+        ...SERVICE,
+        name: 'six',
+        virtualServers: [
+          { addresses: ['fd00::1'], ports: [{ port: 80, protocol: 'TCP' }], snatMode: 'Always' },
+        ],
+        nodePorts: [],
+      },
+      {
+        ...SERVICE,
+        name: 'gone',
+        virtualServers: [
+          { addresses: ['10.96.0.99'], ports: [{ port: 80, protocol: 'TCP' }], snatMode: 'Always' },
+        ],
+        nodePorts: [],
+      },
+    ];
+    await look(await started());
+    expect(api.status?.rejectedServices?.map(({ name, reason }) => `${name} ${reason}`)).toEqual([
+      'gone NoSuchVirtualServer',
+      'six IPv6NotSupported',
+    ]);
+  });
+});
+
+describe('without the API server', () => {
+  it('keeps, repairs and comes up with what it read last', async () => {
+    await look(await started());
+    api.reachable = false;
+    const agent = await started(Date.parse('2027-01-01T00:00:00Z'));
+    node.machine.host.control(SYSCTL, '0');
+    node.machine.host.control(MODE, '0');
+    await look(agent);
+    expect(modeOf()).toBe('1');
+    expect(node.machine.host.sysctls.get(SYSCTL)).toBe('1');
+    api.reachable = true;
+    await look(agent);
+    expect(api.condition('Ready')).toBe('True Accelerating');
+  });
+
+  it('leaves everything as it is when its object is gone', async () => {
+    const agent = await started();
+    await look(agent);
+    api.exists = false;
+    await look(agent, 2);
+    expect(origin()).toBe(PATCHED_SRCVERSION);
+    expect(modeOf()).toBe('1');
+  });
+});
+
+describe('drift', () => {
+  it('is put right and told', async () => {
+    const agent = await started();
+    await look(agent, 2);
+    node.machine.host.control(MODE, '0');
+    await look(agent);
+    expect(modeOf()).toBe('1');
+    const drifted = api.status?.conditions?.find(({ type }) => type === 'Drifted');
+    expect(drifted?.message).toContain('setSwitch on');
+  });
+
+  it('is only told if the policy says so', async () => {
+    api.edit({ driftPolicy: 'Report' });
+    const agent = await started();
+    await look(agent, 2);
+    node.machine.host.control(SYSCTL, '0');
+    await look(agent);
+    expect(node.machine.host.sysctls.get(SYSCTL)).toBe('0');
+    expect(api.condition('Drifted')).toBe('True SysctlChanged');
+    api.edit({ ipvs: { expireNodestConn: 1, connReuseMode: 0 } });
+    await look(agent);
+    expect(node.machine.host.sysctls.get(SYSCTL)).toBe('1');
+  });
+});
+
+describe('a failure', () => {
+  const failure = new HostError('it does not work', { code: 'SystemError' });
+
+  it('rolls the node back, and is not tried again before the operator asks', async () => {
+    node.machine.calls.fail('modules.insertFile', failure);
+    const agent = await started();
+    await look(agent);
+    expect(origin()).toBe('INTREEIP_VS');
+    expect(api.condition('Ready')).toBe('False RolledBack');
+    expect(api.condition('ModulePatched')).toBe('False InsertFailed');
+    expect(api.status).toMatchObject({
+      attempt: 1,
+      appliedRevision: 'native',
+      lastFailure: { step: 'insertModule', revision: 'r1', rollback: 'Succeeded' },
+    });
+    await look(agent, 2);
+    expect(origin()).toBe('INTREEIP_VS');
+    api.edit({ attempt: 2 });
+    await look(agent);
+    expect(api.condition('Ready')).toBe('True Accelerating');
+    expect(api.status?.lastFailure).toBeUndefined();
+  });
+
+  it('of the probe stops at the first rung that holds', async () => {
+    node.machine.calls.fail('selfCheck.run', failure, 5);
+    const agent = await started();
+    await look(agent);
+    expect(origin()).toBe(PATCHED_SRCVERSION);
+    expect(modeOf()).toBe('0');
+    expect(api.status?.lastFailure).toMatchObject({
+      step: 'selfCheck',
+      reason: 'ProbeFailed',
+      rung: 'SwitchOff',
+      rollback: 'Succeeded',
+    });
+    expect(api.condition('Validated')).toBe('False ProbeFailed');
+    await look(agent, 2);
+    expect(modeOf()).toBe('0');
+  });
+
+  it('of every probe ends with the module of the kernel', async () => {
+    node.machine.calls.fail('selfCheck.run', failure, 99);
+    node.machine.calls.fail('selfCheck.runNative', failure, 4);
+    await look(await started());
+    expect(origin()).toBe('INTREEIP_VS');
+    expect(api.status).toMatchObject({ appliedRevision: 'native', lastFailure: { rung: 'ModuleRestored' } });
+    expect(await node.machine.kubeProxy.frozen()).toEqual([]);
+    expect(node.machine.ipvs.table).toHaveLength(2);
+  });
+
+  it('of a later probe takes an accelerating node down', async () => {
+    const agent = await started();
+    await look(agent);
+    await node.ports.clock.sleep(61_000);
+    node.machine.calls.fail('selfCheck.run', failure, 2);
+    await look(agent);
+    expect(modeOf()).toBe('0');
+    expect(api.status?.lastFailure).toMatchObject({ rung: 'SwitchOff' });
+    expect(api.condition('Ready')).toBe('False RolledBack');
+  });
+
+  it('of one Service leaves that one on the native path', async () => {
+    node.machine.calls.fail('datapath.putService', failure);
+    const agent = await started();
+    await look(agent, 2);
+    expect(api.condition('Ready')).toBe('True Accelerating');
+    expect(api.status?.services).toMatchObject({ rejected: 1, virtualServers: 1 });
+    expect(api.status?.rejectedServices).toMatchObject([{ name: 'web', reason: 'ProbeFailed' }]);
+    expect(api.status?.lastFailure).toMatchObject({ rung: 'ServiceOff', step: 'putService' });
+  });
+});
+
+describe('an agent that was killed', () => {
+  it('goes on from every change on, without a grant, and lets kube-proxy go on', async () => {
+    await look(await started());
+    const total = node.machine.calls.changes.length;
+    expect(total).toBeGreaterThan(20);
+    for (let index = 0; index < total; index += 1) {
+      node = fakeNode();
+      api = new OneNode();
+      memory = {};
+      node.machine.ipvs.seed(virtualServer(VIP), virtualServer('192.0.2.1', { port: 30080 }));
+      node.machine.kubeProxy.start(4711);
+      node.machine.calls.reset();
+      node.machine.calls.crashAt(index, 'after');
+      await look(await started()).catch(() => {});
+      node.machine.calls.reset();
+      const agent = await started();
+      await look(agent, 2);
+      const where = `killed after change ${index}`;
+      expect(api.condition('Ready'), where).toBe('True Accelerating');
+      expect(await node.machine.kubeProxy.frozen(), where).toEqual([]);
+      expect(await node.machine.ipvs.familyId(), where).toBe(31);
+    }
+  });
+});
