@@ -61,7 +61,7 @@ export interface Cluster {
   /** Writes the whole object; 409 if it is not the newest resourceVersion that was changed. */
   replace(type: ResourceType, object: KubeObject): Promise<KubeObject>;
   /** Sets all finalizers; 409 if the object is newer than `object.metadata.resourceVersion`. */
-  setFinalizers(type: ResourceType, object: KubeObject, finalizers: readonly string[]): Promise<void>;
+  setFinalizers(type: ResourceType, object: KubeObject, finalizers: readonly string[]): Promise<KubeObject>;
   /** True if it was there. With a uid only that very object is deleted (409 otherwise). */
   delete(type: ResourceType, name: ObjectName, uid?: string): Promise<boolean>;
   /** Writes an Event. */

@@ -51,6 +51,7 @@ export abstract class OperatorBase extends Operator {
   readonly #options: OperatorBaseOptions;
   readonly #queue: KeyedQueue;
   readonly #handled = new Map<string, Handled>();
+  readonly #finalized = new Map<ResourceMeta, KubeObject>();
 
   constructor(options: OperatorBaseOptions) {
     super(options.log);
@@ -114,13 +115,28 @@ export abstract class OperatorBase extends Operator {
     return `${this.kubeConfig.getCurrentCluster()?.server ?? ''}${root}${scope}${plural}`;
   }
 
+  /**
+   * Adds the finalizer; from an object that is being deleted it is taken away. By the base class's flow.
+   * @returns the object as written, or undefined if nothing was to be done
+   */
+  async settleFinalizer(
+    plural: string,
+    object: KubeObject,
+    finalizer: string,
+  ): Promise<KubeObject | undefined> {
+    const event = eventOf(plural, ResourceEventType.Modified, object);
+    await this.handleResourceFinalizer(event, finalizer, async () => undefined);
+    const written = this.#finalized.get(event.meta);
+    this.#finalized.delete(event.meta);
+    return written;
+  }
+
   protected override async setResourceFinalizers(meta: ResourceMeta, finalizers: string[]): Promise<void> {
-    const { type, store } = this.#handledOf(meta);
-    const current = store.get(meta);
-    // Without it the array would undo what others have added since.
-    const object = current ?? objectOf(meta);
-    const metadata = { ...object.metadata, resourceVersion: meta.resourceVersion };
-    await this.cluster.setFinalizers(type, { ...object, metadata }, finalizers);
+    const { type } = this.#handledOf(meta);
+    // With the version: without it the array would undo what others have added since.
+    const { metadata, ...object } = objectOf(meta);
+    const versioned = { ...object, metadata: { ...metadata, resourceVersion: meta.resourceVersion } };
+    this.#finalized.set(meta, await this.cluster.setFinalizers(type, versioned as KubeObject, finalizers));
   }
 
   protected override async setResourceStatus(meta: ResourceMeta, status: unknown): Promise<ResourceMeta> {

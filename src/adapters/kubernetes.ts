@@ -83,13 +83,19 @@ export class KubernetesCluster implements Cluster {
     );
   }
 
-  async setFinalizers(type: ResourceType, object: KubeObject, finalizers: readonly string[]): Promise<void> {
+  async setFinalizers(
+    type: ResourceType,
+    object: KubeObject,
+    finalizers: readonly string[],
+  ): Promise<KubeObject> {
     const { uid, resourceVersion } = object.metadata;
-    await this.#client.request('PATCH', pathOf(type, object.metadata), {
-      action: `set finalizers of ${describeObject(type.kind, object.metadata)}`,
-      contentType: 'application/merge-patch+json',
-      body: { metadata: { uid, resourceVersion, finalizers } },
-    });
+    return this.#object(
+      await this.#client.request('PATCH', pathOf(type, object.metadata), {
+        action: `set finalizers of ${describeObject(type.kind, object.metadata)}`,
+        contentType: 'application/merge-patch+json',
+        body: { metadata: { uid, resourceVersion, finalizers } },
+      }),
+    );
   }
 
   async delete(type: ResourceType, name: ObjectName, uid?: string): Promise<boolean> {

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What a leader runs: the two keys of its queue, their triggers, and their metrics. */
+import type { Cluster, Watched } from '../cluster-ports.ts';
+import type { ClusterFacts } from '../core/cluster-facts.ts';
+import type { ClusterPlan } from '../core/cluster-steps.ts';
+import type { AgentConfig } from '../core/manifests.ts';
+import { Backoff } from '../runtime/backoff.ts';
+import type { Metrics } from '../runtime/metrics.ts';
+import { every } from '../runtime/ticker.ts';
+import { type Finished, WorkQueue } from '../runtime/work-queue.ts';
+import { reconcileAgents } from './agents.ts';
+import type { Executor } from './execute.ts';
+import { type Log, Reconciler } from './reconcile.ts';
+import { Stores } from './stores.ts';
+
+/** A burst of changes costs one plan; the packets follow an edit well within a second. */
+const PLAN_INTERVAL_MS = 100;
+
+export interface EngineOptions {
+  readonly cluster: Cluster;
+  readonly policies: Watched;
+  readonly settleFinalizer: Executor['settleFinalizer'];
+  readonly plan: (facts: ClusterFacts) => ClusterPlan;
+  readonly namespace: string;
+  /** Undefined: agents are not this operator's business. */
+  readonly agent: AgentConfig | undefined;
+  readonly resyncMs: number;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  /** Milliseconds of a clock that never jumps. */
+  readonly now: () => number;
+  /** Milliseconds since 1970. */
+  readonly date: () => number;
+  readonly random: () => number;
+}
+
+export class Engine {
+  readonly stores: Stores;
+  readonly #options: EngineOptions;
+  readonly #queue: WorkQueue;
+  readonly #reconciler: Reconciler;
+  readonly #endResync: () => void;
+
+  constructor(options: EngineOptions) {
+    this.#options = options;
+    const { cluster, now, random, date, log, metrics, namespace, plan, policies, settleFinalizer } = options;
+    this.#queue = new WorkQueue({
+      work: (key) => (key === 'cluster' ? this.#reconciler.reconcile() : this.#agents()),
+      concurrency: 2,
+      minIntervalMs: PLAN_INTERVAL_MS,
+      now,
+      random,
+      onFinished: (finished) => this.#onFinished(finished),
+    });
+    this.stores = new Stores(policies, {
+      cluster,
+      namespace,
+      now,
+      onChange: () => this.wake(),
+      onAgentsChange: () => this.#queue.add('agents'),
+      onState: () => this.#resync(),
+    });
+    this.#reconciler = new Reconciler({
+      cluster,
+      stores: this.stores,
+      plan,
+      settleFinalizer,
+      backoff: new Backoff({ firstMs: 250, maxMs: 60_000, now, random }),
+      log,
+      date,
+      onFacts: (facts) => this.#measure(facts),
+      onStep: (step, outcome) =>
+        metrics.count('steps_total', 'Writes by kind and outcome.', { kind: step.kind, outcome }),
+    });
+    this.#endResync = every(options.resyncMs, () => this.#resync(), random);
+    this.#resync();
+  }
+
+  /** Plans again soon. */
+  wake(): void {
+    this.#queue.add('cluster');
+  }
+
+  /** Resolves when what is being done has ended. */
+  async stop(): Promise<void> {
+    this.#endResync();
+    this.stores.stop();
+    await this.#queue.stop();
+  }
+
+  #resync(): void {
+    this.#queue.add('cluster');
+    this.#queue.add('agents');
+  }
+
+  async #agents(): Promise<void> {
+    const { agent, cluster, log } = this.#options;
+    const { policies, nodeObjects } = this.stores;
+    if (agent === undefined || !policies.watched.hasSynced || !nodeObjects.watched.hasSynced) return;
+    const wanted = () => policies.list().length > 0 || nodeObjects.list().length > 0;
+    await reconcileAgents({ cluster, config: agent, log, wanted });
+  }
+
+  #onFinished(finished: Finished): void {
+    const { log, metrics } = this.#options;
+    metrics.observe(finished);
+    if (finished.outcome !== 'failed') return;
+    const error = finished.error instanceof Error ? finished.error.message : String(finished.error);
+    log.error('a run failed', { key: finished.key, error, retryInMs: Math.round(finished.retryInMs ?? 0) });
+  }
+
+  /** Also wakes the agents when the first policy came or the last one went. */
+  #measure(facts: ClusterFacts): void {
+    const { metrics } = this.#options;
+    const wanted = facts.policies.length > 0 || facts.nodeObjects.length > 0;
+    if (wanted !== this.#wanted) this.#queue.add('agents');
+    this.#wanted = wanted;
+    metrics.setGauge(
+      'policy_condition',
+      'Conditions of policies; 1 for the status that holds.',
+      facts.policies.flatMap((policy) =>
+        (policy.status?.conditions ?? []).map(({ type, status }) => ({
+          labels: { policy: policy.metadata.name, type, status },
+          value: 1,
+        })),
+      ),
+    );
+    metrics.setGauge(
+      'policy_nodes',
+      'Nodes of policies by state.',
+      facts.policies.flatMap((policy) =>
+        Object.entries(policy.status?.nodes ?? {}).map(([state, value]) => ({
+          labels: { policy: policy.metadata.name, state },
+          value,
+        })),
+      ),
+    );
+  }
+
+  #wanted = false;
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Observe: everything that the operator looks at, followed by watches. */
+import type { Cluster, ListScope, Watched } from '../cluster-ports.ts';
+import type { AgentFacts, ClusterFacts } from '../core/cluster-facts.ts';
+import { type KubeObject, keyOf, type ObjectName, type ResourceType } from '../core/kube-object.ts';
+import { AGENT_NAME, NODE_LEASE_PREFIX } from '../core/manifests.ts';
+import {
+  DAEMON_SETS,
+  ENDPOINT_SLICES,
+  IPVS_BPF_NODES,
+  LEASES,
+  NAMESPACES,
+  NETWORK_POLICIES,
+  NODES,
+  PODS,
+  POLICIES,
+  SERVICE_SLICES,
+  SERVICES,
+} from '../core/resource-types.ts';
+import { OverlayStore } from './overlay.ts';
+
+export interface StoresOptions {
+  readonly cluster: Pick<Cluster, 'watch'>;
+  /** Where the agents are. */
+  readonly namespace: string;
+  /** Milliseconds of a clock that never jumps. */
+  readonly now: () => number;
+  /** Something that planning looks at has changed. */
+  readonly onChange: () => void;
+  /** The agents' DaemonSet has changed. */
+  readonly onAgentsChange: () => void;
+  /** A first list came in, or a watch broke or is there again. */
+  readonly onState: () => void;
+}
+
+export class Stores {
+  readonly policies: OverlayStore;
+  readonly nodeObjects: OverlayStore;
+  readonly slices: OverlayStore;
+  readonly daemonSet: Watched;
+  readonly #nodes: Watched;
+  readonly #namespaces: Watched;
+  readonly #services: Watched;
+  readonly #endpointSlices: Watched;
+  readonly #networkPolicies: Watched;
+  readonly #leases: Watched;
+  readonly #pods: Watched;
+  readonly #options: StoresOptions;
+  readonly #all = new Map<string, Watched>();
+  /** By node name: what planning looks at of it. */
+  readonly #nodeDigests = new Map<string, string>();
+  /** By name of the Lease: its version, and when that was first seen. The agents' own clocks are not trusted. */
+  readonly #renewals = new Map<string, { readonly version: string; readonly at: number }>();
+
+  /** @param policies the store that the operator's base class follows */
+  constructor(policies: Watched, options: StoresOptions) {
+    this.#options = options;
+    const { namespace, onAgentsChange } = options;
+    this.#all.set(POLICIES.plural, policies);
+    this.policies = new OverlayStore(policies);
+    this.nodeObjects = this.#overlay(IPVS_BPF_NODES);
+    this.slices = this.#overlay(SERVICE_SLICES);
+    this.#nodes = this.#watch(NODES, {}, (name) => this.#onNode(name));
+    this.#namespaces = this.#watch(NAMESPACES);
+    this.#services = this.#watch(SERVICES);
+    this.#endpointSlices = this.#watch(ENDPOINT_SLICES);
+    this.#networkPolicies = this.#watch(NETWORK_POLICIES);
+    this.#leases = this.#watch(LEASES, { namespace }, (name) => this.#onLease(name));
+    this.#pods = this.#watch(PODS, { namespace, labelSelector: 'app.kubernetes.io/component=agent' });
+    this.daemonSet = this.#watch(
+      DAEMON_SETS,
+      { namespace, fieldSelector: `metadata.name=${AGENT_NAME}` },
+      onAgentsChange,
+    );
+  }
+
+  /** True when every first list is in. */
+  get hasSynced(): boolean {
+    return [...this.#all.values()].every((store) => store.hasSynced);
+  }
+
+  /** Kind → why nothing new of it is known. */
+  problems(): ReadonlyMap<string, string> {
+    const found = new Map<string, string>();
+    for (const [plural, store] of this.#all) {
+      if (store.problem !== undefined) found.set(plural, store.problem);
+      else if (!store.hasSynced) found.set(plural, `${plural}: the first list is not in yet`);
+    }
+    return found;
+  }
+
+  /** @param date milliseconds since 1970 */
+  facts(date: number): ClusterFacts {
+    const list = <T>(store: { list(): readonly KubeObject[] }) => store.list() as unknown as readonly T[];
+    return {
+      now: date,
+      policies: list(this.policies),
+      nodes: list(this.#nodes),
+      nodeObjects: list(this.nodeObjects),
+      slices: list(this.slices),
+      namespaces: list(this.#namespaces),
+      services: list(this.#services),
+      endpointSlices: list(this.#endpointSlices),
+      networkPolicies: list(this.#networkPolicies),
+      agents: this.#agents(date),
+    };
+  }
+
+  stop(): void {
+    for (const store of this.#all.values()) store.stop();
+  }
+
+  #agents(date: number): Readonly<Record<string, AgentFacts>> {
+    const age = (at: number) => this.#options.now() - at;
+    const pods = new Set<string | undefined>();
+    for (const pod of this.#pods.list()) {
+      if (pod.metadata.deletionTimestamp !== undefined) continue;
+      pods.add((pod.spec as { readonly nodeName?: string } | undefined)?.nodeName);
+    }
+    const agents: Record<string, AgentFacts> = {};
+    for (const node of this.#nodes.list()) {
+      const { name } = node.metadata;
+      const renewal = this.#renewals.get(NODE_LEASE_PREFIX + name);
+      agents[name] = {
+        ...(renewal === undefined ? {} : { renewedAt: date - age(renewal.at) }),
+        pod: pods.has(name),
+      };
+    }
+    return agents;
+  }
+
+  #watch(
+    type: ResourceType,
+    scope: ListScope = {},
+    onChange: (name: ObjectName) => void = this.#options.onChange,
+  ): Watched {
+    const store = this.#options.cluster.watch(type, scope, { onChange, onState: this.#options.onState });
+    this.#all.set(type.plural, store);
+    return store;
+  }
+
+  #overlay(type: ResourceType): OverlayStore {
+    const overlay: OverlayStore = new OverlayStore(
+      this.#watch(type, {}, (name) => {
+        if (overlay.watched.get(name) === undefined) overlay.gone(name);
+        this.#options.onChange();
+      }),
+    );
+    return overlay;
+  }
+
+  /** A kubelet writes its Node every few minutes; most of that decides nothing. */
+  #onNode(name: ObjectName): void {
+    const node = this.#nodes.get(name);
+    const digest = node === undefined ? '' : digestOf(node);
+    if (this.#nodeDigests.get(name.name) === digest) return;
+    if (node === undefined) this.#nodeDigests.delete(name.name);
+    else this.#nodeDigests.set(name.name, digest);
+    this.#options.onChange();
+  }
+
+  /** Signs of life change nothing by themselves; that one is missing shows with the next look. */
+  #onLease(name: ObjectName): void {
+    const lease = this.#leases.get(name);
+    if (lease === undefined) {
+      this.#renewals.delete(name.name);
+      return;
+    }
+    const version = `${lease.metadata.uid}/${lease.metadata.resourceVersion}`;
+    const known = this.#renewals.get(name.name);
+    if (known?.version === version) return;
+    this.#renewals.set(name.name, { version, at: this.#options.now() });
+    if (known === undefined) this.#options.onChange();
+  }
+}
+
+interface NodeShape {
+  readonly podCIDRs?: unknown;
+  readonly unschedulable?: unknown;
+  readonly nodeInfo?: { readonly kernelVersion?: string };
+  readonly conditions?: readonly { readonly type: string; readonly status: string }[];
+}
+
+function digestOf(node: KubeObject): string {
+  const { podCIDRs, unschedulable } = (node.spec ?? {}) as NodeShape;
+  const { nodeInfo, conditions = [] } = (node.status ?? {}) as NodeShape;
+  const { labels, annotations, deletionTimestamp, uid } = node.metadata;
+  const states = conditions.map(({ type, status }) => [type, status]);
+  const meta = [keyOf(node.metadata), uid, deletionTimestamp, labels, annotations];
+  return JSON.stringify([...meta, podCIDRs, unschedulable, nodeInfo?.kernelVersion, states]);
+}
