@@ -34,6 +34,8 @@ export interface RolloutNode {
   readonly readySince: number | undefined;
   /** A step runs on it. */
   readonly busy: boolean;
+  /** Its agent may not have seen yet that an earlier grant was taken back. */
+  readonly mayStart: boolean;
   /** The last attempt to reach the target failed, and there was no new one. */
   readonly failed: boolean;
   /** A failure left it half-way. */
@@ -146,7 +148,7 @@ function isUnavailable(
   decisions: ReadonlyMap<string, NodeDecision>,
   input: RolloutInput,
 ): boolean {
-  if (!node.nodeReady || !node.agentReachable || node.busy || node.stuck) return true;
+  if (!node.nodeReady || !node.agentReachable || node.busy || node.mayStart || node.stuck) return true;
   const decision = decisions.get(node.name);
   switch (decision?.state) {
     case 'Granted':
