@@ -16,11 +16,11 @@ added() { grep -c '^ok' "$PROXY_LOG"; }
 # Every virtual server that it was told is there, is there. It stands meanwhile: the kernel's list of a
 # table that grows has some twice and others not at all.
 nothing_lost() {
-	kill -STOP $proxy
+	kill -STOP "$proxy"
 	waits_for is_frozen
 	awk '/^ok/ { print $2 }' "$PROXY_LOG" | sort >"$NET_RUN/told"
 	comm -23 "$NET_RUN/told" <(ipvsadm -Sn | sed -n "s/^-A -t $PROXY_VIP:\([0-9]*\) .*/\1/p" | sort) >"$NET_RUN/lost"
-	kill -CONT $proxy
+	kill -CONT "$proxy"
 	equal "$(wc -l <"$NET_RUN/lost")" 0 "virtual servers lost"
 }
 goes_on() {
@@ -72,5 +72,5 @@ waits_for grep -q '^ok' "$PROXY_LOG"
 it 'goes on when the patched module comes' up_under_it
 it 'goes on when the in-tree module comes back' down_under_it
 it 'goes on after the agent was killed with the table flushed' goes_on_after_kill flush:applied
-kill $proxy
+kill "$proxy"
 finish
