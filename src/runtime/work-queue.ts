@@ -184,8 +184,9 @@ export class WorkQueue {
     if (failures > 0) retryInMs = this.#backoff(failures);
     else if (again) retryInMs = entry.lastStart + this.#options.minIntervalMs - this.#options.now();
     else if (later !== undefined) retryInMs = later.afterMs;
-    if (retryInMs === undefined) this.#entries.delete(key);
-    else this.#schedule(key, entry, retryInMs);
+    if (retryInMs !== undefined) this.#schedule(key, entry, retryInMs);
+    // With an interval the entry is kept, because it has when the key last ran.
+    else if (this.#options.minIntervalMs === 0) this.#entries.delete(key);
     this.#options.onFinished?.({
       key,
       durationMs,
