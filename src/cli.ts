@@ -87,6 +87,14 @@ function program(): Command {
       const { runAgent } = await import('./agent/kubernetes-command.ts');
       process.exitCode = await runAgent(process.env, ROOT);
     });
+  root
+    .command('operator')
+    .description('run the IpvsBpfPolicies of a Kubernetes cluster')
+    .addHelpText('after', '\nConfigured by environment variables; docs/reference.md has them.')
+    .action(async () => {
+      const { runOperator } = await import('./operator/main.ts');
+      process.exitCode = await runOperator(process.env);
+    });
   return root;
 }
 
