@@ -2,7 +2,7 @@
 /** npm run cluster -- COMMAND: see `usage`. */
 import { Command, InvalidArgumentError } from 'commander';
 import { down, ownLayout, up } from '../test/cluster/cluster.ts';
-import { kubectl, runInClient } from '../test/cluster/commands.ts';
+import { kubectl, runInClient, runOnNode } from '../test/cluster/commands.ts';
 import { addresses, maxNodes, statePaths } from '../test/cluster/layout.ts';
 import { defaultKubernetes, kubernetesVersion } from '../test/cluster/versions.ts';
 import { main, say } from './exec.ts';
@@ -84,6 +84,9 @@ function passing(
 }
 
 passing('kubectl', 'run kubectl as administrator', (words) => kubectl(layout, words));
+passing('exec', 'run a command on a node, as root: exec NODE COMMAND…', ([node = '', ...words]) =>
+  runOnNode(layout, node, words),
+);
 passing('client', `run a command on a host outside of the cluster, ${addresses.client}`, (words) =>
   runInClient(layout, words),
 );

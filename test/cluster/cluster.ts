@@ -5,11 +5,13 @@ import { createServer } from 'node:net';
 import { dirname } from 'node:path';
 import { hashOf, repository } from '../../scripts/cache.ts';
 import { say } from '../../scripts/exec.ts';
-import { buildControlPlane, ensureControlPlane, place } from './control-plane.ts';
+import { buildControlPlane, ensureControlPlane, ensureDns, place } from './control-plane.ts';
 import { installClusterPackages } from './debian.ts';
+import { coreDnsBinary } from './go.ts';
 import { type Layout, layoutOf, statePaths } from './layout.ts';
 import { withLock } from './lock.ts';
 import { ensureNetwork, processesInside, removeNetwork } from './network.ts';
+import { buildNodes, ensureNodes, waitForNodes } from './nodes.ts';
 import { endProcesses, knownDaemons, stop } from './processes.ts';
 import { mergeSettings, readSettings, type Settings, type Wish, writeSettings } from './settings.ts';
 import { defaultKubernetes, kubernetesVersion } from './versions.ts';
@@ -30,10 +32,18 @@ export async function up(layout: Layout, wish: Wish): Promise<Settings> {
       apiPort: present?.apiPort ?? (await freePort()),
     });
     await buildControlPlane(settings.kubernetes);
+    if (settings.nodes > 0) {
+      await coreDnsBinary();
+      await buildNodes(settings);
+    }
     await writeSettings(paths.settings, settings);
     await ensureNetwork(layout);
     say('starting the control plane');
-    await ensureControlPlane(layout, settings);
+    const api = await ensureControlPlane(layout, settings);
+    if (settings.nodes > 0) say(`starting ${settings.nodes} nodes`);
+    await ensureNodes(layout, settings);
+    if (settings.nodes > 0) await ensureDns(layout, settings);
+    await waitForNodes(layout, settings, api);
     return settings;
   });
 }

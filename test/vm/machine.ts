@@ -10,6 +10,7 @@ import { type Kernel, type KernelSeries, kernelElf, kernelFor } from '../../scri
 import { commandFile, settingsFile } from './command.ts';
 import { initramfsFor } from './initramfs.ts';
 import { kernelProblems } from './kernel-log.ts';
+import { kernelArgs, share } from './qemu.ts';
 import { StreamEnd } from './stream-end.ts';
 
 export interface VmOptions {
@@ -211,38 +212,11 @@ class Machine {
 }
 
 /**
- * Only warnings and worse go to the (slow) serial console, as they happen; the whole log is fetched at
- * the end. An oops ends the machine at once, with the whole log printed.
- */
-const kernelArgs = [
-  'console=ttyS0',
-  'loglevel=5',
-  'rdinit=/init',
-  'panic=-1',
-  'oops=panic',
-  'panic_print=0x20',
-  'mitigations=off',
-  'nokaslr',
-  'tsc=reliable',
-  'no_timer_check',
-  'random.trust_cpu=on',
-  'cryptomgr.notests',
-  'net.ifnames=0',
-];
-
-/**
  * With -icount the guest's clock jumps ahead whenever it is idle, also while it waits for a file of the
  * host, which then looks like minutes: no tasks are reported as hung.
  */
 function hungTaskArg(icount: boolean): string {
   return `sysctl.kernel.hung_task_timeout_secs=${icount ? 0 : 60}`;
-}
-
-function share(tag: string, path: string, access: string): string[] {
-  // a comma ends a QEMU option's value unless it is doubled
-  const quoted = path.replaceAll(',', ',,');
-  const options = `security_model=none,multidevs=remap,mount_tag=${tag},${access}`;
-  return ['-virtfs', `local,path=${quoted},${options}`];
 }
 
 /** Waits until QEMU and its ports are gone; returns what it said on standard error. */

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Images for the nodes, as archives that `ctr images import` takes; no registry is reached. */
+import { copyFile, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { cachedDirectory, hashFiles, hashOf } from '../../scripts/cache.ts';
+import { run, say } from '../../scripts/exec.ts';
+import { archiveManifest, type ImageConfig, imageConfig } from './docker-archive.ts';
+import { kubernetesBinary } from './go.ts';
+import { agnhostImage, pauseImage } from './versions.ts';
+
+/** What the end-to-end suite calls in agnhost's container beside agnhost itself. */
+const programs = ['/bin/bash', '/usr/bin/curl', '/bin/nc.openbsd', '/usr/bin/getent'];
+const busyboxApplets =
+  'arping awk basename cat chmod chown cp cut date dd df dirname du echo env expr false find free grep ' +
+  'head hostname id ifconfig ip kill killall ln ls mkdir mkfifo mktemp mount mv netstat nproc nslookup ping ' +
+  'printf ps pwd readlink rm rmdir route sed seq sha256sum sleep sort stat sync tail tar tee test time timeout ' +
+  'top touch tr traceroute true tty umount uname uniq uptime usleep vi wc wget which whoami xargs yes';
+
+/** Archives of pause and agnhost. */
+export async function testImages(kubernetes: string): Promise<string[]> {
+  return [await pauseArchive(), await agnhostArchive(kubernetes)];
+}
+
+function pauseArchive(): Promise<string> {
+  return archive('pause', pauseImage, { Entrypoint: ['/pause'] }, [], async (root) => {
+    const source = join(import.meta.dirname, 'pause.c');
+    await run('gcc', ['-Os', '-Wall', '-Werror', '-static', '-s', '-o', join(root, 'pause'), source]);
+  });
+}
+
+async function agnhostArchive(kubernetes: string): Promise<string> {
+  const agnhost = await kubernetesBinary('agnhost', kubernetes);
+  const config = { Entrypoint: ['/agnhost'], Cmd: ['pause'], Env: ['PATH=/usr/sbin:/usr/bin:/sbin:/bin'] };
+  return archive('agnhost', agnhostImage, config, [kubernetes, ...programs], async (root) => {
+    await copyFile(agnhost, join(root, 'agnhost'));
+    for (const path of ['bin', 'usr/bin', 'etc', 'tmp', 'root', 'proc', 'sys', 'dev']) {
+      await mkdir(join(root, path), { recursive: true });
+    }
+    await run('chmod', ['1777', join(root, 'tmp')]);
+    for (const program of programs) await copyProgram(program, root);
+    await copyFile('/bin/busybox', join(root, 'bin/busybox'));
+    for (const applet of busyboxApplets.split(' ')) await symlink('busybox', join(root, 'bin', applet));
+    await symlink('bash', join(root, 'bin/sh'));
+    await symlink('nc.openbsd', join(root, 'bin/nc'));
+    await writeFile(
+      join(root, 'etc/passwd'),
+      'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n',
+    );
+    await writeFile(join(root, 'etc/group'), 'root:x:0:\nnogroup:x:65534:\n');
+    await writeFile(join(root, 'etc/nsswitch.conf'), 'hosts: files dns\n');
+  });
+}
+
+/** A program of this machine and the libraries that it is linked with, at their paths. */
+async function copyProgram(program: string, root: string): Promise<void> {
+  const libraries = (await run('ldd', [program])).matchAll(/(?:=> )?(\/\S+) \(0x/g);
+  for (const path of [program, ...[...libraries].map(([, library = '']) => library)]) {
+    const target = join(root, path);
+    await mkdir(dirname(target), { recursive: true });
+    await copyFile(path, target);
+  }
+}
+
+/**
+ * @param inputs what the content depends on beside this file and the name
+ * @param fill puts the files into an empty folder, the root of the image
+ */
+async function archive(
+  name: string,
+  tag: string,
+  config: ImageConfig,
+  inputs: readonly string[],
+  fill: (root: string) => Promise<void>,
+): Promise<string> {
+  const own = await hashFiles(import.meta.dirname, ['/images.ts', '/docker-archive.ts', '/pause.c']);
+  const key = hashOf(own, tag, ...inputs).slice(0, 16);
+  const directory = await cachedDirectory(`cluster/images/${name}_${key}`, async (target) => {
+    say(`assembling the image ${tag}`);
+    const root = join(target, 'root');
+    const parts = join(target, 'parts');
+    await mkdir(root);
+    await mkdir(parts);
+    await fill(root);
+    await run('tar', [
+      '-c',
+      '-f',
+      join(parts, 'layer.tar'),
+      '--owner=0',
+      '--group=0',
+      '--numeric-owner',
+      '-C',
+      root,
+      '.',
+    ]);
+    const layer = (await run('sha256sum', [join(parts, 'layer.tar')])).slice(0, 64);
+    await writeFile(join(parts, 'config.json'), imageConfig(config, layer));
+    await writeFile(join(parts, 'manifest.json'), archiveManifest(tag));
+    await run('tar', [
+      '-c',
+      '-f',
+      join(target, `${name}.tar`),
+      '-C',
+      parts,
+      'manifest.json',
+      'config.json',
+      'layer.tar',
+    ]);
+    await rm(root, { recursive: true });
+    await rm(parts, { recursive: true });
+  });
+  return join(directory, `${name}.tar`);
+}

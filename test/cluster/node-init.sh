@@ -1,0 +1,99 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Process 1 of a node once the host's root is mounted: file systems, network, containerd, kubelet and
+# kube-proxy, and the command channel. Everything it needs lies in /run/vm, this node's folder on the host.
+# shellcheck source=/dev/null
+. /run/vm/settings.sh
+export PATH="$SERVERS/usr/sbin:$SERVERS/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+export HOME=/root LANG=C.UTF-8
+
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mkdir -p /dev/pts /dev/shm /dev/mqueue
+mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t mqueue mqueue /dev/mqueue
+mount -t bpf bpf /sys/fs/bpf
+mount -t debugfs debugfs /sys/kernel/debug
+mount -t tracefs tracefs /sys/kernel/tracing
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir -p "/lib/modules/$RELEASE"
+mount --bind "$MODULES" "/lib/modules/$RELEASE"
+# What the host builds while this machine runs is seen here: the root's own cache would hide it.
+mkdir -p "$BUILD"
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none,ro build "$BUILD"
+ln -sf /proc/self/fd /dev/fd
+ln -sf /proc/self/fd/0 /dev/stdin
+ln -sf /proc/self/fd/1 /dev/stdout
+ln -sf /proc/self/fd/2 /dev/stderr
+
+hostname "$NODE_NAME"
+printf '127.0.0.1 localhost\n%s %s\n' "$ADDRESS" "$NODE_NAME" >/etc/hosts
+printf '%s\n' "$MACHINE_ID" >/etc/machine-id
+ip link set lo up
+ip addr add "$ADDRESS/$PREFIX_LENGTH" dev eth0
+ip link set eth0 up
+ip route add default via "$CONTROL_PLANE"
+
+# What runs now answers at once, also when the rest fails.
+"$CHANNEL" serve "$COMMAND_PORT" &
+
+# overlayfs does not stack on an overlay; what a reboot has to find again lies on the host
+mkdir -p /var/lib/containerd /var/lib/kubelet /var/lib/cni /run/vm/kept /var/lib/ipvs-bpf
+mount -t tmpfs tmpfs /var/lib/containerd
+mount -t tmpfs tmpfs /var/lib/kubelet
+mount --bind /run/vm/kept /var/lib/ipvs-bpf
+# where the chart expects the kernel modules by default
+mkdir -p /var/lib/ipvs-bpf/modules
+mount --bind "$BUILD" /var/lib/ipvs-bpf/modules
+mount --make-rshared /
+
+modprobe -a overlay br_netfilter ip_vs ip_vs_rr nf_conntrack xt_comment xt_mark xt_nat xt_MASQUERADE \
+	xt_set xt_conntrack xt_statistic ip_set_hash_ip ip_set_hash_ipport ip_set_hash_ipportip \
+	ip_set_hash_ipportnet ip_set_bitmap_port dummy veth bridge nft_compat
+sysctl -q -w net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=1 \
+	net.netfilter.nf_conntrack_max=131072 fs.inotify.max_user_instances=1024
+
+mkdir -p /etc/containerd /etc/cni/net.d
+cp /run/vm/containerd.toml /etc/containerd/config.toml
+rm -rf /etc/cni/net.d/*
+cp /run/vm/cni.conflist /etc/cni/net.d/10-bridge.conflist
+# shellcheck disable=SC2086 # pairs of words
+set -- $POD_ROUTES
+while [ $# -gt 1 ]; do
+	ip route add "$1" via "$2"
+	shift 2
+done
+
+keep() {
+	name=$1
+	shift
+	(
+		while :; do
+			"$@" >>"/run/vm/log/$name.log" 2>&1
+			printf '%s ended with status %s\n' "$name" $? >>"/run/vm/log/$name.log"
+			sleep 1
+		done
+	) &
+}
+
+keep containerd containerd
+tries=0
+until ctr version >/dev/null 2>&1; do
+	tries=$((tries + 1))
+	[ $tries -lt 600 ] || break
+	sleep 0.1
+done
+for image in /run/vm/images/*.tar; do
+	ctr -n k8s.io images import "$image" >>/run/vm/log/images.log 2>&1
+done
+keep kubelet "$KUBELET" --config /run/vm/kubelet.json --kubeconfig /run/vm/kubelet.kubeconfig \
+	--hostname-override "$NODE_NAME" --node-ip "$ADDRESS"
+keep kube-proxy "$KUBE_PROXY" --kubeconfig /run/vm/kube-proxy.kubeconfig --hostname-override "$NODE_NAME" \
+	--proxy-mode ipvs --cluster-cidr "$PODS" --conntrack-max-per-core 0
+
+# processes whose parent ended belong to this one now
+while :; do
+	wait
+	sleep 1
+done

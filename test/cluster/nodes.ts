@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+import { copyFile, link, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { hashOf, repository } from '../../scripts/cache.ts';
+import { run } from '../../scripts/exec.ts';
+import { kernelElf, kernelFor } from '../../scripts/kernels.ts';
+import { settingsFile } from '../vm/command.ts';
+import { initramfsFor } from '../vm/initramfs.ts';
+import { kernelArgs, share } from '../vm/qemu.ts';
+import type { ApiClient } from './api-client.ts';
+import { channelBinary } from './channel.ts';
+import { place } from './control-plane.ts';
+import { serverPackages } from './debian.ts';
+import { kubernetesBinary } from './go.ts';
+import { testImages } from './images.ts';
+import { addresses, type Layout, maxNodes, type NodeIdentity, nodeIdentities, statePaths } from './layout.ts';
+import { nodeManifests } from './manifests.ts';
+import { ensureNodeNetwork, insideOf, removeNodeNetwork } from './network.ts';
+import { cniConfig, containerdConfig, kubeletConfig, podRoutes } from './node-files.ts';
+import { ensureRunning, runningPid, stop } from './processes.ts';
+import type { Settings } from './settings.ts';
+import { waitFor } from './wait.ts';
+
+/** Builds and downloads all that a node runs. */
+export async function buildNodes(settings: Settings): Promise<void> {
+  for (const name of ['kubelet', 'kube-proxy'] as const) await kubernetesBinary(name, settings.kubernetes);
+  await testImages(settings.kubernetes);
+  const kernel = await kernelFor(settings.kernel);
+  await kernelElf(kernel);
+  await initramfsFor(kernel);
+}
+
+/** Starts machines that do not run, ends those that are too many; does not wait for them. */
+export async function ensureNodes(layout: Layout, settings: Settings): Promise<void> {
+  const all = nodeIdentities(maxNodes);
+  for (const node of all.slice(settings.nodes)) await removeNode(layout, settings, node);
+  const wanted = all.slice(0, settings.nodes);
+  if (wanted.length === 0) return;
+  await kubectl(layout, settings, ['apply', '-f', '-'], nodeManifests(wanted));
+  for (const node of wanted) {
+    if ((await runningPid(machine(node), place(layout))) !== undefined) continue;
+    await ensureNodeNetwork(layout, node);
+    await writeNodeFolder(layout, settings, node);
+    const command = insideOf(layout.netns, await qemuCommand(layout, settings, node));
+    await ensureRunning({ name: machine(node), command }, place(layout));
+  }
+}
+
+interface NodeList {
+  readonly items: readonly {
+    readonly metadata: { readonly name: string };
+    readonly status: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
+  }[];
+}
+
+/** Names of the nodes whose kubelets say that they are ready. */
+export async function readyNodes(api: ApiClient): Promise<string[]> {
+  const { items } = (await api.read('/api/v1/nodes')) as NodeList;
+  return items
+    .filter(({ status }) =>
+      status.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True'),
+    )
+    .map(({ metadata }) => metadata.name);
+}
+
+export async function waitForNodes(layout: Layout, settings: Settings, api: ApiClient): Promise<void> {
+  const wanted = nodeIdentities(settings.nodes);
+  await waitFor('the nodes', 300_000, async () => {
+    for (const node of wanted) {
+      if ((await runningPid(machine(node), place(layout))) === undefined) {
+        throw new Error(`the machine ${node.name} ended; see ${statePaths(layout.stateDir).node(node.name)}`);
+      }
+    }
+    const ready = await readyNodes(api);
+    return wanted.every(({ name }) => ready.includes(name));
+  });
+}
+
+/** Name of the daemon that is a node's machine. */
+export function machine(node: NodeIdentity): string {
+  return `node-${node.name}`;
+}
+
+async function removeNode(layout: Layout, settings: Settings, node: NodeIdentity): Promise<void> {
+  const folder = statePaths(layout.stateDir).node(node.name);
+  const known = await readdir(folder).catch(() => undefined);
+  if (known === undefined) return;
+  await stop(machine(node), place(layout), 0);
+  await removeNodeNetwork(layout, node);
+  await kubectl(layout, settings, ['delete', 'node', node.name, '--ignore-not-found']);
+  await rm(folder, { recursive: true, force: true });
+}
+
+async function kubectl(
+  layout: Layout,
+  settings: Settings,
+  args: readonly string[],
+  input = '',
+): Promise<string> {
+  const program = await kubernetesBinary('kubectl', settings.kubernetes);
+  return run(program, ['--kubeconfig', statePaths(layout.stateDir).kubeconfig, ...args], { input });
+}
+
+/** The folder that the machine has as /run/vm. What a former machine of this name kept in it stays. */
+async function writeNodeFolder(layout: Layout, settings: Settings, node: NodeIdentity): Promise<void> {
+  const paths = statePaths(layout.stateDir);
+  const folder = join(paths.node(node.name), 'guest');
+  for (const name of ['log', 'images', 'kept']) await mkdir(join(folder, name), { recursive: true });
+  await copyFile(join(import.meta.dirname, 'node-init.sh'), join(folder, 'guest-init.sh'));
+  await copyFile(join(paths.pki, 'ca.crt'), join(folder, 'ca.crt'));
+  await copyFile(paths.kubeconfigOf(`kubelet-${node.name}`), join(folder, 'kubelet.kubeconfig'));
+  await copyFile(paths.kubeconfigOf('kube-proxy'), join(folder, 'kube-proxy.kubeconfig'));
+  const servers = await serverPackages();
+  await writeFile(join(folder, 'containerd.toml'), containerdConfig(servers));
+  await writeFile(join(folder, 'cni.conflist'), cniConfig(node));
+  await writeFile(join(folder, 'kubelet.json'), kubeletConfig());
+  await writeFile(join(folder, 'resolv.conf'), `nameserver ${addresses.controlPlane}\n`);
+  for (const image of await testImages(settings.kubernetes)) await provide(image, join(folder, 'images'));
+  await writeFile(join(folder, 'settings.sh'), settingsFile(await nodeSettings(settings, node, servers)));
+}
+
+async function nodeSettings(
+  settings: Settings,
+  node: NodeIdentity,
+  servers: string,
+): Promise<Record<string, string>> {
+  const kernel = await kernelFor(settings.kernel);
+  return {
+    NODE_NAME: node.name,
+    ADDRESS: node.address,
+    PREFIX_LENGTH: String(addresses.prefixLength),
+    CONTROL_PLANE: addresses.controlPlane,
+    PODS: addresses.pods,
+    POD_ROUTES: podRoutes(node, nodeIdentities(maxNodes)),
+    MACHINE_ID: hashOf(node.name).slice(0, 32),
+    COMMAND_PORT: String(addresses.commandPort),
+    RELEASE: kernel.release,
+    MODULES: join(kernel.imageDir, 'lib/modules', kernel.release),
+    BUILD: join(repository, 'build'),
+    SERVERS: servers,
+    CHANNEL: await channelBinary(),
+    KUBELET: await kubernetesBinary('kubelet', settings.kubernetes),
+    KUBE_PROXY: await kubernetesBinary('kube-proxy', settings.kubernetes),
+  };
+}
+
+/** A second name for a file, or a copy where the file systems differ. */
+async function provide(file: string, directory: string): Promise<void> {
+  const target = join(directory, basename(file));
+  await rm(target, { force: true });
+  await link(file, target).catch(() => copyFile(file, target));
+}
+
+async function qemuCommand(layout: Layout, settings: Settings, node: NodeIdentity): Promise<string[]> {
+  const folder = statePaths(layout.stateDir).node(node.name);
+  const build = join(repository, 'build');
+  await mkdir(build, { recursive: true });
+  const kernel = await kernelFor(settings.kernel);
+  const append = [...kernelArgs, 'sysctl.kernel.hung_task_timeout_secs=120'].join(' ');
+  return [
+    'qemu-system-x86_64',
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'pc', '-cpu', 'max'],
+    ...['-smp', '1', '-m', String(settings.memoryMb), '-accel', 'tcg,thread=single'],
+    ...['-kernel', await kernelElf(kernel), '-initrd', await initramfsFor(kernel), '-append', append],
+    ...['-serial', `file:${join(folder, 'console.log')}`],
+    ...['-netdev', `tap,id=net,ifname=${node.name},script=no,downscript=no`],
+    ...['-device', `virtio-net-pci,netdev=net,mac=${node.mac}`],
+    ...share('root', '/', 'readonly=on'),
+    ...share('job', join(folder, 'guest'), 'readonly=off'),
+    ...share('build', build, 'readonly=on'),
+  ];
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+import { X509Certificate } from 'node:crypto';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { packageNames } from '../../cluster/debian.ts';
+import { kubernetesGoMod, kubernetesProgram } from '../../cluster/go-modules.ts';
+import { layoutOf, maxNodes, nodeIdentities, nodeIdentity } from '../../cluster/layout.ts';
+import { withLock } from '../../cluster/lock.ts';
+import { cniConfig, containerdConfig, kubeletConfig, podRoutes } from '../../cluster/node-files.ts';
+import { ensurePki } from '../../cluster/pki.ts';
+import { parseStat } from '../../cluster/process-stat.ts';
+import { ensureRunning, knownDaemons, runningPid, stop } from '../../cluster/processes.ts';
+import { mergeSettings, readSettings, type Settings, writeSettings } from '../../cluster/settings.ts';
+import { kubeconfig, kubeletUser, tokenFile } from '../../cluster/users.ts';
+import { goVersion, kubernetesVersion, stagingVersion } from '../../cluster/versions.ts';
+import { waitFor } from '../../cluster/wait.ts';
+
+const present: Settings = { kubernetes: '1.34.4', kernel: '6.1', nodes: 1, memoryMb: 2000, apiPort: 4000 };
+const fresh = { kubernetes: '1.34.4', apiPort: 5000 };
+
+describe('versions of a cluster', () => {
+  it('knows the newest release of a minor version', () => {
+    expect(kubernetesVersion('1.34')).toBe('1.34.4');
+    expect(kubernetesVersion('1.34.2')).toBe('1.34.2');
+    expect(stagingVersion('1.34.4')).toBe('0.34.4');
+  });
+
+  it.each(['1.20', '1.20.1', '1.34.x', 'latest', '', 'v1.34'])('refuses "%s"', (text) => {
+    expect(() => kubernetesVersion(text)).toThrow(/unknown Kubernetes version.*1\.34/);
+  });
+
+  it('reads what go prints', () => {
+    expect(goVersion('go version go1.26.8 linux/amd64\n')).toEqual([1, 26]);
+    expect(goVersion('go: not found')).toBeUndefined();
+  });
+});
+
+describe('the module that Kubernetes is built in', () => {
+  const upstream = [
+    'module k8s.io/kubernetes',
+    'go 1.24.0',
+    'godebug default=go1.24',
+    'replace (',
+    '\tk8s.io/api => ./staging/src/k8s.io/api',
+    '\tk8s.io/client-go => ./staging/src/k8s.io/client-go',
+    '\texample.com/other => example.com/fork v1.0.0',
+    ')',
+  ].join('\n');
+
+  it('takes each staging module from its published version', () => {
+    expect(kubernetesGoMod(upstream, '1.34.4').trim().split('\n')).toEqual([
+      'module cluster',
+      'go 1.24.0',
+      'godebug default=go1.24',
+      'require k8s.io/kubernetes v1.34.4',
+      'replace k8s.io/api => k8s.io/api v0.34.4',
+      'replace k8s.io/client-go => k8s.io/client-go v0.34.4',
+    ]);
+  });
+
+  it('fails when there are none', () => {
+    expect(() => kubernetesGoMod('module x\n', '1.34.4')).toThrow('1.34.4 names no staging modules');
+  });
+
+  it('tells programs their version', () => {
+    const { ldflags, module } = kubernetesProgram('kubelet', '1.34.4');
+    expect(module).toBe('kubernetes-1.34.4');
+    expect(ldflags).toContain('-X k8s.io/component-base/version.gitVersion=v1.34.4');
+    expect(ldflags).toContain('version.gitMinor=34 ');
+  });
+});
+
+describe('the layout of a cluster', () => {
+  it('keeps clusters of one checkout apart', () => {
+    const own = layoutOf('0123456789abcdef');
+    const other = layoutOf('0123456789abcdef', 'e2e');
+    expect(own.netns).toBe('ipvs-bpf-01234567');
+    expect(other.netns).toBe('ipvs-bpf-01234567-e2e');
+    expect(other.stateDir).not.toBe(own.stateDir);
+  });
+
+  it.each(['../x', 'A', 'a b', '-a', 'a'.repeat(21)])('refuses the name "%s"', (name) => {
+    expect(() => layoutOf('0123456789abcdef', name)).toThrow('cluster name');
+  });
+
+  it('gives every node its own address, link address and pods', () => {
+    const nodes = nodeIdentities(maxNodes);
+    for (const key of ['name', 'address', 'mac', 'podRange'] as const) {
+      expect(new Set(nodes.map((node) => node[key])).size).toBe(maxNodes);
+    }
+    expect(nodes[0]?.name).toBe('n1');
+    expect(() => nodeIdentity(0)).toThrow();
+    expect(() => nodeIdentity(maxNodes + 1)).toThrow();
+  });
+});
+
+describe('settings of a cluster', () => {
+  it('are the defaults at first', () => {
+    expect(mergeSettings({}, undefined, fresh)).toEqual({
+      ...fresh,
+      kernel: '6.1',
+      nodes: 2,
+      memoryMb: 3072,
+    });
+  });
+
+  it('stay what they are, but for the number of nodes', () => {
+    expect(mergeSettings({ nodes: 3 }, present, fresh)).toEqual({ ...present, nodes: 3 });
+    expect(mergeSettings({ kernel: '6.1' }, present, fresh).nodes).toBe(2);
+    expect(mergeSettings({ nodes: 0 }, present, fresh).nodes).toBe(0);
+  });
+
+  it.each([{ kubernetes: '1.35.4' }, { kernel: '6.12' as const }, { memoryMb: 4000 }])(
+    'cannot become %j',
+    (wish) => {
+      expect(() => mergeSettings(wish, present, fresh)).toThrow('take it down');
+    },
+  );
+});
+
+describe('credentials', () => {
+  it('fill the token file', () => {
+    const users = [kubeletUser('n1'), { id: 'coredns', name: 'system:coredns', groups: [] }];
+    expect(tokenFile(users, ({ id }) => `t-${id}`)).toBe(
+      't-kubelet-n1,system:node:n1,kubelet-n1,"system:nodes"\nt-coredns,system:coredns,coredns\n',
+    );
+  });
+
+  it('fill a kubeconfig that needs no file', () => {
+    const config = JSON.parse(kubeconfig({ server: 'https://h:1', caPem: 'CA', token: 'T' }));
+    expect(config.clusters[0].cluster.server).toBe('https://h:1');
+    expect(atob(config.clusters[0].cluster['certificate-authority-data'])).toBe('CA');
+    expect(config.users[0].user.token).toBe('T');
+    expect(config['current-context']).toBe(config.contexts[0].name);
+  });
+});
+
+describe('what a node reads', () => {
+  it('leads to all other nodes’ pods', () => {
+    expect(podRoutes(nodeIdentity(2), nodeIdentities(3))).toBe(
+      '10.244.1.0/24 10.10.0.11 10.244.3.0/24 10.10.0.13',
+    );
+  });
+
+  it('names programs, pod range and DNS server', () => {
+    expect(containerdConfig('/s')).toContain('BinaryName = "/s/usr/sbin/runc"');
+    expect(JSON.parse(cniConfig(nodeIdentity(3))).plugins[0].ipam.ranges).toEqual([
+      [{ subnet: '10.244.3.0/24' }],
+    ]);
+    expect(JSON.parse(kubeletConfig())).toMatchObject({
+      clusterDNS: ['10.96.0.10'],
+      cgroupDriver: 'cgroupfs',
+    });
+  });
+});
+
+it('a package list holds names and comments', () => {
+  expect(packageNames('# all\na\n\nb # why\n')).toEqual(['a', 'b']);
+});
+
+it('the state of a process is read behind its name', () => {
+  const rest = Array.from({ length: 18 }, (_, index) => String(index)).join(' ');
+  expect(parseStat(`12 (a) b (c) S ${rest} 4711 5`)).toEqual({ state: 'S', start: '4711' });
+});
+
+describe('on this machine', () => {
+  let directory = '';
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'ipvs-bpf-cluster-test-'));
+  });
+  afterEach(() => rm(directory, { recursive: true, force: true }));
+
+  it('settings are what was written', async () => {
+    const file = join(directory, 'new/cluster.json');
+    expect(await readSettings(file)).toBeUndefined();
+    await writeSettings(file, present);
+    expect(await readSettings(file)).toEqual(present);
+  });
+
+  it('only one holds the lock; that of an ended process is taken over', async () => {
+    const file = join(directory, 'lock');
+    await withLock(file, async () => {
+      await expect(withLock(file, async () => undefined)).rejects.toThrow(
+        `process ${process.pid} is changing`,
+      );
+    });
+    await writeFile(file, '4194999\n');
+    expect(await withLock(file, async () => 'done')).toBe('done');
+  });
+
+  it('a daemon is started once, known by its pid file, and ended', async () => {
+    const place = { run: join(directory, 'run'), log: join(directory, 'log') };
+    const daemon = { name: 'sleeper', command: ['sh', '-c', 'echo hello; exec sleep 60'] } as const;
+    expect(await ensureRunning(daemon, place)).toBe(true);
+    const pid = await runningPid('sleeper', place);
+    expect(await ensureRunning(daemon, place)).toBe(false);
+    expect(await runningPid('sleeper', place)).toBe(pid);
+    expect(await knownDaemons(place)).toEqual(['sleeper']);
+    await stop('sleeper', place);
+    expect(await runningPid('sleeper', place)).toBeUndefined();
+    expect(await knownDaemons(place)).toEqual([]);
+  });
+
+  it('certificates are signed for the names of the API server', async () => {
+    const pki = join(directory, 'pki');
+    await ensurePki(pki);
+    const read = async (name: string) => new X509Certificate(await readFile(join(pki, name)));
+    const [ca, server] = [await read('ca.crt'), await read('apiserver.crt')];
+    expect(server.verify(ca.publicKey)).toBe(true);
+    expect(server.checkIP('10.96.0.1')).toBe('10.96.0.1');
+    expect(server.checkHost('kubernetes.default.svc')).toBe('kubernetes.default.svc');
+    expect((await read('kubelet-client.crt')).subject).toContain('O=system:masters');
+    const before = await readFile(join(pki, 'ca.key'));
+    await ensurePki(pki);
+    expect(await readFile(join(pki, 'ca.key'))).toEqual(before);
+  });
+
+  it('waiting ends with the answer, the limit, or the error', async () => {
+    let asked = 0;
+    await waitFor('x', 1000, async () => ++asked === 3, 1);
+    expect(asked).toBe(3);
+    await expect(waitFor('the thing', 5, async () => false, 1)).rejects.toThrow('the thing: not ready');
+    await expect(waitFor('x', 1000, () => Promise.reject(new Error('broken')))).rejects.toThrow('broken');
+  });
+});

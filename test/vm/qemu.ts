@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Arguments that every virtual machine of ours has. */
+
+/**
+ * Only warnings and worse go to the (slow) serial console, as they happen; the whole log is fetched at
+ * the end. An oops ends the machine at once, with the whole log printed.
+ */
+export const kernelArgs = [
+  'console=ttyS0',
+  'loglevel=5',
+  'rdinit=/init',
+  'panic=-1',
+  'oops=panic',
+  'panic_print=0x20',
+  'mitigations=off',
+  'nokaslr',
+  'tsc=reliable',
+  'no_timer_check',
+  'random.trust_cpu=on',
+  'cryptomgr.notests',
+  'net.ifnames=0',
+];
+
+/** Arguments for a folder of the host that the guest mounts over 9p by its tag. */
+export function share(tag: string, path: string, access: string): string[] {
+  // a comma ends a QEMU option's value unless it is doubled
+  const quoted = path.replaceAll(',', ',,');
+  const options = `security_model=none,multidevs=remap,mount_tag=${tag},${access}`;
+  return ['-virtfs', `local,path=${quoted},${options}`];
+}
