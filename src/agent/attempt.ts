@@ -10,6 +10,7 @@ import {
   type NodeFailure,
   type NodeProgress,
   type NodeTarget,
+  OFF_REVISION,
 } from '../core/node-target.ts';
 import { PreflightFailed, StepFailed } from '../core/outcome.ts';
 import { describeStep } from '../core/steps.ts';
@@ -65,7 +66,8 @@ function succeeded(
     appliedRevision: revision,
     converged: input,
     ...(isNew ? { applied: { module: spec.module, datapath: spec.datapath }, attempt: spec.attempt } : {}),
-    ...(failure?.rung === 'ServiceOff' ? { failure } : {}),
+    // What became of a newer revision stays known while the old one is kept.
+    ...(failure !== undefined && (!isNew || failure.rung === 'ServiceOff') ? { failure } : {}),
   };
 }
 
@@ -89,7 +91,7 @@ async function failedUp(
     rung: landing?.rung ?? 'ModuleRestored',
     errors: landing?.errors ?? [],
   });
-  const { converged, ...rest } = landing?.rung === 'ModuleRestored' ? native(progress) : progress;
+  const { converged, ...rest } = landing === undefined ? progress : fallen(progress, landing);
   return { progress: { ...rest, attempt: target.spec.attempt, failure }, probed: false, again: false };
 }
 
@@ -99,8 +101,13 @@ async function landAfter(error: StepFailed, node: Node): Promise<Landing | undef
   return error.rollback === 'Failed' ? descend(node, 'ModuleRestored') : undefined;
 }
 
-function native(progress: NodeProgress): NodeProgress {
-  return { ...NATIVE_PROGRESS, attempt: progress.attempt, servicesOff: progress.servicesOff };
+/** A node that fell has no revision; only the last rung, if it holds, is what the node was. */
+function fallen(progress: NodeProgress, { rung, passed }: Landing): NodeProgress {
+  const { applied, ...rest } = progress;
+  if (rung === 'ModuleRestored' && passed) {
+    return { ...NATIVE_PROGRESS, attempt: progress.attempt, servicesOff: progress.servicesOff };
+  }
+  return { ...rest, appliedRevision: OFF_REVISION };
 }
 
 function failureOf(
@@ -138,7 +145,7 @@ export async function afterFailedProbe(
   }: { readonly target: NodeTarget; readonly progress: NodeProgress; readonly node: Node },
 ): Promise<NodeProgress> {
   const landing = await descend(node);
-  const { converged, ...rest } = landing.rung === 'ModuleRestored' ? native(progress) : progress;
+  const { converged, ...rest } = fallen(progress, landing);
   return {
     ...rest,
     attempt: target.spec.attempt,

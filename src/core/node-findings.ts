@@ -4,7 +4,13 @@ import type { Finding } from './conditions.ts';
 import { nodeFinding } from './conditions.ts';
 import { moduleOrigin, type NodeFacts, switchIsOn } from './facts.ts';
 import { coveredLinks } from './interfaces.ts';
-import type { Decision, DriftReason, NodeProgress, NodeTarget } from './node-target.ts';
+import {
+  type Decision,
+  type DriftReason,
+  hasFailed,
+  type NodeProgress,
+  type NodeTarget,
+} from './node-target.ts';
 import { DIRECTIONS, desiredSysctls } from './plan-datapath.ts';
 import type { Check, CheckName } from './preflight.ts';
 import type { NodeReason } from './reasons.ts';
@@ -76,8 +82,8 @@ function ready(situation: NodeSituation): Finding {
     const reverting = decision.act === 'Down';
     return nodeFinding('Ready', reverting ? 'Reverting' : 'Applying', 'The node is being changed.');
   }
-  if (decision.act === 'Nothing' && decision.why === 'Failed') return readyAfterFailure(progress);
-  if (spec.action === 'Revert') {
+  if (hasFailed(spec, progress)) return readyAfterFailure(progress);
+  if (spec.action === 'Revert' && decision.pending === undefined) {
     return decision.act === 'Nothing'
       ? nodeFinding('Ready', 'InTreeAsRequested', 'The node is what it was before the first change.')
       : nodeFinding('Ready', 'Reverting', 'The node is being put back.');

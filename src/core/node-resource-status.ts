@@ -2,13 +2,13 @@
 /** The status of an IpvsBpfNode, made from what is observed. The same observation makes the same status. */
 
 import type { VirtualServerReason } from '../api/node-status.ts';
-import type { Condition, NodeResourceStatus } from '../api/resources.ts';
+import { type Condition, NATIVE_REVISION, type NodeResourceStatus } from '../api/resources.ts';
 import { mergeConditions, shorten } from './conditions.ts';
 import { ipVs, moduleOrigin, type NodeRecord, switchIsOn } from './facts.ts';
 import { type NodeSituation, nodeFindings } from './node-findings.ts';
-import { virtualServersOf } from './node-spec.ts';
+import { virtualServersOf, whitelistRevision } from './node-spec.ts';
 import { nodeStatus } from './node-status.ts';
-import { nodePortAddresses } from './node-target.ts';
+import { isUntouched, nodePortAddresses, OFF_REVISION } from './node-target.ts';
 import type { RejectReason } from './reasons.ts';
 import { virtualServerKey } from './virtual-servers.ts';
 
@@ -38,7 +38,7 @@ export function resourceStatus(input: StatusInput): NodeResourceStatus {
   });
   return {
     observedGeneration: target.generation,
-    appliedRevision: progress.appliedRevision,
+    appliedRevision: appliedRevision(input),
     attempt: progress.attempt,
     bootID: facts.bootId,
     kernelRelease: facts.kernelRelease,
@@ -67,6 +67,12 @@ export function resourceStatus(input: StatusInput): NodeResourceStatus {
       : { lastDisruption: { ...record.lastDisruption, revision: progress.appliedRevision } }),
     conditions: [...conditions],
   };
+}
+
+/** "native" only if that is certain: the operator forgets such a node. */
+function appliedRevision({ progress, facts, record }: StatusInput): string {
+  const { appliedRevision: remembered } = progress;
+  return remembered === NATIVE_REVISION && !isUntouched(facts, record) ? OFF_REVISION : remembered;
 }
 
 function moduleStatus({ facts }: NodeSituation): NonNullable<NodeResourceStatus['module']> {
@@ -108,7 +114,7 @@ const REJECTIONS: Readonly<Partial<Record<VirtualServerReason, RejectReason>>> =
 };
 
 function servicesStatus(
-  { target, progress, facts }: NodeSituation,
+  { target, progress, facts, decision, stepsLeft }: NodeSituation,
   reports: ReturnType<typeof nodeStatus>['virtualServers'],
 ): Pick<NodeResourceStatus, 'services' | 'rejectedServices'> {
   const byKey = new Map<string, VirtualServerReason>(
@@ -139,6 +145,7 @@ function servicesStatus(
   const list = [...rejected.keys()].sort().flatMap((key) => rejected.get(key) ?? []);
   return {
     services: {
+      ...(decision.act === 'Up' && stepsLeft === 0 ? { revision: whitelistRevision(target.services) } : {}),
       accelerated: names.size - rejected.size,
       rejected: rejected.size,
       virtualServers: accelerated,

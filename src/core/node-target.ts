@@ -46,6 +46,9 @@ export const NATIVE_PROGRESS: NodeProgress = {
   servicesOff: [],
 };
 
+/** What a node has that went down the ladder, but not to the end: neither a revision nor what it was. */
+export const OFF_REVISION = 'off';
+
 export type PendingReason = 'WaitingForGrant' | 'GrantExpired';
 
 export type Decision = {
@@ -85,29 +88,50 @@ export function decide(
   if (spec.action === 'Observe' || spec.action === 'Hold') {
     return { ...wanted, act: 'Nothing', why: spec.action };
   }
-  if (hasFailed(spec, progress)) return { ...wanted, act: 'Nothing', why: 'Failed' };
-  if (spec.action === 'Revert') {
-    const reverted = progress.appliedRevision === NATIVE_REVISION && isNative(facts, record);
-    return reverted ? { ...wanted, act: 'Nothing', why: 'Reverted' } : { ...wanted, act: 'Down' };
+  const { revision } = spec;
+  if (hasFailed(spec, progress)) return keep(target, progress, { facts, why: 'Failed' });
+  if (
+    spec.action === 'Revert' &&
+    progress.appliedRevision === NATIVE_REVISION &&
+    isUntouched(facts, record)
+  ) {
+    return { ...wanted, act: 'Nothing', why: 'Reverted' };
   }
   // What was begun is finished, however long the permission was.
   const begun = record.unfinished?.verb ?? (halfway ? 'up' : undefined);
-  if (begun === 'down') return { ...wanted, act: 'Down' };
-  if (begun === 'up') return { ...wanted, act: 'Up', revision: spec.revision };
+  const act = spec.action === 'Revert' ? ({ act: 'Down' } as const) : ({ act: 'Up', revision } as const);
+  if (begun !== undefined) return { ...wanted, ...(begun === 'down' ? { act: 'Down' } : act) };
   // A revision that the node has may be repaired at any time, also after a reboot.
-  if (progress.appliedRevision === spec.revision || !needsSwap(wanted.config, facts)) {
-    return { ...wanted, act: 'Up', revision: spec.revision };
-  }
+  const disrupts = act.act === 'Down' ? moduleOrigin(facts) === 'Patched' : needsSwap(wanted.config, facts);
+  if (!disrupts || (act.act === 'Up' && progress.appliedRevision === revision)) return { ...wanted, ...act };
   const pending = grantProblem(spec, now);
-  if (pending === undefined) return { ...wanted, act: 'Up', revision: spec.revision };
-  if (progress.applied === undefined) return { ...wanted, act: 'Nothing', why: 'Waiting', pending };
-  // What can change without a disruption changes: whitelist, sysctls.
-  const old = configured({ ...target, spec: { ...spec, ...progress.applied } }, progress, facts);
-  return { ...old, act: 'Up', revision: progress.appliedRevision, pending };
+  if (pending === undefined) return { ...wanted, ...act };
+  return keep(target, progress, { facts, why: 'Waiting', pending });
+}
+
+/** The revision that the node has, with all that can change without a disruption: whitelist, sysctls. */
+function keep(
+  target: NodeTarget,
+  progress: NodeProgress,
+  how: {
+    readonly facts: NodeFacts;
+    readonly why: 'Failed' | 'Waiting';
+    readonly pending?: PendingReason;
+  },
+): Decision {
+  const { facts, why, pending } = how;
+  const waiting = pending === undefined ? {} : { pending };
+  const { applied, appliedRevision } = progress;
+  const none = appliedRevision === NATIVE_REVISION || appliedRevision === OFF_REVISION;
+  if (none || applied === undefined || appliedRevision === target.spec.revision) {
+    return { ...configured(target, progress, facts), ...waiting, act: 'Nothing', why };
+  }
+  const old = configured({ ...target, spec: { ...target.spec, ...applied } }, progress, facts);
+  return { ...old, ...waiting, act: 'Up', revision: appliedRevision };
 }
 
 /** True if nothing of this program is in the kernel or in the state directory. */
-function isNative(facts: NodeFacts, { baseline, saved, unfinished }: NodeRecord): boolean {
+export function isUntouched(facts: NodeFacts, { baseline, saved, unfinished }: NodeRecord): boolean {
   const files = [baseline, saved, unfinished];
   return (
     moduleOrigin(facts) !== 'Patched' &&

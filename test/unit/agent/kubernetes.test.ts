@@ -233,6 +233,10 @@ describe('an IpvsBpfNode', () => {
     const agent = await started();
     await look(agent);
     api.edit({ action: 'Revert', revision: 'native' });
+    await look(agent);
+    expect(api.condition('DisruptionPending')).toBe('True WaitingForGrant');
+    expect(origin()).toBe(PATCHED_SRCVERSION);
+    api.edit({ disruptionGrant: { revision: 'native', expiresAt: '2026-01-02T04:00:00Z' } });
     await look(agent, 2);
     expect(origin()).toBe('INTREEIP_VS');
     expect(api.status?.appliedRevision).toBe('native');
@@ -262,7 +266,7 @@ describe('an IpvsBpfNode', () => {
     await look(agent);
     expect(await node.machine.datapath.services()).toEqual([]);
     expect(node.machine.calls.changes.some((change) => change.startsWith('modules.'))).toBe(false);
-    expect(api.status?.services).toEqual({ accelerated: 0, rejected: 0, virtualServers: 0 });
+    expect(api.status?.services).toMatchObject({ accelerated: 0, rejected: 0, virtualServers: 0 });
   });
 
   it('says which Services run on the native path, and why', async () => {
@@ -377,9 +381,34 @@ describe('a failure', () => {
       rung: 'SwitchOff',
       rollback: 'Succeeded',
     });
+    expect(api.status?.appliedRevision).toBe('off');
     expect(api.condition('Validated')).toBe('False ProbeFailed');
     await look(agent, 2);
     expect(modeOf()).toBe('0');
+    node.machine.calls.reset();
+    api.spec = { ...api.spec, attempt: 2 };
+    await look(agent);
+    expect(api.condition('Ready')).toBe('True Accelerating');
+    expect(node.machine.calls.changes).not.toContain('ipvs.flush');
+  });
+
+  it('of a new revision leaves the old one in force, with its whitelist', async () => {
+    const agent = await started();
+    await look(agent);
+    api.edit({
+      revision: 'r2',
+      attempt: 2,
+      datapath: { ...SPEC.datapath, sessionMapMaxEntries: 8192 },
+      disruptionGrant: { revision: 'r2', expiresAt: '2026-01-02T04:00:00Z' },
+    });
+    node.machine.calls.fail('ipvs.flush', failure);
+    await look(agent);
+    expect(api.condition('Ready')).toBe('False RolledBack');
+    api.services = [];
+    await look(agent, 2);
+    expect(api.status).toMatchObject({ appliedRevision: 'r1', sessionMap: { maxEntries: 4096 } });
+    expect(await node.machine.datapath.services()).toEqual([]);
+    expect(modeOf()).toBe('1');
   });
 
   it('of every probe ends with the module of the kernel', async () => {
