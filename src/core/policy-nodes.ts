@@ -126,7 +126,10 @@ export function intentOf(
     if (native) return { kind: 'Leave', skipped: true };
     return { ...manage(policy, previous, context, passive), skipped: true };
   }
-  if (unmapped) return { ...manage(policy, previous, context, passive), kernelNotMapped: true };
+  if (unmapped) {
+    const rollsOut = policy.spec.mode === 'Enabled';
+    return { ...manage(policy, previous, context, passive), rollsOut, kernelNotMapped: true };
+  }
   const { ok: _, ...module } = choice;
   const action = policy.spec.mode === 'DryRun' ? passive.action : 'Apply';
   return manage(policy, previous, context, { action, module });

@@ -52,7 +52,8 @@ export function summarize(planned: PlannedPolicy, now: number): NodeSummary {
   };
 }
 
-function isDone({ previous, spec, decision }: PlannedNode, whitelist: string | undefined): boolean {
+function isDone({ previous, spec, intent, decision }: PlannedNode, whitelist: string | undefined): boolean {
+  if (intent.kind === 'Manage' && intent.kernelNotMapped) return false;
   if (spec === undefined || !isSettled(previous, spec, whitelist)) return false;
   return decision === undefined || decision.state === 'Done';
 }

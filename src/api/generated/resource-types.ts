@@ -391,7 +391,7 @@ export interface IpvsBpfPolicy {
      */
     failurePolicy: {
       /**
-       * Failed nodes, 0..1000, up to which the rollout goes on. With more it halts: no further node starts until the failed ones are mended, or spec changes.
+       * Failed nodes, 0..1000, up to which the rollout goes on. With more it halts: no further node starts. Failed nodes try again when the revision changes, or when annotation ipvs-bpf.io/retry of the policy gets another value.
        */
       maxFailedNodes: number;
     };
