@@ -3,7 +3,9 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { down, ownLayout, up } from '../test/cluster/cluster.ts';
 import { kubectl, runInClient, runOnNode } from '../test/cluster/commands.ts';
+import { deploy, undeploy } from '../test/cluster/deploy.ts';
 import { addresses, maxNodes, statePaths } from '../test/cluster/layout.ts';
+import { clusterStatus } from '../test/cluster/status.ts';
 import { defaultKubernetes, kubernetesVersion } from '../test/cluster/versions.ts';
 import { main, say } from './exec.ts';
 import { type KernelSeries, kernelSeries } from './kernels.ts';
@@ -62,6 +64,27 @@ program
   .command('down')
   .description('end everything and remove it')
   .action(() => main(() => down(layout)));
+
+program
+  .command('deploy')
+  .description('build the image of this checkout, load it into the nodes, install the chart')
+  .action(() => main(() => deploy(layout)));
+
+program
+  .command('undeploy')
+  .description("remove the chart's release")
+  .action(() => main(() => undeploy(layout)));
+
+program
+  .command('status')
+  .description('tell what runs; the exit status is 1 unless everything does')
+  .action(() =>
+    main(async () => {
+      const { lines, healthy } = await clusterStatus(layout);
+      process.stdout.write(lines.map((line) => `${line}\n`).join(''));
+      process.exitCode = healthy ? 0 : 1;
+    }),
+  );
 
 /** A command whose words are all another program's, options too. */
 function passing(
