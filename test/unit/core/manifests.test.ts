@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, it } from 'vitest';
+import { type AgentConfig, agentManifests, differences } from '../../../src/core/manifests.ts';
+
+const config: AgentConfig = {
+  namespace: 'ipvs-bpf',
+  image: 'registry/ipvs-bpf:1',
+  imagePullPolicy: 'IfNotPresent',
+  imagePullSecrets: [],
+  moduleHostPath: '/srv/modules',
+  logLevel: 'info',
+  logFormat: 'json',
+  priorityClassName: 'system-node-critical',
+  resources: {},
+  nodeSelector: {},
+  tolerations: [{ operator: 'Exists' }],
+};
+
+const daemonSet = (change: Partial<AgentConfig> = {}) =>
+  agentManifests({ ...config, ...change }).at(-1)?.object;
+
+describe('agentManifests', () => {
+  it('makes the rights before what uses them', () => {
+    expect(agentManifests(config).map(({ type }) => type.kind)).toEqual([
+      'ServiceAccount',
+      'ClusterRole',
+      'ClusterRoleBinding',
+      'Role',
+      'RoleBinding',
+      'DaemonSet',
+    ]);
+  });
+
+  it('gives agents no right to delete, to see Secrets or Pods, or to write a Node', () => {
+    const text = JSON.stringify(agentManifests(config).map(({ object }) => object.rules));
+    expect(text).not.toMatch(/delete|secrets|pods|\*/);
+    expect(text).toContain('{"apiGroups":[""],"resources":["nodes"],"verbs":["get"]}');
+  });
+
+  it('mounts the modules of the host', () => {
+    const text = JSON.stringify(daemonSet());
+    expect(text).toContain(
+      '{"name":"modules","hostPath":{"path":"/srv/modules","type":"DirectoryOrCreate"}}',
+    );
+  });
+
+  it('shows by its annotation also what is no longer wanted', () => {
+    const with_ = daemonSet({ apiServer: 'https://10.0.0.1:6443' });
+    expect(differences(daemonSet(), with_)).toContain('metadata.annotations.ipvs-bpf.io/desired');
+  });
+});
+
+describe('differences', () => {
+  it('leaves defaults of the API server and resources alone', () => {
+    const found = { a: 1, defaulted: true, list: [{ b: 2, defaulted: 3 }], resources: { cpu: '1' } };
+    expect(differences({ a: 1, list: [{ b: 2 }], resources: { cpu: '1000m' } }, found)).toEqual([]);
+  });
+
+  it('names what is another, is missing, or is too much in a list', () => {
+    const found = { a: 2, list: [{ b: 3 }], long: [1, 2] };
+    expect(differences({ a: 1, list: [{ b: 2 }], long: [1], gone: {} }, found)).toEqual([
+      'a',
+      'list[0].b',
+      'long',
+      'gone',
+    ]);
+  });
+});
