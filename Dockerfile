@@ -13,7 +13,9 @@ COPY packages/libbpf-ts/package.json packages/libbpf-ts/package.json
 
 # What runs on a node: the pinned Node and the packages with native code, no development tools.
 FROM npm AS runtime-modules
-RUN npm ci --omit=dev --ignore-scripts
+COPY scripts/prune-modules.sh scripts/
+RUN npm ci --omit=dev --ignore-scripts \
+ && scripts/prune-modules.sh node_modules
 
 FROM npm AS build
 RUN npm ci --ignore-scripts

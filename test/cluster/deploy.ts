@@ -18,6 +18,10 @@ import { insideOf } from './network.ts';
 const release = 'ipvs-bpf';
 const namespace = 'ipvs-bpf-system';
 const repositoryName = 'localhost/ipvs-bpf';
+/** Package sources of this machine, and without what no program reads: each node has to unpack the rest. */
+const trimBase =
+  'cp -a /etc/apt/sources.list* "$0/etc/apt/" && cd "$0" && rm -rf var/cache/apt/* var/lib/apt/lists/* ' +
+  'usr/share/doc/* usr/share/man/* usr/share/info/* usr/share/locale/*';
 const baseName = 'localhost/ipvs-bpf-base';
 
 /** Builds the image, loads it into all nodes, installs or upgrades the chart. */
@@ -121,12 +125,14 @@ async function fillContext(context: string): Promise<void> {
 
 /** npm packages without those of development. */
 async function runtimeModules(): Promise<string> {
-  const files = ['package.json', 'package-lock.json', '.npmrc', 'packages/libbpf-ts/package.json'];
+  const prune = 'scripts/prune-modules.sh';
+  const files = ['package.json', 'package-lock.json', '.npmrc', 'packages/libbpf-ts/package.json', prune];
   const key = (await hashFiles(`${repository}/`, files)).slice(0, 16);
   return cachedDirectory(`cluster/runtime-modules_${key}`, async (directory) => {
     say('installing npm packages for the image');
     for (const file of files) await cp(join(repository, file), join(directory, file));
     await run('npm', ['ci', '--omit=dev', '--ignore-scripts', '--loglevel=error'], { cwd: directory });
+    await run(join(directory, prune), ['node_modules'], { cwd: directory });
   });
 }
 
@@ -134,18 +140,14 @@ async function runtimeModules(): Promise<string> {
 async function importBase(): Promise<string> {
   const sources = ['/etc/apt/sources.list', '/etc/apt/sources.list.d'];
   const text = await run('sh', ['-c', 'find "$@" -type f 2>/dev/null | sort | xargs cat', 'sh', ...sources]);
-  const key = hashOf(text, '2').slice(0, 12);
+  const key = hashOf(text, trimBase).slice(0, 12);
   const tag = `${baseName}:${key}`;
   if ((await buildah(['images', '-q', '--filter', `reference=${tag}`])).trim() !== '') return tag;
   const directory = await cachedDirectory(`cluster/base_${key}`, async (target) => {
     say('making a Debian base with debootstrap');
     const root = join(target, 'root');
     await run('debootstrap', ['--variant=minbase', 'bookworm', root], { timeoutMs: 900_000 });
-    await run('sh', [
-      '-c',
-      'cp -a /etc/apt/sources.list* "$0/etc/apt/" && rm -rf "$0"/var/cache/apt/* "$0"/var/lib/apt/lists/*',
-      root,
-    ]);
+    await run('sh', ['-c', trimBase, root]);
     await run('tar', ['-c', '-f', join(target, 'base.tar'), '--numeric-owner', '-C', root, '.']);
     await rm(root, { recursive: true });
   });
