@@ -98,6 +98,11 @@ function program(): Command {
   return root;
 }
 
+// Whoever reads the output may stop early ("| head"): that is no failure of the command.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
 try {
   await program().parseAsync();
 } catch (error) {
