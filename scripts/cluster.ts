@@ -5,6 +5,7 @@ import { down, ownLayout, up } from '../test/cluster/cluster.ts';
 import { kubectl, runInClient, runOnNode } from '../test/cluster/commands.ts';
 import { deploy, undeploy } from '../test/cluster/deploy.ts';
 import { addresses, maxNodes, statePaths } from '../test/cluster/layout.ts';
+import { ownImage } from '../test/cluster/own-image.ts';
 import { clusterStatus } from '../test/cluster/status.ts';
 import { defaultKubernetes, kubernetesVersion } from '../test/cluster/versions.ts';
 import { main, say } from './exec.ts';
@@ -16,6 +17,7 @@ interface UpOptions {
   readonly kubernetes?: string;
   readonly kernel?: KernelSeries;
   readonly memory?: number;
+  readonly withImage?: true;
 }
 
 const layout = ownLayout();
@@ -37,8 +39,13 @@ function kubernetesOption(text: string): string {
 
 async function startCluster(options: UpOptions): Promise<void> {
   const started = Date.now();
-  const { memory: memoryMb, ...others } = options;
-  const settings = await up(layout, { ...others, ...(memoryMb === undefined ? {} : { memoryMb }) });
+  const { memory: memoryMb, withImage, ...others } = options;
+  const images = withImage ? { images: [(await ownImage()).archive] } : {};
+  const settings = await up(layout, {
+    ...others,
+    ...images,
+    ...(memoryMb === undefined ? {} : { memoryMb }),
+  });
   const seconds = ((Date.now() - started) / 1000).toFixed(1);
   say(`Kubernetes ${settings.kubernetes} with ${settings.nodes} nodes: up after ${seconds} s`);
   say(`kubeconfig: ${statePaths(layout.stateDir).kubeconfig}`);
@@ -58,6 +65,7 @@ program
   .option('--kubernetes <version>', `${defaultKubernetes} when left out`, kubernetesOption)
   .option('--kernel <series>', `Debian kernel of the nodes: ${kernelSeries.join(', ')}`, seriesOption)
   .option('--memory <mb>', 'of each node; 3072 when left out', positiveOption)
+  .option('--with-image', 'build the image of this checkout first: `deploy` then finds it on the nodes')
   .action((options: UpOptions) => main(() => startCluster(options)));
 
 program

@@ -1,39 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The image of this checkout, built and loaded into the nodes, and the chart's release. */
-import { cp, link, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+/** The image of this checkout in the nodes, and the chart's release. */
+import { cp, link, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { buildAll } from '../../scripts/build.ts';
-import { cachedDirectory, cacheRoot, hashFiles, hashOf, repository } from '../../scripts/cache.ts';
+import { repository } from '../../scripts/cache.ts';
 import { inherit, run, say } from '../../scripts/exec.ts';
-import { kernelSeries } from '../../scripts/kernels.ts';
 import { channelBinary } from './channel.ts';
 import { runningSettings } from './cluster.ts';
-import { installClusterPackages } from './debian.ts';
-import { lastStage } from './dockerfile.ts';
 import { helmBinary } from './go.ts';
 import { addresses, type Layout, type NodeIdentity, nodeIdentities, statePaths } from './layout.ts';
 import { insideOf } from './network.ts';
+import { ownImage } from './own-image.ts';
 
 const release = 'ipvs-bpf';
 const namespace = 'ipvs-bpf-system';
-const repositoryName = 'localhost/ipvs-bpf';
-/** Package sources of this machine, and without what no program reads: each node has to unpack the rest. */
-const trimBase =
-  'cp -a /etc/apt/sources.list* "$0/etc/apt/" && cd "$0" && rm -rf var/cache/apt/* var/lib/apt/lists/* ' +
-  'usr/share/doc/* usr/share/man/* usr/share/info/* usr/share/locale/*';
-const baseName = 'localhost/ipvs-bpf-base';
 
 /** Builds the image, loads it into all nodes, installs or upgrades the chart. */
 export async function deploy(layout: Layout): Promise<void> {
-  const { nodes } = await runningSettings(layout);
-  await installClusterPackages();
+  const { nodes, images } = await runningSettings(layout);
+  const { archive, repository: name, tag } = await ownImage();
   const helm = await helmBinary();
-  await buildAll(kernelSeries);
-  const { archive, tag } = await imageArchive();
-  await Promise.all(nodeIdentities(nodes).map((node) => loadImage(layout, node, archive)));
-  say(`installing the chart with ${repositoryName}:${tag}`);
-  const image = ['--set', `image.repository=${repositoryName}`, '--set-string', `image.tag=${tag}`];
+  if (!images.includes(archive)) {
+    await Promise.all(nodeIdentities(nodes).map((node) => loadImage(layout, node, archive)));
+  }
+  say(`installing the chart with ${name}:${tag}`);
+  const image = ['--set', `image.repository=${name}`, '--set-string', `image.tag=${tag}`];
   const where = ['--kubeconfig', statePaths(layout.stateDir).kubeconfig, '--namespace', namespace];
   const chart = join(repository, 'charts/ipvs-bpf');
   const status = await inherit(helm, [
@@ -61,6 +51,7 @@ export async function undeploy(layout: Layout): Promise<void> {
 async function loadImage(layout: Layout, node: NodeIdentity, archive: string): Promise<void> {
   say(`loading the image into ${node.name}`);
   const folder = join(statePaths(layout.stateDir).node(node.name), 'guest/images');
+  await mkdir(folder, { recursive: true });
   const name = 'deployed.tar';
   await rm(join(folder, name), { force: true });
   await link(archive, join(folder, name)).catch(() => cp(archive, join(folder, name)));
@@ -68,109 +59,4 @@ async function loadImage(layout: Layout, node: NodeIdentity, archive: string): P
   const importing = ['ctr', '-n', 'k8s.io', 'images', 'import', `/run/vm/images/${name}`];
   const [program, ...args] = insideOf(layout.netns, [...channel, ...importing]);
   await run(program, args, { timeoutMs: 600_000 });
-}
-
-/** An archive of the image, cached by what goes into it. */
-async function imageArchive(): Promise<{ archive: string; tag: string }> {
-  const copied = [
-    'Dockerfile',
-    'LICENSE',
-    'LICENSES',
-    'crds',
-    'dist',
-    'build',
-    'packages',
-    'package-lock.json',
-  ];
-  const tag = (await hashFiles(`${repository}/`, copied)).slice(0, 16);
-  const directory = await cachedDirectory(`cluster/images/deployed_${tag}`, async (target) => {
-    const base = await importBase();
-    const context = await mkdtemp(join(tmpdir(), 'ipvs-bpf-image-'));
-    try {
-      await fillContext(context);
-      say(`building the image ${repositoryName}:${tag}`);
-      const name = `${repositoryName}:${tag}`;
-      await buildah(['build', '--layers', '--build-arg', `BASE_IMAGE=${base}`, '-t', name, context]);
-      await buildah(['push', name, `docker-archive:${join(target, 'image.tar')}:${name}`]);
-      await buildah(['rmi', name]);
-    } finally {
-      await rm(context, { recursive: true, force: true });
-    }
-  });
-  return { archive: join(directory, 'image.tar'), tag };
-}
-
-/** What the last stage of the Dockerfile copies, from this checkout's own builds. */
-async function fillContext(context: string): Promise<void> {
-  await writeFile(
-    join(context, 'Dockerfile'),
-    lastStage(await readFile(join(repository, 'Dockerfile'), 'utf8')),
-  );
-  for (const name of ['LICENSE', 'LICENSES'])
-    await cp(join(repository, name), join(context, name), { recursive: true });
-  const built = join(context, 'build/opt/ipvs-bpf');
-  await mkdir(built, { recursive: true });
-  const withoutModules = { recursive: true, filter: (path: string) => !path.endsWith('/node_modules') };
-  for (const name of ['packages', 'crds', 'build', 'dist']) {
-    await cp(join(repository, name), join(built, name), withoutModules);
-  }
-  const modules = join(await runtimeModules(), 'node_modules');
-  await run('sh', [
-    '-c',
-    'mkdir -p "$1" && cp -a "$0" "$1"',
-    modules,
-    join(context, 'runtime-modules/opt/ipvs-bpf'),
-  ]);
-}
-
-/** npm packages without those of development. */
-async function runtimeModules(): Promise<string> {
-  const prune = 'scripts/prune-modules.sh';
-  const files = ['package.json', 'package-lock.json', '.npmrc', 'packages/libbpf-ts/package.json', prune];
-  const key = (await hashFiles(`${repository}/`, files)).slice(0, 16);
-  return cachedDirectory(`cluster/runtime-modules_${key}`, async (directory) => {
-    say('installing npm packages for the image');
-    for (const file of files) await cp(join(repository, file), join(directory, file));
-    await run('npm', ['ci', '--omit=dev', '--ignore-scripts', '--loglevel=error'], { cwd: directory });
-    await run(join(directory, prune), ['node_modules'], { cwd: directory });
-  });
-}
-
-/** Name of a Debian 12 image in our own storage, made by debootstrap with this machine's package sources. */
-async function importBase(): Promise<string> {
-  const sources = ['/etc/apt/sources.list', '/etc/apt/sources.list.d'];
-  const text = await run('sh', ['-c', 'find "$@" -type f 2>/dev/null | sort | xargs cat', 'sh', ...sources]);
-  const key = hashOf(text, trimBase).slice(0, 12);
-  const tag = `${baseName}:${key}`;
-  if ((await buildah(['images', '-q', '--filter', `reference=${tag}`])).trim() !== '') return tag;
-  const directory = await cachedDirectory(`cluster/base_${key}`, async (target) => {
-    say('making a Debian base with debootstrap');
-    const root = join(target, 'root');
-    await run('debootstrap', ['--variant=minbase', 'bookworm', root], { timeoutMs: 900_000 });
-    await run('sh', ['-c', trimBase, root]);
-    await run('tar', ['-c', '-f', join(target, 'base.tar'), '--numeric-owner', '-C', root, '.']);
-    await rm(root, { recursive: true });
-  });
-  const context = await mkdtemp(join(tmpdir(), 'ipvs-bpf-base-'));
-  try {
-    await link(join(directory, 'base.tar'), join(context, 'base.tar')).catch(() =>
-      cp(join(directory, 'base.tar'), join(context, 'base.tar')),
-    );
-    await writeFile(join(context, 'Dockerfile'), 'FROM scratch\nADD base.tar /\nCMD ["/bin/sh"]\n');
-    await buildah(['build', '-t', tag, context]);
-  } finally {
-    await rm(context, { recursive: true, force: true });
-  }
-  return tag;
-}
-
-function buildah(args: readonly string[]): Promise<string> {
-  const storage = [
-    '--root',
-    join(cacheRoot(), 'cluster/buildah'),
-    '--runroot',
-    join(cacheRoot(), 'cluster/buildah-run'),
-  ];
-  const env = { ...process.env, BUILDAH_ISOLATION: 'chroot', STORAGE_DRIVER: 'vfs' };
-  return run('buildah', [...storage, ...args], { env });
 }

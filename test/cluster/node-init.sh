@@ -48,6 +48,21 @@ mkdir -p /var/lib/ipvs-bpf/modules
 mount --bind "$BUILD" /var/lib/ipvs-bpf/modules
 mount --make-rshared /
 
+# The images, as containerd on the host has unpacked them: its databases, and links to the files.
+snapshots=io.containerd.snapshotter.v1.overlayfs
+blobs=io.containerd.content.v1.content/blobs/sha256
+(
+	cd /var/lib/containerd || exit
+	mkdir -p io.containerd.metadata.v1.bolt "$blobs" io.containerd.content.v1.content/ingest
+	cp "$IMAGE_STORE/io.containerd.metadata.v1.bolt/meta.db" io.containerd.metadata.v1.bolt/
+	ln -s "$IMAGE_STORE/$blobs"/* "$blobs"
+	for snapshot in "$IMAGE_STORE/$snapshots"/snapshots/*; do
+		mkdir -p "$snapshots/snapshots/${snapshot##*/}/work"
+		ln -s "$snapshot/fs" "$snapshots/snapshots/${snapshot##*/}/fs"
+	done
+	cp "$IMAGE_STORE/$snapshots/metadata.db" "$snapshots/"
+)
+
 modprobe -a overlay br_netfilter ip_vs ip_vs_rr nf_conntrack xt_comment xt_mark xt_nat xt_MASQUERADE \
 	xt_set xt_conntrack xt_statistic ip_set_hash_ip ip_set_hash_ipport ip_set_hash_ipportip \
 	ip_set_hash_ipportnet ip_set_bitmap_port dummy veth bridge nft_compat
@@ -78,15 +93,6 @@ keep() {
 }
 
 keep containerd containerd
-tries=0
-until ctr version >/dev/null 2>&1; do
-	tries=$((tries + 1))
-	[ $tries -lt 600 ] || break
-	sleep 0.1
-done
-for image in /run/vm/images/*.tar; do
-	ctr -n k8s.io images import "$image" >>/run/vm/log/images.log 2>&1
-done
 keep kubelet "$KUBELET" --config /run/vm/kubelet.json --kubeconfig /run/vm/kubelet.kubeconfig \
 	--hostname-override "$NODE_NAME" --node-ip "$ADDRESS"
 keep kube-proxy "$KUBE_PROXY" --kubeconfig /run/vm/kube-proxy.kubeconfig --hostname-override "$NODE_NAME" \

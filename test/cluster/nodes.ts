@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { copyFile, link, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { copyFile, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { hashOf, repository } from '../../scripts/cache.ts';
 import { run } from '../../scripts/exec.ts';
 import { kernelElf, kernelFor } from '../../scripts/kernels.ts';
@@ -12,6 +12,7 @@ import { channelBinary } from './channel.ts';
 import { place } from './control-plane.ts';
 import { serverPackages } from './debian.ts';
 import { kubernetesBinary } from './go.ts';
+import { imageStore } from './image-store.ts';
 import { testImages } from './images.ts';
 import { addresses, type Layout, maxNodes, type NodeIdentity, nodeIdentities, statePaths } from './layout.ts';
 import { nodeManifests } from './manifests.ts';
@@ -24,7 +25,7 @@ import { waitFor } from './wait.ts';
 /** Builds and downloads all that a node runs. */
 export async function buildNodes(settings: Settings): Promise<void> {
   for (const name of ['kubelet', 'kube-proxy'] as const) await kubernetesBinary(name, settings.kubernetes);
-  await testImages(settings.kubernetes);
+  await imageStore([...(await testImages(settings.kubernetes)), ...settings.images]);
   const kernel = await kernelFor(settings.kernel);
   await kernelElf(kernel);
   await initramfsFor(kernel);
@@ -105,7 +106,7 @@ async function kubectl(
 async function writeNodeFolder(layout: Layout, settings: Settings, node: NodeIdentity): Promise<void> {
   const paths = statePaths(layout.stateDir);
   const folder = join(paths.node(node.name), 'guest');
-  for (const name of ['log', 'images', 'kept']) await mkdir(join(folder, name), { recursive: true });
+  for (const name of ['log', 'kept']) await mkdir(join(folder, name), { recursive: true });
   await copyFile(join(import.meta.dirname, 'node-init.sh'), join(folder, 'guest-init.sh'));
   await copyFile(join(paths.pki, 'ca.crt'), join(folder, 'ca.crt'));
   await copyFile(paths.kubeconfigOf(`kubelet-${node.name}`), join(folder, 'kubelet.kubeconfig'));
@@ -115,7 +116,6 @@ async function writeNodeFolder(layout: Layout, settings: Settings, node: NodeIde
   await writeFile(join(folder, 'cni.conflist'), cniConfig(node));
   await writeFile(join(folder, 'kubelet.json'), kubeletConfig());
   await writeFile(join(folder, 'resolv.conf'), `nameserver ${addresses.controlPlane}\n`);
-  for (const image of await testImages(settings.kubernetes)) await provide(image, join(folder, 'images'));
   await writeFile(join(folder, 'settings.sh'), settingsFile(await nodeSettings(settings, node, servers)));
 }
 
@@ -138,17 +138,11 @@ async function nodeSettings(
     MODULES: join(kernel.imageDir, 'lib/modules', kernel.release),
     BUILD: join(repository, 'build'),
     SERVERS: servers,
+    IMAGE_STORE: await imageStore([...(await testImages(settings.kubernetes)), ...settings.images]),
     CHANNEL: await channelBinary(),
     KUBELET: await kubernetesBinary('kubelet', settings.kubernetes),
     KUBE_PROXY: await kubernetesBinary('kube-proxy', settings.kubernetes),
   };
-}
-
-/** A second name for a file, or a copy where the file systems differ. */
-async function provide(file: string, directory: string): Promise<void> {
-  const target = join(directory, basename(file));
-  await rm(target, { force: true });
-  await link(file, target).catch(() => copyFile(file, target));
 }
 
 async function qemuCommand(layout: Layout, settings: Settings, node: NodeIdentity): Promise<string[]> {

@@ -12,11 +12,13 @@ export interface Settings {
   readonly memoryMb: number;
   /** Port of 127.0.0.1 that leads to the API server. */
   readonly apiPort: number;
+  /** Image archives that nodes have from their start, beside those of the tests. */
+  readonly images: readonly string[];
 }
 
 export type Wish = Partial<Omit<Settings, 'apiPort'>>;
 
-const defaults = { kernel: '6.1', nodes: 2, memoryMb: 3072 } as const;
+const defaults = { kernel: '6.1', nodes: 2, memoryMb: 3072, images: [] } as const;
 
 /**
  * Settings for `up`: what is asked for, else what runs, else the defaults.
@@ -33,7 +35,7 @@ export function mergeSettings(
       throw new Error(`a cluster with ${key} ${present[key]} is running: take it down to have ${wish[key]}`);
     }
   }
-  return { ...present, nodes: wish.nodes ?? defaults.nodes };
+  return { ...present, nodes: wish.nodes ?? defaults.nodes, images: wish.images ?? present.images };
 }
 
 export async function readSettings(file: string): Promise<Settings | undefined> {

@@ -18,7 +18,14 @@ import { kubeconfig, kubeletUser, tokenFile } from '../../cluster/users.ts';
 import { goVersion, kubernetesVersion, stagingVersion } from '../../cluster/versions.ts';
 import { waitFor } from '../../cluster/wait.ts';
 
-const present: Settings = { kubernetes: '1.34.4', kernel: '6.1', nodes: 1, memoryMb: 2000, apiPort: 4000 };
+const present: Settings = {
+  kubernetes: '1.34.4',
+  kernel: '6.1',
+  nodes: 1,
+  memoryMb: 2000,
+  apiPort: 4000,
+  images: [],
+};
 const fresh = { kubernetes: '1.34.4', apiPort: 5000 };
 
 describe('versions of a cluster', () => {
