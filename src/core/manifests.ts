@@ -163,14 +163,19 @@ function container(config: AgentConfig): Readonly<Record<string, unknown>> {
     // Loads kernel modules and eBPF programs and writes sysctls of the host.
     securityContext: { privileged: true },
     ...(Object.keys(resources).length > 0 ? { resources } : {}),
+    startupProbe: {
+      httpGet: { ...probe, path: '/healthz' },
+      periodSeconds: 2,
+      timeoutSeconds: 5,
+      failureThreshold: 90,
+    },
     livenessProbe: {
       httpGet: { ...probe, path: '/healthz' },
-      initialDelaySeconds: 30,
       periodSeconds: 10,
       timeoutSeconds: 5,
       failureThreshold: 6,
     },
-    readinessProbe: { httpGet: { ...probe, path: '/readyz' }, periodSeconds: 5, timeoutSeconds: 5 },
+    readinessProbe: { httpGet: { ...probe, path: '/readyz' }, periodSeconds: 3, timeoutSeconds: 5 },
     volumeMounts: MOUNTS.map(({ name, path, readOnly, propagation }) => ({
       name,
       mountPath: path,
