@@ -5,9 +5,16 @@ import { ClusterError } from '../core/cluster-error.ts';
 
 const REQUEST_TIMEOUT_MS = 30_000;
 
-/** The library's private method that makes a new pool of connections for every single request. */
+/** Silence after which a connection is tried. IPVS forgets its connections when it is exchanged, without a word. */
+const KEEP_ALIVE_AFTER_MS = 3_000;
+
+/** Private methods of the library: it makes a new pool of connections for every single request. */
 interface DispatcherMaker {
   createDispatcher(cluster: unknown, options: Readonly<Record<string, unknown>>): unknown;
+  createDispatcherOptions(
+    cluster: unknown,
+    options: Readonly<Record<string, unknown>>,
+  ): { readonly connect?: object };
 }
 
 /**
@@ -20,7 +27,13 @@ export class PooledKubeConfig extends k8s.KubeConfig {
   constructor() {
     super();
     const self = this as unknown as DispatcherMaker;
-    const make = (k8s.KubeConfig.prototype as unknown as DispatcherMaker).createDispatcher;
+    const { createDispatcher: make, createDispatcherOptions: makeOptions } = k8s.KubeConfig
+      .prototype as unknown as DispatcherMaker;
+    self.createDispatcherOptions = (cluster, options) => {
+      const made = makeOptions.call(this, cluster, options);
+      if (made.connect === undefined) return made;
+      return { ...made, connect: { ...made.connect, keepAliveInitialDelay: KEEP_ALIVE_AFTER_MS } };
+    };
     self.createDispatcher = (cluster, options) => {
       const { servername, rejectUnauthorized, ca, cert, key } = options;
       const parts = [this.getCurrentCluster(), servername, rejectUnauthorized, ca, cert, key];
