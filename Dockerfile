@@ -31,7 +31,8 @@ RUN apt-get update \
 FROM ${BASE_IMAGE}
 RUN apt-get update \
  && apt-get install -y --no-install-recommends iproute2 kmod libbpf1 \
- && rm -rf /var/lib/apt/lists/*
+ && apt-get clean \
+ && rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old
 WORKDIR /opt/ipvs-bpf
 COPY LICENSE ./
 COPY LICENSES/ LICENSES/
