@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { stagingVersion } from './versions.ts';
 
-/** A program that `go build` makes of a published module. */
+/** A program that `go build`, or `go test -c`, makes of a published module. */
 export interface GoProgram {
   readonly name: string;
   /** Names module and version in the cache: `kubernetes-1.34.4`. */
@@ -9,6 +9,8 @@ export interface GoProgram {
   /** Import path of the main package; `.` for the module's own. */
   readonly package: string;
   readonly ldflags: string;
+  /** Whether it is the package's tests, not its main function. */
+  readonly tests?: true;
 }
 
 /** Main packages of the Kubernetes repository. */
@@ -20,6 +22,8 @@ const kubernetesPackages = {
   kubelet: 'k8s.io/kubernetes/cmd/kubelet',
   'kube-proxy': 'k8s.io/kubernetes/cmd/kube-proxy',
   agnhost: 'k8s.io/kubernetes/test/images/agnhost',
+  'regression-issue-74839': 'k8s.io/kubernetes/test/images/regression-issue-74839',
+  'e2e.test': 'k8s.io/kubernetes/test/e2e',
 } as const;
 
 export type KubernetesProgram = keyof typeof kubernetesPackages;
@@ -41,6 +45,7 @@ export function kubernetesProgram(name: KubernetesProgram, version: string): GoP
     module: `kubernetes-${version}`,
     package: kubernetesPackages[name],
     ldflags: ['-s', '-w', ...sets].join(' '),
+    ...(name.endsWith('.test') ? { tests: true } : {}),
   };
 }
 
@@ -80,5 +85,5 @@ export function importsOf(packages: readonly string[]): string {
   ].join('\n');
 }
 
-/** For go.mod's requirements: every Kubernetes program, and the end-to-end suite. */
-export const kubernetesImports = [...Object.values(kubernetesPackages), 'k8s.io/kubernetes/test/e2e'];
+/** For go.mod's requirements. */
+export const kubernetesImports = Object.values(kubernetesPackages);

@@ -89,7 +89,8 @@ async function binary(program: GoProgram, fillModule: (directory: string) => Pro
       say(`building ${program.name} of ${program.module} (once; minutes for the first program)`);
       const started = Date.now();
       const output = join(target, program.name);
-      await go(['build', '-trimpath', '-ldflags', program.ldflags, '-o', output, program.package], module);
+      const verb = program.tests ? ['test', '-c'] : ['build'];
+      await go([...verb, '-trimpath', '-ldflags', program.ldflags, '-o', output, program.package], module);
       say(`built ${program.name} in ${Math.round((Date.now() - started) / 1000)} s`);
     },
   );

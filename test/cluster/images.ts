@@ -6,7 +6,7 @@ import { cachedDirectory, hashFiles, hashOf } from '../../scripts/cache.ts';
 import { run, say } from '../../scripts/exec.ts';
 import { archiveManifest, type ImageConfig, imageConfig } from './docker-archive.ts';
 import { kubernetesBinary } from './go.ts';
-import { agnhostImage, pauseImage } from './versions.ts';
+import { agnhostImage, busyboxImage, invalidStateImage, pauseImage } from './versions.ts';
 
 /** What the end-to-end suite calls in agnhost's container beside agnhost itself. */
 const programs = ['/bin/bash', '/usr/bin/curl', '/bin/nc.openbsd', '/usr/bin/getent'];
@@ -16,9 +16,16 @@ const busyboxApplets =
   'printf ps pwd readlink rm rmdir route sed seq sha256sum sleep sort stat sync tail tar tee test time timeout ' +
   'top touch tr traceroute true tty umount uname uniq uptime usleep vi wc wget which whoami xargs yes';
 
-/** Archives of pause and agnhost. */
+const searchPath = 'PATH=/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** Archives of pause and of what the end-to-end suite's tests of Services run. */
 export async function testImages(kubernetes: string): Promise<string[]> {
-  return [await pauseArchive(), await agnhostArchive(kubernetes)];
+  return [
+    await pauseArchive(),
+    await agnhostArchive(kubernetes),
+    await busyboxArchive(),
+    await invalidStateArchive(kubernetes),
+  ];
 }
 
 function pauseArchive(): Promise<string> {
@@ -30,7 +37,7 @@ function pauseArchive(): Promise<string> {
 
 async function agnhostArchive(kubernetes: string): Promise<string> {
   const agnhost = await kubernetesBinary('agnhost', kubernetes);
-  const config = { Entrypoint: ['/agnhost'], Cmd: ['pause'], Env: ['PATH=/usr/sbin:/usr/bin:/sbin:/bin'] };
+  const config = { Entrypoint: ['/agnhost'], Cmd: ['pause'], Env: [searchPath] };
   return archive('agnhost', agnhostImage, config, [kubernetes, ...programs], async (root) => {
     await copyFile(agnhost, join(root, 'agnhost'));
     for (const path of ['bin', 'usr/bin', 'etc', 'tmp', 'root', 'proc', 'sys', 'dev']) {
@@ -38,8 +45,7 @@ async function agnhostArchive(kubernetes: string): Promise<string> {
     }
     await run('chmod', ['1777', join(root, 'tmp')]);
     for (const program of programs) await copyProgram(program, root);
-    await copyFile('/bin/busybox', join(root, 'bin/busybox'));
-    for (const applet of busyboxApplets.split(' ')) await symlink('busybox', join(root, 'bin', applet));
+    await addBusybox(root);
     await symlink('bash', join(root, 'bin/sh'));
     await symlink('nc.openbsd', join(root, 'bin/nc'));
     await writeFile(
@@ -49,6 +55,30 @@ async function agnhostArchive(kubernetes: string): Promise<string> {
     await writeFile(join(root, 'etc/group'), 'root:x:0:\nnogroup:x:65534:\n');
     await writeFile(join(root, 'etc/nsswitch.conf'), 'hosts: files dns\n');
   });
+}
+
+function busyboxArchive(): Promise<string> {
+  const config = { Cmd: ['sh'], Env: [searchPath] };
+  return archive('busybox', busyboxImage, config, [], async (root) => {
+    for (const name of ['bin', 'tmp']) await mkdir(join(root, name));
+    await addBusybox(root);
+    for (const applet of ['nc', 'sh']) await symlink('busybox', join(root, 'bin', applet));
+  });
+}
+
+async function addBusybox(root: string): Promise<void> {
+  await copyFile('/bin/busybox', join(root, 'bin/busybox'));
+  for (const applet of busyboxApplets.split(' ')) await symlink('busybox', join(root, 'bin', applet));
+}
+
+/** A server that sends packets out of their connection's window. */
+async function invalidStateArchive(kubernetes: string): Promise<string> {
+  const name = 'regression-issue-74839';
+  const program = await kubernetesBinary(name, kubernetes);
+  const config = { Entrypoint: [`/${name}`] };
+  return archive(name, invalidStateImage, config, [kubernetes], (root) =>
+    copyFile(program, join(root, name)),
+  );
 }
 
 /** A program of this machine and the libraries that it is linked with, at their paths. */

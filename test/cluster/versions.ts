@@ -13,6 +13,9 @@ export const coreDnsVersion = '1.15.0';
 export const helmVersion = '3.22.0';
 /** Of the end-to-end suite's image; what is in it comes from the Kubernetes source that is built. */
 export const agnhostImage = 'registry.k8s.io/e2e-test-images/agnhost:2.56';
+/** Further images that the suite's tests of connection tracking use. */
+export const busyboxImage = 'registry.k8s.io/e2e-test-images/busybox:1.37.0-1';
+export const invalidStateImage = 'registry.k8s.io/e2e-test-images/regression-issue-74839:1.2';
 /** The container that holds a pod's namespaces. */
 export const pauseImage = 'localhost/pause:1';
 

@@ -111,6 +111,7 @@ describe('settings of a cluster', () => {
       kernel: '6.1',
       nodes: 2,
       memoryMb: 3072,
+      images: [],
     });
   });
 

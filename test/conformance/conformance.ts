@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The upstream suite on a running cluster, natively and accelerated. */
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { run, say } from '../../scripts/exec.ts';
+import { deploy, undeploy } from '../cluster/deploy.ts';
+import { kubernetesBinary } from '../cluster/go.ts';
+import { type Layout, statePaths } from '../cluster/layout.ts';
+import type { Settings } from '../cluster/settings.ts';
+import { administrator } from '../cluster/users.ts';
+import { readAcceleratedConnections } from './counters.ts';
+import {
+  applyPolicy,
+  deleteNamespaces,
+  deletePolicy,
+  type Kubectl,
+  kubectlWith,
+  requireNoPolicy,
+} from './policy.ts';
+import { type ListedTest, listedTests } from './report.ts';
+import { ResultsFile } from './results.ts';
+import { runHalf } from './run-half.ts';
+import type { Suite } from './run-test.ts';
+import { selectTests, shortName } from './selection.ts';
+import { acceleratedTests, type Half, reasons, regressions, resultTable } from './table.ts';
+
+export interface ConformanceOptions {
+  /** Fits the full names of the tests to run. */
+  readonly focus: RegExp;
+  readonly halves: readonly Half[];
+  /** Tests at once. */
+  readonly jobs: number;
+  /** For one test. */
+  readonly timeoutSeconds: number;
+  /** Folder for logs and results.json. */
+  readonly output: string;
+  /** At which the rest is left out, and what was made in the cluster removed. */
+  readonly signal: AbortSignal;
+}
+
+export interface Verdict {
+  readonly table: string;
+  /** Why tests did not pass, a line each. */
+  readonly reasons: readonly string[];
+  /** Empty if the accelerated path is as good as the native one. */
+  readonly faults: readonly string[];
+}
+
+/** Every test that the suite of this version has; needs no cluster. */
+export async function listTests(kubernetes: string): Promise<ListedTest[]> {
+  const directory = await mkdtemp(join(tmpdir(), 'ipvs-bpf-conformance-'));
+  try {
+    const report = join(directory, 'report.json');
+    const args = ['--provider=skeleton', '--ginkgo.dry-run', `--ginkgo.json-report=${report}`];
+    await run(await kubernetesBinary('e2e.test', kubernetes), args, { cwd: directory, timeoutMs: 120_000 });
+    return listedTests(await readFile(report, 'utf8'));
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
+
+/** Runs the halves on a cluster that is up; whatever happens, it is left as it was. */
+export async function conformance(
+  layout: Layout,
+  settings: Settings,
+  options: ConformanceOptions,
+): Promise<Verdict> {
+  const { kubernetes } = settings;
+  const { selected, excluded } = selectTests(await listTests(kubernetes), options.focus);
+  for (const { name, reason } of excluded) say(`left out: ${shortName(name)}: ${reason}`);
+  const program = await kubernetesBinary('kubectl', kubernetes);
+  const paths = statePaths(layout.stateDir);
+  const context: Context = {
+    layout,
+    settings,
+    options,
+    kubectl: kubectlWith(program, paths.kubeconfig),
+    results: new ResultsFile(join(options.output, 'results.json'), kubernetes),
+    suite: {
+      program: await kubernetesBinary('e2e.test', kubernetes),
+      kubectl: program,
+      kubeconfig: paths.kubeconfigOf(administrator.id),
+      netns: layout.clientNetns,
+      timeoutSeconds: options.timeoutSeconds,
+      signal: options.signal,
+    },
+  };
+  await requireNoPolicy(context.kubectl);
+  const faults: string[] = [];
+  for (const half of options.halves) {
+    if (options.signal.aborted) break;
+    if (half === 'native') await runTests(context, half, selected);
+    else faults.push(...(await acceleratedHalf(context, selected)));
+  }
+  return verdict(selected, context.results, faults);
+}
+
+interface Context {
+  readonly layout: Layout;
+  readonly settings: Settings;
+  readonly options: ConformanceOptions;
+  readonly kubectl: Kubectl;
+  readonly results: ResultsFile;
+  readonly suite: Suite;
+}
+
+async function acceleratedHalf(context: Context, selected: readonly ListedTest[]): Promise<string[]> {
+  const { layout, settings, kubectl, results } = context;
+  const tests = acceleratedTests(selected, results.results);
+  results.forget(
+    'accelerated',
+    selected.map(({ name }) => name),
+  );
+  if (tests.length === 0) return [];
+  const installed = await kubectl([
+    'get',
+    'deployment',
+    '-A',
+    '-l',
+    'app.kubernetes.io/name=ipvs-bpf',
+    '-o',
+    'name',
+  ]);
+  try {
+    await deploy(layout);
+    await applyPolicy(kubectl);
+    const before = await readAcceleratedConnections(layout, settings.nodes);
+    await runTests(context, 'accelerated', tests);
+    const taken = (await readAcceleratedConnections(layout, settings.nodes)) - before;
+    say(`connections on the accelerated path: ${taken}`);
+    return taken > 0 ? [] : ['no connection went the accelerated way'];
+  } finally {
+    await deletePolicy(kubectl);
+    if (installed.trim() === '') await undeploy(layout);
+  }
+}
+
+async function runTests(context: Context, half: Half, tests: readonly ListedTest[]): Promise<void> {
+  const { options, results, suite, kubectl } = context;
+  const logs = join(options.output, half);
+  await rm(logs, { recursive: true, force: true });
+  await mkdir(logs, { recursive: true });
+  say(`${half}: ${tests.length} tests, ${options.jobs} at once; logs in ${logs}`);
+  results.forget(
+    half,
+    tests.map(({ name }) => name),
+  );
+  const runIds: string[] = [];
+  try {
+    await runHalf(suite, tests, {
+      half,
+      logs,
+      jobs: options.jobs,
+      record: (name, outcome) => results.record(half, name, outcome),
+      started: (runId) => runIds.push(runId),
+    });
+  } finally {
+    await deleteNamespaces(kubectl, runIds);
+  }
+}
+
+function verdict(selected: readonly ListedTest[], file: ResultsFile, faults: readonly string[]): Verdict {
+  const names = selected.map(({ name }) => name);
+  const { results } = file;
+  const worse = regressions(names, results).map((name) => `not as good as natively: ${shortName(name)}`);
+  return {
+    table: resultTable(names, results),
+    reasons: reasons(names, results),
+    faults: [...faults, ...worse],
+  };
+}
