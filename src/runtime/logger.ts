@@ -22,6 +22,7 @@ export class LineLogger {
   readonly #format: LogFormat;
   #logger: Logger | undefined;
   #writing: Promise<void> = Promise.resolve();
+  #end: Promise<void> | undefined;
 
   constructor(options: { readonly level: LogLevel; readonly format: LogFormat }) {
     this.#level = options.level;
@@ -44,8 +45,13 @@ export class LineLogger {
     this.#write('debug', message, fields);
   }
 
-  /** Resolves when every line is written. */
-  async close(): Promise<void> {
+  /** Resolves when every line is written. What is said later, by work that was given up, goes nowhere. */
+  close(): Promise<void> {
+    this.#end ??= this.#finish();
+    return this.#end;
+  }
+
+  async #finish(): Promise<void> {
     await this.#writing;
     const logger = this.#logger;
     if (logger === undefined) return;
@@ -56,7 +62,7 @@ export class LineLogger {
   }
 
   #write(level: LogLevel, message: string, fields: Fields): void {
-    if (LOG_LEVELS.indexOf(level) > LOG_LEVELS.indexOf(this.#level)) return;
+    if (this.#end !== undefined || LOG_LEVELS.indexOf(level) > LOG_LEVELS.indexOf(this.#level)) return;
     const line: Line = { level, message, fields, timestamp: new Date().toISOString() };
     this.#writing = this.#writing.then(async () => {
       this.#logger ??= await createWinston(this.#level, this.#format);
