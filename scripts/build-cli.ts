@@ -18,7 +18,7 @@ const operatorLibrary = 'node_modules/@dot-i/k8s-operator/dist';
 const launcher = `#!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 dist=$(dirname -- "$(readlink -f -- "$0")")
-exec "$dist/../node_modules/.bin/node" --disable-warning=ExperimentalWarning "$dist/ipvs-bpf.mjs" "$@"
+exec "$dist/../node_modules/.bin/node" --disable-warning=ExperimentalWarning --disable-warning=DEP0040 "$dist/ipvs-bpf.mjs" "$@"
 `;
 
 /** Bundles src/cli.ts into dist/: ipvs-bpf (the launcher), ipvs-bpf.mjs and what it imports later. */

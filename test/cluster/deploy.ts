@@ -14,6 +14,13 @@ import { ownImage } from './own-image.ts';
 const release = 'ipvs-bpf';
 const namespace = 'ipvs-bpf-system';
 
+/** Emulated machines that share two cores can be silent for longer than the chart's defaults take for dead. */
+const patience = [
+  'operator.leaderElection.leaseSeconds=60',
+  'operator.leaderElection.renewSeconds=45',
+  'operator.leaderElection.retrySeconds=5',
+].flatMap((value) => ['--set', value]);
+
 /** Builds the image, loads it into all nodes, installs or upgrades the chart. */
 export async function deploy(layout: Layout): Promise<void> {
   const { nodes, images } = await runningSettings(layout);
@@ -34,6 +41,7 @@ export async function deploy(layout: Layout): Promise<void> {
     '--create-namespace',
     ...where,
     ...image,
+    ...patience,
   ]);
   if (status !== 0) throw new Error(`helm: exit status ${status}`);
 }

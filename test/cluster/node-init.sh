@@ -94,9 +94,10 @@ keep() {
 
 keep containerd containerd
 keep kubelet "$KUBELET" --config /run/vm/kubelet.json --kubeconfig /run/vm/kubelet.kubeconfig \
-	--hostname-override "$NODE_NAME" --node-ip "$ADDRESS"
+	--hostname-override "$NODE_NAME" --node-ip "$ADDRESS" --housekeeping-interval 1m
+# a full look at the rules takes an emulated machine ten seconds: not every thirty
 keep kube-proxy "$KUBE_PROXY" --kubeconfig /run/vm/kube-proxy.kubeconfig --hostname-override "$NODE_NAME" \
-	--proxy-mode ipvs --cluster-cidr "$PODS" --conntrack-max-per-core 0
+	--proxy-mode ipvs --cluster-cidr "$PODS" --conntrack-max-per-core 0 --ipvs-sync-period 5m
 
 # processes whose parent ended belong to this one now
 while :; do
