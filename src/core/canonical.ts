@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One text for one value, whatever order its fields came in, and a short name for it. */
+import { remember } from './remember.ts';
 
 /** JSON with the fields of every object in order; fields that are undefined are left out. */
 export function canonicalJson(value: unknown): string {
@@ -11,6 +12,9 @@ export function canonicalJson(value: unknown): string {
     .map(([name, field]) => `${JSON.stringify(name)}:${canonicalJson(field)}`);
   return `{${fields.join(',')}}`;
 }
+
+/** The same for an object that nobody changes: made once. */
+export const canonicalText: (object: object) => string = remember(canonicalJson);
 
 /** True if both are the same but for the order of fields. */
 export function sameValue(a: unknown, b: unknown): boolean {

@@ -4,8 +4,9 @@ import type { NodeConfig } from '../api/generated/node-config-types.ts';
 import type { NodeSpec, SliceService } from '../api/resources.ts';
 import { API_VERSION } from '../api/schema.ts';
 import { addressFamily, canonicalAddress } from './abi.ts';
-import { canonicalJson, shortHash } from './canonical.ts';
+import { canonicalText, shortHash } from './canonical.ts';
 import { keyOf } from './kube-object.ts';
+import { remember } from './remember.ts';
 
 type VirtualServer = NodeConfig['services']['virtualServers'][number];
 
@@ -64,6 +65,9 @@ export function virtualServersOf(
 
 /** Names a whitelist, whichever way it is cut into slices. Status of policies and nodes gives it. */
 export function whitelistRevision(services: readonly SliceService[]): string {
-  const sorted = services.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
-  return shortHash(canonicalJson(sorted));
+  return shortHash(services.map(signatureOf).sort().join());
 }
+
+const signatureOf = remember(
+  (service: SliceService) => `${keyOf(service)} ${shortHash(canonicalText(service))}`,
+);

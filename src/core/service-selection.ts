@@ -5,6 +5,7 @@ import type { ClusterFacts, ClusterService } from './cluster-facts.ts';
 import { keyOf } from './kube-object.ts';
 import { selects } from './label-selector.ts';
 import type { Caveat, RejectReason } from './reasons.ts';
+import { remember } from './remember.ts';
 import { type Finder, filterFindings, indexFilters } from './service-filters.ts';
 import { type PortSelection, selectedPorts, serviceFrontends } from './service-frontends.ts';
 
@@ -118,28 +119,69 @@ function judge(
   if (obstacle !== undefined) return { rejected: obstacle };
   const filters = filterFindings(service, finder);
   if (filters.rejected !== undefined) return { rejected: filters.rejected };
-  const selection = selectedPorts(service, ports);
-  if (selection.ports.length === 0) return { rejected: selection.problem ?? noPorts };
-  if (selection.ports.length > MAX_PORTS) {
-    return reject('TooManyPorts', `It has ${selection.ports.length} ports, more than ${MAX_PORTS}.`);
-  }
-  const frontends = serviceFrontends(service, selection.ports, spec.snat.mode, taken);
-  const dropped = [...(selection.problem === undefined ? [] : [selection.problem]), ...frontends.dropped];
-  const entry: SliceService = {
-    namespace: service.metadata.namespace ?? '',
-    name: service.metadata.name,
-    virtualServers: [...frontends.virtualServers],
-    nodePorts: [...frontends.nodePorts],
+  const { frontends, rejected, partly } = frontendsOf(service, { ports, snatMode: spec.snat.mode }, taken);
+  if (rejected !== undefined) return { rejected };
+  return {
+    service: frontends,
+    caveats: [...partly, ...filters.caveats, ...sourceCaveats(service, spec, finder)],
   };
-  if (countVirtualServers(entry) === 0) return { rejected: dropped[0] ?? noPorts };
+}
+
+interface Wish {
+  readonly ports: PortSelection;
+  readonly snatMode: PolicySpec['snat']['mode'];
+}
+
+/** What a Service comes to, whatever the rules of netfilter say. */
+interface Draft {
+  readonly frontends: SliceService;
+  readonly rejected: Pick<Rejection, 'reason' | 'message'> | undefined;
+  readonly partly: readonly Pick<ServiceRemark, 'reason' | 'message'>[];
+}
+
+/** By wish: the draft of a Service that no other one is in the way of, and the addresses and ports that it takes. */
+const draftsOf = remember(
+  (_: ClusterService) => new Map<string, { readonly draft: Draft; readonly takes: readonly string[] }>(),
+);
+
+/** With many Services an edit concerns one of them: only for that one something is computed. */
+function frontendsOf(service: ClusterService, wish: Wish, taken: Set<string>): Draft {
+  const drafts = draftsOf(service);
+  const key = JSON.stringify([wish.snatMode, wish.ports]);
+  let known = drafts.get(key);
+  if (known === undefined) {
+    const takes = new Set<string>();
+    known = { draft: draftOf(service, wish, takes), takes: [...takes] };
+    drafts.set(key, known);
+  }
+  if (known.takes.some((each) => taken.has(each))) return draftOf(service, wish, taken);
+  for (const each of known.takes) taken.add(each);
+  return known.draft;
+}
+
+function draftOf(service: ClusterService, { ports, snatMode }: Wish, taken: Set<string>): Draft {
+  const selection = selectedPorts(service, ports);
+  const many = selection.ports.length > MAX_PORTS;
+  const { virtualServers, nodePorts, ...rest } = serviceFrontends(
+    service,
+    many ? [] : selection.ports,
+    snatMode,
+    taken,
+  );
+  const { name, namespace = '' } = service.metadata;
+  const frontends = { namespace, name, virtualServers: [...virtualServers], nodePorts: [...nodePorts] };
+  const dropped = [...(selection.problem === undefined ? [] : [selection.problem]), ...rest.dropped];
+  const tooMany = `It has ${selection.ports.length} ports, more than ${MAX_PORTS}.`;
+  const rejected = many
+    ? ({ reason: 'TooManyPorts', message: tooMany } as const)
+    : countVirtualServers(frontends) === 0
+      ? (dropped[0] ?? noPorts)
+      : undefined;
   const partly = dropped.map(({ reason, message }) => ({
     reason: 'PartlyAccelerated' as const,
     message: `${reason}: ${message}`,
   }));
-  return {
-    service: entry,
-    caveats: [...partly, ...filters.caveats, ...sourceCaveats(service, spec, finder)],
-  };
+  return { frontends, rejected, partly };
 }
 
 const MAX_PORTS = 1000;

@@ -2,7 +2,7 @@
 /** A whitelist cut into objects of bounded size, so that an edit rewrites one of them. */
 import type { IpvsBpfServiceSlice } from '../api/generated/resource-types.ts';
 import type { ServiceSliceSpec, SliceService } from '../api/resources.ts';
-import { sameValue } from './canonical.ts';
+import { canonicalText, sameValue } from './canonical.ts';
 import type { ClusterStep } from './cluster-steps.ts';
 import { keyOf } from './kube-object.ts';
 
@@ -19,12 +19,24 @@ export function planSlices(
   const observed = new Map(existing.map((slice) => [slice.metadata.name, slice]));
   const applied = [...slices].flatMap(([name, members]): ClusterStep[] => {
     const spec = { policyRef, services: members };
-    return sameValue(observed.get(name)?.spec, spec) ? [] : [{ kind: 'applySlice', name, spec }];
+    return isSame(observed.get(name)?.spec, spec) ? [] : [{ kind: 'applySlice', name, spec }];
   });
   const deleted = existing
     .filter(({ metadata }) => !slices.has(metadata.name))
     .map(({ metadata }): ClusterStep => ({ kind: 'deleteSlice', name: metadata.name }));
   return [...applied, ...deleted];
+}
+
+function isSame(observed: ServiceSliceSpec | undefined, wanted: ServiceSliceSpec): boolean {
+  return (
+    observed !== undefined &&
+    sameValue(observed.policyRef, wanted.policyRef) &&
+    observed.services.length === wanted.services.length &&
+    observed.services.every((service, at) => {
+      const other = wanted.services[at];
+      return other !== undefined && canonicalText(service) === canonicalText(other);
+    })
+  );
 }
 
 function pack(

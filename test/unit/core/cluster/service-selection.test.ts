@@ -162,6 +162,21 @@ describe('slices', () => {
     expect(planSlices(policyRef, [], slices).every(({ kind }) => kind === 'deleteSlice')).toBe(true);
   });
 
+  it('are not computed anew for Services that are the same objects as before', () => {
+    const before = list();
+    const [first, ...others] = many;
+    const moved = service('a', first?.metadata.name ?? '', { clusterIP: '10.255.0.1' });
+    const after = select([moved, ...others], { include: [], selector: {} }).services;
+    expect(after.filter((each, i) => each !== before[i])).toMatchObject([
+      { name: 's00000', virtualServers: [{ addresses: ['10.255.0.1'] }] },
+    ]);
+    const [second] = others;
+    const thief = service('a', 'a-thief', second?.spec);
+    const robbed = select([thief, ...many], { include: [], selector: {} });
+    expect(robbed.rejected).toMatchObject([{ name: second?.metadata.name, reason: 'AddressInUse' }]);
+    expect(list()).toEqual(before);
+  });
+
   it('become virtual servers of a node, with its own addresses', () => {
     const [found] = select([service('a', 'web', { ports: [{ port: 80, nodePort: 30080 }] })]).services;
     expect(virtualServersOf(found === undefined ? [] : [found], ['192.0.2.9', 'fe80::1'])).toMatchObject([
