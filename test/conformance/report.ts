@@ -54,14 +54,14 @@ export function listedTests(text: string): ListedTest[] {
 export function outcomeOf(text: string, name: string): Outcome {
   const specs = specsOf(text);
   const spec = specs.find((each) => each.LeafNodeType === 'It' && fullName(each) === name);
-  if (spec === undefined) return broken('the report does not have the test');
+  const state = spec === undefined ? 'skipped' : (states[spec.State] ?? 'broken');
   const around = specs.find(
-    (each) => each.LeafNodeType !== 'It' && states[each.State] !== 'passed' && each.State !== 'skipped',
+    (each) => each.LeafNodeType !== 'It' && (states[each.State] ?? 'broken') === 'failed',
   );
-  const state = states[spec.State] ?? 'broken';
   if (around !== undefined && (state === 'passed' || state === 'skipped')) {
     return broken(`${around.LeafNodeType}: ${oneLine(around.Failure?.Message)}`);
   }
+  if (spec === undefined) return broken('the report does not have the test');
   return {
     state,
     seconds: Math.round(spec.RunTime / 1e9),

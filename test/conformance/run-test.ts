@@ -60,6 +60,7 @@ function suiteArgs(suite: Suite, name: string, report: string): string[] {
     `--ginkgo.timeout=${suite.timeoutSeconds}s`,
     '--ginkgo.grace-period=30s',
     '--ginkgo.no-color',
+    '--ginkgo.v',
     `--ginkgo.json-report=${report}`,
   ];
 }
