@@ -106,7 +106,7 @@ interface Context {
 }
 
 async function acceleratedHalf(context: Context, selected: readonly ListedTest[]): Promise<string[]> {
-  const { layout, settings, kubectl, results } = context;
+  const { layout, settings, options, kubectl, results } = context;
   const tests = acceleratedTests(selected, results.results);
   results.forget(
     'accelerated',
@@ -124,7 +124,7 @@ async function acceleratedHalf(context: Context, selected: readonly ListedTest[]
   ]);
   try {
     await deploy(layout);
-    await applyPolicy(kubectl);
+    await applyPolicy(kubectl, options.signal);
     const before = await readAcceleratedConnections(layout, settings.nodes);
     await runTests(context, 'accelerated', tests);
     const taken = (await readAcceleratedConnections(layout, settings.nodes)) - before;

@@ -44,15 +44,26 @@ export async function requireNoPolicy(kubectl: Kubectl): Promise<void> {
   }
 }
 
-/** Applies the policy and waits until all nodes follow it. */
-export async function applyPolicy(kubectl: Kubectl): Promise<void> {
+/**
+ * Applies the policy and waits until all nodes follow it.
+ * @throws Error with the state of policy and nodes, after ten minutes or at the signal
+ */
+export async function applyPolicy(kubectl: Kubectl, signal: AbortSignal): Promise<void> {
   say('applying a policy for every Service on every node');
   await kubectl(['apply', '-f', '-'], JSON.stringify(everythingPolicy()));
-  try {
-    await kubectl(['wait', '--for=condition=Ready', `ipvsbpfpolicy/${policyName}`, '--timeout=600s']);
-  } catch (error) {
-    const state = await kubectl(['get', 'ipvsbpfpolicy,ipvsbpfnode', '-o', 'wide']);
-    throw new Error(`the policy does not become Ready:\n${state}`, { cause: error });
+  const end = Date.now() + 600_000;
+  for (;;) {
+    try {
+      await kubectl(['wait', '--for=condition=Ready', `ipvsbpfpolicy/${policyName}`, '--timeout=10s']);
+      return;
+    } catch (error) {
+      if (Date.now() < end && !signal.aborted) {
+        await new Promise((done) => setTimeout(done, 1000));
+        continue;
+      }
+      const state = await kubectl(['get', 'ipvsbpfpolicy,ipvsbpfnode', '-o', 'wide']);
+      throw new Error(`the policy does not become Ready:\n${state}`, { cause: error });
+    }
   }
 }
 
