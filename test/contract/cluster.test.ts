@@ -6,12 +6,12 @@ import { ClusterError } from '../../src/core/cluster-error.ts';
 import type { KubeObject, ObjectName } from '../../src/core/kube-object.ts';
 import { CONFIG_MAPS, IPVS_BPF_NODES, POLICIES } from '../../src/core/resource-types.ts';
 import { FakeCluster } from '../fakes/fake-cluster.ts';
-import { connect, installDefinitions, KUBECONFIG } from '../operator/api-server.ts';
+import { connect, KUBECONFIG, waitForDefinitions } from '../operator/api-server.ts';
 import type { Subject } from './subject.ts';
 
 async function realSubject(): Promise<Subject<Cluster>> {
   const { cluster, config } = connect();
-  await installDefinitions(cluster);
+  await waitForDefinitions(cluster);
   return { port: cluster, outside: undefined, cleanup: () => config.close() };
 }
 

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The real API server that the operator's tests run on, if IPVS_BPF_TEST_KUBECONFIG names its kubeconfig. */
-import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+/** The real API server that the operator's tests run on: IPVS_BPF_TEST_KUBECONFIG names its kubeconfig. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parse } from 'yaml';
 import { KubernetesCluster } from '../../src/adapters/kubernetes.ts';
-import { loadKubeConfig, type PooledKubeConfig } from '../../src/adapters/kubernetes-client.ts';
+import {
+  KubernetesClient,
+  loadKubeConfig,
+  type PooledKubeConfig,
+} from '../../src/adapters/kubernetes-client.ts';
 import type { KubeObject, ResourceType } from '../../src/core/kube-object.ts';
-import { IPVS_BPF_NODES, POLICIES, SERVICE_SLICES } from '../../src/core/resource-types.ts';
+import { IPVS_BPF_NODES, NODES, PODS, POLICIES, SERVICE_SLICES } from '../../src/core/resource-types.ts';
 
 export const KUBECONFIG = process.env.IPVS_BPF_TEST_KUBECONFIG;
+/** Of the chart's release. */
+export const NAMESPACE = 'ipvs-bpf-system';
 
-const DEFINITIONS: ResourceType = {
+export const DEFINITIONS: ResourceType = {
   group: 'apiextensions.k8s.io',
   version: 'v1',
   plural: 'customresourcedefinitions',
@@ -19,32 +22,95 @@ const DEFINITIONS: ResourceType = {
   namespaced: false,
 };
 
-export function connect(host?: string): {
+export interface Connection {
   readonly cluster: KubernetesCluster;
   readonly config: PooledKubeConfig;
-} {
-  const config = loadKubeConfig({ file: KUBECONFIG, host });
+}
+
+/** @param token whose rights it has; the administrator's if left out */
+export function connect(token?: string): Connection {
+  const config = loadKubeConfig({ file: KUBECONFIG });
+  if (token !== undefined) config.users = config.users.map(({ name }) => ({ name, token }));
   return { config, cluster: new KubernetesCluster({ config, component: 'test', instance: 'test' }) };
 }
 
-/** Installs the definitions of this checkout and waits until they are served. */
-export async function installDefinitions(cluster: KubernetesCluster): Promise<void> {
-  const directory = join(import.meta.dirname, '../../crds');
-  for (const file of await readdir(directory)) {
-    const definition = parse(await readFile(join(directory, file), 'utf8')) as KubeObject;
-    await cluster.apply(DEFINITIONS, definition, { manager: 'test', onConflict: 'TakeOver' });
+/** Waits until the kinds of this product are served. */
+export async function waitForDefinitions(cluster: KubernetesCluster): Promise<void> {
+  for (const type of [POLICIES, IPVS_BPF_NODES, SERVICE_SLICES]) {
+    await eventually(() => cluster.list(type));
   }
-  for (const type of [POLICIES, IPVS_BPF_NODES, SERVICE_SLICES]) await served(cluster, type);
 }
 
-async function served(cluster: KubernetesCluster, type: ResourceType): Promise<void> {
-  for (let tries = 0; ; tries += 1) {
+/** The first answer that comes without an error. */
+export async function eventually<T>(ask: () => Promise<T>, timeoutMs = 30_000): Promise<T> {
+  const end = Date.now() + timeoutMs;
+  for (;;) {
     try {
-      await cluster.list(type);
-      return;
+      return await ask();
     } catch (error) {
-      if (tries > 100) throw error;
+      if (Date.now() > end) throw error;
       await sleep(100);
     }
   }
+}
+
+/** A token as a pod gets one: of a ServiceAccount, and if so wished of a pod, whose node it then names. */
+export async function tokenOf(admin: Connection, account: string, pod?: KubeObject): Promise<string> {
+  const bound =
+    pod === undefined
+      ? {}
+      : { boundObjectRef: { apiVersion: 'v1', kind: 'Pod', name: pod.metadata.name, uid: pod.metadata.uid } };
+  const answer = (await new KubernetesClient(admin.config).request(
+    'POST',
+    `/api/v1/namespaces/${NAMESPACE}/serviceaccounts/${account}/token`,
+    {
+      action: `make a token of ${account}`,
+      body: {
+        apiVersion: 'authentication.k8s.io/v1',
+        kind: 'TokenRequest',
+        spec: { expirationSeconds: 3600, ...bound },
+      },
+    },
+  )) as { readonly status: { readonly token: string } };
+  return answer.status.token;
+}
+
+/** A Node that is Ready, without a machine behind it. */
+export async function makeNode(
+  { cluster }: Connection,
+  name: string,
+  labels: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const node = { apiVersion: 'v1', kind: 'Node', metadata: { name, labels } };
+  await cluster.apply(NODES, { ...node, spec: { unschedulable: true } }, MANAGER);
+  const time = new Date().toISOString();
+  const ready = {
+    type: 'Ready',
+    status: 'True',
+    reason: 'Test',
+    lastHeartbeatTime: time,
+    lastTransitionTime: time,
+  };
+  await cluster.applyStatus(NODES, { ...node, status: { conditions: [ready] } }, MANAGER);
+}
+
+const MANAGER = { manager: 'test', onConflict: 'TakeOver' } as const;
+
+/** The pod of an agent as the API server knows it: no kubelet runs it. */
+export function makeAgentPod({ cluster }: Connection, node: string): Promise<KubeObject> {
+  return cluster.apply(
+    PODS,
+    {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name: `test-agent-${node}`, namespace: NAMESPACE },
+      spec: {
+        serviceAccountName: 'ipvs-bpf-agent',
+        nodeName: node,
+        tolerations: [{ operator: 'Exists' }],
+        containers: [{ name: 'agent', image: 'localhost/none' }],
+      },
+    },
+    MANAGER,
+  );
 }
