@@ -81,12 +81,17 @@ export interface RequestOptions {
   readonly action: string;
 }
 
+/** Told of each request: its method, and the HTTP status of the answer; 0 if there was none. */
+export type OnAnswer = (method: string, status: number) => void;
+
 export class KubernetesClient {
   readonly config: PooledKubeConfig;
   readonly #http = k8s.createConfiguration().httpApi;
+  readonly #onAnswer: OnAnswer | undefined;
 
-  constructor(config: PooledKubeConfig) {
+  constructor(config: PooledKubeConfig, onAnswer?: OnAnswer) {
     this.config = config;
+    this.#onAnswer = onAnswer;
   }
 
   /**
@@ -99,6 +104,7 @@ export class KubernetesClient {
     options: RequestOptions,
   ): Promise<unknown> {
     const { status, body } = await this.#send(method, path, options);
+    this.#onAnswer?.(method, status);
     const parsed = parseJson(body);
     if (status >= 200 && status <= 299) return parsed;
     throw new ClusterError(options.action, { status, ...whatItSays(status, parsed, body) });
@@ -114,6 +120,7 @@ export class KubernetesClient {
       const response = await this.#http.send(context).toPromise();
       return { status: response.httpStatusCode, body: await response.body.text() };
     } catch (error) {
+      this.#onAnswer?.(method, 0);
       throw noAnswer(options.action, error);
     }
   }

@@ -18,7 +18,7 @@ import {
   type ResourceType,
 } from '../core/kube-object.ts';
 import { EVENTS } from '../core/resource-types.ts';
-import { KubernetesClient, type PooledKubeConfig } from './kubernetes-client.ts';
+import { KubernetesClient, type OnAnswer, type PooledKubeConfig } from './kubernetes-client.ts';
 import { BookmarkWatch, InformerStore, withKind, withoutManagedFields } from './kubernetes-watch.ts';
 
 const PAGE = 500;
@@ -31,6 +31,7 @@ export interface KubernetesOptions {
   readonly component: string;
   /** The pod, or node, that Events are from. */
   readonly instance: string;
+  readonly onAnswer?: OnAnswer;
 }
 
 export class KubernetesCluster implements Cluster {
@@ -39,7 +40,7 @@ export class KubernetesCluster implements Cluster {
 
   constructor(options: KubernetesOptions) {
     this.#options = options;
-    this.#client = new KubernetesClient(options.config);
+    this.#client = new KubernetesClient(options.config, options.onAnswer);
   }
 
   async get(type: ResourceType, name: ObjectName): Promise<KubeObject | undefined> {

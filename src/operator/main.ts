@@ -96,7 +96,16 @@ function createOperator(
   { log, metrics, end }: { log: LineLogger; metrics: Metrics; end: (status: number) => void },
 ): { readonly election: LeaderElection; readonly operator: PolicyOperator } {
   const { identity, namespace, agent, resyncMs } = config;
-  const cluster = new KubernetesCluster({ config: kubeConfig, component: OPERATOR_NAME, instance: identity });
+  const cluster = new KubernetesCluster({
+    config: kubeConfig,
+    component: OPERATOR_NAME,
+    instance: identity,
+    onAnswer: (method, status) =>
+      metrics.count('api_requests_total', 'Requests to the API server, but for watches.', {
+        method,
+        status: String(status),
+      }),
+  });
   const election = new LeaderElection({
     cluster,
     lease: { name: OPERATOR_NAME, namespace },

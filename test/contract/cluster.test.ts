@@ -6,7 +6,7 @@ import { ClusterError } from '../../src/core/cluster-error.ts';
 import type { KubeObject, ObjectName } from '../../src/core/kube-object.ts';
 import { CONFIG_MAPS, IPVS_BPF_NODES, POLICIES } from '../../src/core/resource-types.ts';
 import { FakeCluster } from '../fakes/fake-cluster.ts';
-import { connect, KUBECONFIG, waitForDefinitions } from '../operator/api-server.ts';
+import { connect, kubeconfigFile, waitForDefinitions } from '../operator/api-server.ts';
 import type { Subject } from './subject.ts';
 
 async function realSubject(): Promise<Subject<Cluster>> {
@@ -22,7 +22,9 @@ const fakeSubject = async (): Promise<Subject<Cluster>> => ({
 });
 
 const subject =
-  KUBECONFIG === undefined ? { name: 'fake', make: fakeSubject } : { name: 'API server', make: realSubject };
+  kubeconfigFile() === undefined
+    ? { name: 'fake', make: fakeSubject }
+    : { name: 'API server', make: realSubject };
 
 const RUN = `t${process.pid}`;
 const MANAGER = { manager: 'one' };

@@ -10,7 +10,7 @@ import {
 import type { KubeObject, ResourceType } from '../../src/core/kube-object.ts';
 import { IPVS_BPF_NODES, NODES, PODS, POLICIES, SERVICE_SLICES } from '../../src/core/resource-types.ts';
 
-export const KUBECONFIG = process.env.IPVS_BPF_TEST_KUBECONFIG;
+export const kubeconfigFile = (): string | undefined => process.env.IPVS_BPF_TEST_KUBECONFIG;
 /** Of the chart's release. */
 export const NAMESPACE = 'ipvs-bpf-system';
 
@@ -29,7 +29,7 @@ export interface Connection {
 
 /** @param token whose rights it has; the administrator's if left out */
 export function connect(token?: string): Connection {
-  const config = loadKubeConfig({ file: KUBECONFIG });
+  const config = loadKubeConfig({ file: kubeconfigFile() });
   if (token !== undefined) config.users = config.users.map(({ name }) => ({ name, token }));
   return { config, cluster: new KubernetesCluster({ config, component: 'test', instance: 'test' }) };
 }

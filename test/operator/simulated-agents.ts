@@ -11,7 +11,9 @@ import { IPVS_BPF_NODES, LEASES, SERVICE_SLICES } from '../../src/core/resource-
 
 const MANAGER = { manager: 'ipvs-bpf-agent', onConflict: 'TakeOver' } as const;
 const PARALLEL = 16;
+/** As agents do: each every 10 s, not all at the same moment. */
 const RENEW_MS = 10_000;
+const RENEW_TURNS = 100;
 
 export interface SimulatedAgentsOptions {
   readonly nodes: readonly string[];
@@ -34,6 +36,7 @@ export class SimulatedAgents {
   readonly #renewing: NodeJS.Timeout;
   #whitelists = new Map<string, string>();
   #writers = 0;
+  #renewed = 0;
   #stopped = false;
   /** Writes that the API server refused, in its words. */
   readonly refused: string[] = [];
@@ -44,7 +47,11 @@ export class SimulatedAgents {
     const { reader } = options;
     this.#objects = reader.watch(IPVS_BPF_NODES, {}, { onChange: ({ name }) => this.#wake([name]) });
     this.#slices = reader.watch(SERVICE_SLICES, {}, { onChange: () => this.#onSlices() });
-    this.#renewing = setInterval(() => void this.renew(), RENEW_MS);
+    const turns = Math.min(options.nodes.length, RENEW_TURNS);
+    this.#renewing = setInterval(
+      () => this.#renewNext(Math.ceil(options.nodes.length / turns)),
+      RENEW_MS / turns,
+    );
   }
 
   /** Everything that is there is known. */
@@ -67,6 +74,14 @@ export class SimulatedAgents {
       for (const node of waiting) await this.#try(() => this.#renewOne(node));
     };
     await Promise.all(Array.from({ length: PARALLEL }, worker));
+  }
+
+  #renewNext(count: number): void {
+    const { nodes } = this.#options;
+    for (const node of nodes.slice(this.#renewed, this.#renewed + count)) {
+      void this.#try(() => this.#renewOne(node));
+    }
+    this.#renewed = this.#renewed + count >= nodes.length ? 0 : this.#renewed + count;
   }
 
   async #renewOne(node: string): Promise<void> {
