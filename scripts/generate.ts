@@ -46,14 +46,7 @@ export async function generate(root: string): Promise<ReadonlyMap<string, string
     ['src/api/generated/node-config-types.ts', await typesSource([['NodeConfig', config]])],
     ['src/api/generated/validate-node-config.ts', validatorSource([['NodeConfig', config]])],
     ['src/api/generated/resource-types.ts', await typesSource(resources)],
-    ['src/api/generated/validate-resources.ts', validatorSource(resources.map(withoutStatus))],
   ]);
-}
-
-/** Status is checked by the API server, and what reads it expects every field to be missing. */
-function withoutStatus([kind, schema]: readonly [string, Schema]): readonly [string, Schema] {
-  const status = { type: 'object', additionalProperties: true };
-  return [kind, { ...schema, properties: { ...schema.properties, status } }];
 }
 
 async function typesSource(schemas: readonly (readonly [string, Schema])[]): Promise<string> {

@@ -178,7 +178,15 @@ export const PROBLEM_REASONS = [
 /** Reasons of Events about policies and nodes. */
 export const EVENT_REASONS = {
   Normal: ['NodeGranted', 'NodeUpdated', 'NodeReverted', 'CanarySoaked', 'RolloutComplete', 'Accepted'],
-  Warning: ['NotAccepted', 'NodeFailed', 'RolloutHalted', 'ProxyModeDeprecated', 'AgentUnreachable'],
+  Warning: [
+    'NotAccepted',
+    'NodeFailed',
+    'RolloutHalted',
+    'ProxyModeDeprecated',
+    'AgentUnreachable',
+    'ApplyFailed',
+    'ObservationFailed',
+  ],
 } as const;
 
 export type PolicyConditionType = keyof typeof POLICY_CONDITIONS;

@@ -4,6 +4,7 @@ import type { Cluster } from '../cluster-ports.ts';
 import { ClusterError, isConflict, isMissing } from '../core/cluster-error.ts';
 import type { ClusterFacts } from '../core/cluster-facts.ts';
 import type { ClusterPlan, ClusterStep } from '../core/cluster-steps.ts';
+import type { EventReason } from '../core/reasons.ts';
 import type { Backoff } from '../runtime/backoff.ts';
 import { RetryLater } from '../runtime/work-queue.ts';
 import { type Executor, execute, subjectOf } from './execute.ts';
@@ -148,7 +149,7 @@ export class Reconciler {
     if (grave.length > 0) await this.#tellPolicies('ObservationFailed', grave.sort().join('; '));
   }
 
-  async #tellPolicies(reason: string, message: string): Promise<void> {
+  async #tellPolicies(reason: EventReason, message: string): Promise<void> {
     const { cluster, log, stores } = this.#options;
     for (const about of stores.policies.list()) {
       try {

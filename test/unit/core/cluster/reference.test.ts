@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { readAgentConfig } from '../../../../src/agent/kubernetes-command.ts';
 import {
   CAVEATS,
   EVENT_REASONS,
@@ -10,6 +11,7 @@ import {
   REJECT_REASONS,
   WAITING_REASONS,
 } from '../../../../src/core/reasons.ts';
+import { readOperatorConfig } from '../../../../src/operator/config.ts';
 
 const page = readFileSync(new URL('../../../../docs/reference.md', import.meta.url), 'utf8');
 
@@ -66,4 +68,28 @@ describe('docs/reference.md', () => {
   ])('%s has every reason and no others', (heading, reasons) => {
     expect([...documented(heading).keys()].sort()).toEqual([...reasons].sort());
   });
+
+  it.each([
+    ['### Of the operator', (environment: Environment) => readOperatorConfig(environment)],
+    ['### Of the agent', (environment: Environment) => readAgentConfig(environment, '/')],
+  ])('%s has every environment variable and no others', (heading, read) => {
+    const known = knownVariables(read).filter((name) => name !== FOR_TESTS);
+    expect([...documented(heading).keys()].sort()).toEqual(known.sort());
+  });
 });
+
+type Environment = Readonly<Record<string, string>>;
+
+/** A command that an agent's tests give it. */
+const FOR_TESTS = 'IPVS_BPF_KILL_AT';
+
+/** A variable that is not known is refused with the list of those that are. */
+function knownVariables(read: (environment: Environment) => unknown): string[] {
+  try {
+    read({ IPVS_BPF_UNKNOWN: '' });
+  } catch (error) {
+    const list = / is not known; known are (.+)/.exec(error instanceof Error ? error.message : '')?.[1];
+    return list?.split(', ') ?? [];
+  }
+  return [];
+}
