@@ -3,6 +3,7 @@
 
 import type { Baseline, Disruption, FrozenProcesses, NodeRecord, SavedTable } from './core/facts.ts';
 import type { NodeProgress, NodeTarget } from './core/node-target.ts';
+import type { Outage } from './core/outage.ts';
 import type { Step } from './core/steps.ts';
 
 export type Protocol = 'TCP' | 'UDP' | 'SCTP';
@@ -154,6 +155,8 @@ export interface KernelModules {
   insertFile(file: string): Promise<void>;
   /** `modprobe NAME` */
   load(name: string): Promise<void>;
+  /** Reads the file, or the one that `modinfo --filename NAME` names, so that the kernel has it in memory. */
+  readAhead(fileOrName: string): Promise<void>;
   /** `rmmod NAME`: fails while it is in use. */
   remove(name: string): Promise<void>;
   /** Keeps `modprobe NAME` (also the kernel's own) from loading the in-tree module, until unblocked. */
@@ -370,6 +373,27 @@ export interface SelfCheck {
   runNative(): Promise<void>;
   /** Removes what a run that was killed left behind. */
   remove(): Promise<void>;
+}
+
+export type OutageResult =
+  | { readonly measured: true; readonly outage: Outage }
+  /** `why`: what kept the probe from telling, for people. */
+  | { readonly measured: false; readonly why: string };
+
+/**
+ * Sends a numbered packet every 10 ms, from a network namespace of its own to a virtual server of its own, while
+ * the module is exchanged. That is done whether the probe works or not.
+ */
+export interface OutageProbe {
+  /**
+   * Puts the virtual server into the table, with this scheduler, and begins as soon as packets are answered.
+   * Resolves in any case, at the latest after the time that a command may take; stop() says what went wrong.
+   */
+  start(scheduler: string): Promise<void>;
+  /** Waits for an answer, two seconds at most, and ends the probe as abort() does. */
+  stop(): Promise<OutageResult>;
+  /** Ends the probe at once and removes what is its own. Throws HostError if that fails. */
+  abort(): Promise<void>;
 }
 
 export interface Clock {

@@ -3,7 +3,7 @@
 import { mkdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { dirname, join } from 'node:path';
-import { HostError, type HostErrorCode, isNotFound } from '../core/errors.ts';
+import { errnoError, errnoOf, HostError, type HostErrorCode, isNotFound } from '../core/errors.ts';
 import type { KernelModules, LoadedModule } from '../ports.ts';
 import { CommandError, exec } from './exec.ts';
 import { type ModuleInfo, readModuleInfo } from './module-file.ts';
@@ -118,6 +118,13 @@ export class ProcKernelModules implements KernelModules {
     await run('modprobe', ['--', name]);
   }
 
+  async readAhead(fileOrName: string): Promise<void> {
+    const file = fileOrName.startsWith('/') ? fileOrName : await modulePath(fileOrName);
+    await readFile(file).catch((error: unknown) => {
+      throw errnoError(`read ${file}`, errnoOf(error) ?? 'EIO', error);
+    });
+  }
+
   async remove(name: string): Promise<void> {
     await run('rmmod', ['--', name]);
   }
@@ -197,6 +204,11 @@ export class ProcKernelModules implements KernelModules {
     await writeFile(temporary, lines.join('\n'), { mode: 0o644 });
     await rename(temporary, this.#blockFile);
   }
+}
+
+async function modulePath(name: string): Promise<string> {
+  const { stdout } = await exec('modinfo', ['--field', 'filename', '--', name]);
+  return stdout.trim();
 }
 
 async function run(command: string, args: readonly string[]): Promise<void> {

@@ -7,26 +7,23 @@
  */
 import { createServer, connect as open, type Server, type Socket } from 'node:net';
 import { HostError } from '../core/errors.ts';
-import { SELF_CHECK_PREFIX } from '../core/interfaces.ts';
-import type { Datapath, Ipvs, LinkAddress, Links, SelfCheck, VirtualServer } from '../ports.ts';
+import { SELF_CHECK_CLIENT_SIDE, SELF_CHECK_PREFIX } from '../core/interfaces.ts';
+import {
+  ALL_TEST_ADDRESSES,
+  freeTestAddresses,
+  outageProbeServer,
+  SELF_CHECK_PORT,
+  selfCheckServer,
+  type TestAddresses,
+} from '../core/self-check-network.ts';
+import type { Datapath, Ipvs, Links, SelfCheck } from '../ports.ts';
 import { NetworkNamespace } from './network-namespace.ts';
 
-const CLIENT_SIDE = `${SELF_CHECK_PREFIX}0`;
 const SERVER_SIDE = `${SELF_CHECK_PREFIX}1`;
-const PORT = 9;
 const REPLY = 'ipvs-bpf';
 const TIMEOUT_MS = 10_000;
 /** The highest: the planner gives out the lowest that is free. */
 const ADDRESS_ID = 1023;
-/** Ends of RFC 2544's benchmark network and of TEST-NET-1, in which hardly anybody has addresses. */
-const NETWORKS = ['198.19.255.', '198.18.255.', '192.0.2.'] as const;
-
-interface Addresses {
-  readonly client: string;
-  readonly virtual: string;
-  readonly snat: string;
-  readonly real: string;
-}
 
 export interface SelfCheckPorts {
   readonly links: Links;
@@ -43,7 +40,7 @@ export class VethSelfCheck implements SelfCheck {
 
   async run(serviceId: number): Promise<void> {
     await this.remove();
-    const addresses = chooseAddresses(await this.#ports.links.addresses());
+    const addresses = freeTestAddresses(await this.#ports.links.addresses());
     const namespace = NetworkNamespace.create();
     try {
       await this.#build(addresses, serviceId, namespace.path);
@@ -57,7 +54,7 @@ export class VethSelfCheck implements SelfCheck {
   async runNative(): Promise<void> {
     await this.remove();
     const { links, ipvs } = this.#ports;
-    const addresses = chooseAddresses(await links.addresses());
+    const addresses = freeTestAddresses(await links.addresses());
     const namespace = NetworkNamespace.create();
     try {
       await links.createVeth({
@@ -67,7 +64,7 @@ export class VethSelfCheck implements SelfCheck {
         peerNetns: namespace.path,
         peerAddresses: [`${addresses.real}/30`],
       });
-      await ipvs.restore([virtualServer(addresses)]);
+      await ipvs.restore([selfCheckServer(addresses)]);
       // IPVS takes requests of this host at LOCAL_OUT; from the link's address the reply finds the way back.
       await exchange({ ...addresses, client: addresses.snat }, namespace, 'Native');
     } finally {
@@ -79,19 +76,21 @@ export class VethSelfCheck implements SelfCheck {
   /** The namespace goes with its process, and the veth pairs with it; the rest is found by address. */
   async remove(): Promise<void> {
     const { links, ipvs, datapath } = this.#ports;
-    for (const addresses of NETWORKS.map(addressesIn)) {
-      if (await ipvs.available()) await ipvs.remove(virtualServer(addresses));
+    for (const addresses of ALL_TEST_ADDRESSES) {
+      if (!(await ipvs.available())) continue;
+      await ipvs.remove(selfCheckServer(addresses));
+      await ipvs.remove(outageProbeServer(addresses, ''));
     }
     if ((await datapath.state()) !== undefined) await this.#removeEntries();
-    await links.remove(CLIENT_SIDE);
+    await links.remove(SELF_CHECK_CLIENT_SIDE);
     await links.remove(SERVER_SIDE);
   }
 
   async #removeEntries(): Promise<void> {
     const { links, datapath } = this.#ports;
-    const virtual = new Set(NETWORKS.map((network) => addressesIn(network).virtual));
+    const virtual = new Set(ALL_TEST_ADDRESSES.map((addresses) => addresses.virtual));
     for (const entry of await datapath.services()) {
-      if (virtual.has(entry.address) && entry.port === PORT) await datapath.removeService(entry);
+      if (virtual.has(entry.address) && entry.port === SELF_CHECK_PORT) await datapath.removeService(entry);
     }
     for (const entry of await datapath.snatInterfaces()) {
       if (entry.addressId === ADDRESS_ID) await datapath.removeSnatInterface(entry);
@@ -102,10 +101,10 @@ export class VethSelfCheck implements SelfCheck {
     }
   }
 
-  async #build(addresses: Addresses, serviceId: number, peerNetns: string): Promise<void> {
+  async #build(addresses: TestAddresses, serviceId: number, peerNetns: string): Promise<void> {
     const { links, ipvs, datapath } = this.#ports;
     await links.createVeth({
-      name: CLIENT_SIDE,
+      name: SELF_CHECK_CLIENT_SIDE,
       peer: 'client',
       addresses: [`${addresses.virtual}/30`],
       peerNetns,
@@ -128,13 +127,13 @@ export class VethSelfCheck implements SelfCheck {
     }
     await datapath.putService({
       address: addresses.virtual,
-      port: PORT,
+      port: SELF_CHECK_PORT,
       protocol: 'TCP',
       id: serviceId,
       snat: 'Always',
       dropOnFull: true,
     });
-    await ipvs.restore([virtualServer(addresses)]);
+    await ipvs.restore([selfCheckServer(addresses)]);
   }
 }
 
@@ -142,53 +141,9 @@ function isOurs(link: { readonly name: string }): boolean {
   return link.name.startsWith(SELF_CHECK_PREFIX);
 }
 
-function addressesIn(network: string): Addresses {
-  return {
-    virtual: `${network}241`,
-    client: `${network}242`,
-    snat: `${network}245`,
-    real: `${network}246`,
-  };
-}
-
-function chooseAddresses(taken: readonly LinkAddress[]): Addresses {
-  const free = NETWORKS.find((network) => !taken.some(({ address }) => address.startsWith(network)));
-  if (free !== undefined) return addressesIn(free);
-  throw new HostError(
-    `this machine has addresses in all of ${NETWORKS.map((net) => `${net}0/24`).join(', ')}`,
-    {
-      code: 'AlreadyExists',
-      advice: 'The self-check needs one of these networks for itself.',
-    },
-  );
-}
-
-function virtualServer(addresses: Addresses): VirtualServer {
-  const common = { family: 'IPv4', port: PORT } as const;
-  return {
-    ...common,
-    protocol: 'TCP',
-    address: addresses.virtual,
-    scheduler: 'rr',
-    flags: 0,
-    timeoutSeconds: 0,
-    netmask: 0xffffffff,
-    realServers: [
-      {
-        ...common,
-        address: addresses.real,
-        forwardingMethod: 0,
-        weight: 1,
-        upperThreshold: 0,
-        lowerThreshold: 0,
-      },
-    ],
-  };
-}
-
 /** A connection to the virtual server, and what the real server, in the namespace, sees of it. */
 async function exchange(
-  addresses: Addresses,
+  addresses: TestAddresses,
   namespace: NetworkNamespace,
   path: 'Accelerated' | 'Native',
 ): Promise<void> {
@@ -201,7 +156,7 @@ async function exchange(
   // Sockets stay where they were made, and everything else that this program does meanwhile must not be there.
   await namespace.run(() => listen(server, addresses.real));
   const make = async (): Promise<Socket> => {
-    const socket = open({ host: addresses.virtual, port: PORT, localAddress: addresses.client });
+    const socket = open({ host: addresses.virtual, port: SELF_CHECK_PORT, localAddress: addresses.client });
     socket.on('error', () => {});
     // The socket itself is made in the next turn.
     await new Promise((resolve) => setImmediate(resolve));
@@ -236,7 +191,7 @@ function failure(what: string): HostError {
 function listen(server: Server, host: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen({ host, port: PORT }, resolve);
+    server.listen({ host, port: SELF_CHECK_PORT }, resolve);
   });
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What an exchange of modules does to those who use IPVS meanwhile: kube-proxy, and the netlink family's id. */
 import { HostError } from '../core/errors.ts';
+import { isTestServer } from '../core/self-check-network.ts';
 import type { ProcessIdentity } from '../ports.ts';
 import type { NodePorts } from './observe.ts';
 
@@ -42,6 +43,21 @@ export async function thawProxy(
 
 function distinct(processes: readonly ProcessIdentity[]): readonly ProcessIdentity[] {
   return [...new Map(processes.map((process) => [`${process.pid} ${process.startTime}`, process])).values()];
+}
+
+/** What the probe saw counts more than when the flush began and the table was back. */
+export async function stopOutageProbe({ outageProbe, records }: NodePorts): Promise<void> {
+  const { lastDisruption, saved } = await records.read();
+  const result = await outageProbe.stop();
+  if (saved?.virtualServers.some(isTestServer)) {
+    // Whoever goes back to this table later goes back without the probe.
+    const virtualServers = saved.virtualServers.filter((server) => !isTestServer(server));
+    await records.writeSavedTable({ ...saved, virtualServers });
+  }
+  if (lastDisruption?.measuredBy !== 'Timestamps' || lastDisruption.message !== undefined) return;
+  if (!result.measured) return records.writeDisruption({ ...lastDisruption, message: result.why });
+  const { longestGapMilliseconds: outageMilliseconds, probesLost } = result.outage;
+  await records.writeDisruption({ ...lastDisruption, measuredBy: 'Probe', outageMilliseconds, probesLost });
 }
 
 /** Loads ip_vs, again if its family did not get the id that others go on to use. */

@@ -2,7 +2,7 @@
 /** One executor for each kind of step. Each may run again after it was interrupted. */
 import { isModuleControl, type SavedTable } from '../core/facts.ts';
 import type { Step } from '../core/steps.ts';
-import { freezeProxy, removeModule, thawProxy, withFamilyId } from './apply-swap.ts';
+import { freezeProxy, removeModule, stopOutageProbe, thawProxy, withFamilyId } from './apply-swap.ts';
 import type { NodePorts } from './observe.ts';
 
 const VS = 'net/ipv4/vs';
@@ -28,6 +28,10 @@ export async function applyStep(step: Step, ports: NodePorts): Promise<void> {
       return flush(ports);
     case 'restoreTable':
       return restoreTable(ports);
+    case 'startOutageProbe':
+      return ports.outageProbe.start(step.scheduler);
+    case 'stopOutageProbe':
+      return stopOutageProbe(ports);
     case 'selfCheck':
       return ports.selfCheck.run(await takeServiceId(ports));
     case 'removeSelfCheck':
@@ -52,12 +56,15 @@ type Handled =
   | 'forgetTable'
   | 'flush'
   | 'restoreTable'
+  | 'startOutageProbe'
+  | 'stopOutageProbe'
   | 'selfCheck'
   | 'removeSelfCheck'
   | 'drain'
   | 'writeSysctl'
   | 'setSwitch';
 type ModuleStepKind =
+  | 'readModule'
   | 'blockAutoload'
   | 'unblockAutoload'
   | 'aimFamilyId'
@@ -69,6 +76,8 @@ type ModuleStepKind =
 async function applyModuleStep(step: Exclude<Step, { kind: Handled }>, ports: NodePorts): Promise<void> {
   const { modules } = ports;
   switch (step.kind) {
+    case 'readModule':
+      return modules.readAhead(step.module);
     case 'blockAutoload':
       return modules.blockAutoload('ip_vs');
     case 'unblockAutoload':
@@ -182,6 +191,7 @@ async function restoreTable({ ipvs, host, records, clock }: NodePorts): Promise<
   if (saved.flushedAtMs === undefined) return;
   await records.writeDisruption({
     outageMilliseconds: Math.max(0, Math.round(clock.now() - saved.flushedAtMs)),
+    measuredBy: 'Timestamps',
     connectionsDropped: saved.connections ?? 0,
     at: clock.date(),
   });

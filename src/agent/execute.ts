@@ -46,7 +46,8 @@ export async function execute(steps: readonly Step[], execution: Execution): Pro
       log.error('step failed', { step: step.kind, description: describeStep(step) });
       const undoes = verb === 'up' && !(execution.keepAfterFailedCheck === true && step.kind === 'selfCheck');
       const rollbackErrors = undoes ? await rollBack(begun, execution) : [];
-      // Whatever else is left as it is: kube-proxy is not.
+      // Whatever else is left as it is: the probe and kube-proxy are not.
+      await endOutageProbe(ports, log);
       await thawAll(ports, log);
       const undone = rollbackErrors.length === 0 ? 'Succeeded' : 'Failed';
       throw new StepFailed({ step, cause, rollback: undoes ? undone : 'NotNeeded', rollbackErrors });
@@ -54,6 +55,16 @@ export async function execute(steps: readonly Step[], execution: Execution): Pro
     previous = step.kind;
   }
   await ports.records.writeJournal(undefined);
+}
+
+async function endOutageProbe({ outageProbe }: NodePorts, log: Log): Promise<void> {
+  try {
+    await outageProbe.abort();
+  } catch (error) {
+    log.warn('the outage probe left something behind', {
+      reason: error instanceof Error ? error.message : String(error),
+    });
+  }
 }
 
 /** Lets go on what this program has stopped. Logs a failure: there is an error to be told already. */

@@ -8,6 +8,7 @@ import { NetlinkIpvs } from '../adapters/ipvs.ts';
 import { ProcKernelModules } from '../adapters/kmod.ts';
 import { ProcKubeProxy } from '../adapters/kube-proxy.ts';
 import { NetlinkLinks } from '../adapters/links.ts';
+import { VethOutageProbe } from '../adapters/outage-probe.ts';
 import { VethSelfCheck } from '../adapters/self-check.ts';
 import { StateFiles } from '../adapters/state-files.ts';
 import type { Cluster } from '../cluster-ports.ts';
@@ -55,6 +56,7 @@ export function createNode(options: NodeOptions): Node & { readonly memories: No
       datapath,
       records,
       selfCheck: new VethSelfCheck({ links, ipvs, datapath }),
+      outageProbe: new VethOutageProbe({ links, ipvs, clock }),
       kubeProxy: new ProcKubeProxy(),
       clock,
     },

@@ -10,6 +10,7 @@ import type {
   KubeProxy,
   Links,
   NodeRecords,
+  OutageProbe,
   SelfCheck,
 } from '../ports.ts';
 
@@ -22,6 +23,7 @@ export interface NodePorts {
   readonly datapath: Datapath;
   readonly records: NodeRecords;
   readonly selfCheck: SelfCheck;
+  readonly outageProbe: OutageProbe;
   readonly kubeProxy: KubeProxy;
   readonly clock: Clock;
 }

@@ -122,8 +122,13 @@ export interface FrozenProcesses {
 
 /** The last exchange of the module. */
 export interface Disruption {
-  /** From the flush until every virtual server was back. */
+  /** Longest time without an answer; without a probe, from the flush until every virtual server was back. */
   readonly outageMilliseconds: number;
+  readonly measuredBy?: 'Probe' | 'Timestamps';
+  /** Probes without an answer. */
+  readonly probesLost?: number;
+  /** Why no probe could tell. */
+  readonly message?: string;
   /** Connections that IPVS had, which ended with it. */
   readonly connectionsDropped: number;
   /** Date of its end, ISO 8601. */

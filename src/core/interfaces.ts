@@ -6,6 +6,8 @@ import { SNAT_ADDRESSES } from './abi.ts';
 
 /** Names of the self-check's own interfaces begin with this. */
 export const SELF_CHECK_PREFIX = 'ipvsbpf-chk';
+/** The end here of the pair that its client is at. */
+export const SELF_CHECK_CLIENT_SIDE = `${SELF_CHECK_PREFIX}0`;
 
 /** Masters whose ports carry frames of the master: the program belongs on the master. */
 const BUNDLES: ReadonlySet<string> = new Set(['bridge', 'bond', 'team', 'openvswitch']);

@@ -11,10 +11,13 @@ import {
   type SavedTable,
   switchIsOn,
 } from './facts.ts';
+import { isTestServer } from './self-check-network.ts';
 import type { Step } from './steps.ts';
 import { virtualServerKey } from './virtual-servers.ts';
 
 const HELPER = 'ip_vs_';
+/** The probe ends with whatever table it was in. */
+const RESTORE: readonly Step[] = [{ kind: 'restoreTable' }, { kind: 'stopOutageProbe' }];
 
 /** True if the loaded module is the one in the module file. */
 export function isRightModule(facts: NodeFacts): boolean {
@@ -32,10 +35,10 @@ export function swapToPatched(facts: NodeFacts, record: NodeRecord): readonly St
   const table = tableToCarry(facts, record);
   return withoutProxy(facts, record, [
     { kind: 'blockAutoload' },
-    ...removeLoaded(facts, table),
+    ...removeLoaded(facts, table, file.path),
     { kind: 'insertModule', file: file.path, srcversion: file.srcversion, ...wantedId(facts, table) },
     ...loadHelpers(table.helpers),
-    ...(isWorthSaving(table) ? ([{ kind: 'restoreTable' }] as const) : []),
+    ...(isWorthSaving(table) ? RESTORE : []),
     { kind: 'unblockAutoload' },
     ...(isWorthSaving(table) ? ([{ kind: 'forgetTable' }] as const) : []),
   ]);
@@ -73,11 +76,11 @@ export function swapToInTree(facts: NodeFacts, record: NodeRecord): readonly Ste
   const restore = needed && isWorthSaving(table);
   const load = { kind: 'loadModule', name: 'ip_vs', wasLoaded: false, ...wantedId(facts, table) } as const;
   const swap = withoutProxy(facts, record, [
-    ...removeLoaded(facts, table),
+    ...removeLoaded(facts, table, restore ? 'ip_vs' : undefined),
     { kind: 'unblockAutoload' },
     ...(needed ? [load] : []),
     ...(needed ? loadHelpers(helpers) : []),
-    ...(restore ? ([{ kind: 'restoreTable' }] as const) : []),
+    ...(restore ? RESTORE : []),
     ...(isWorthSaving(table) ? ([{ kind: 'forgetTable' }] as const) : []),
   ]);
   return [...swap, ...removeUnused(facts, record)];
@@ -96,7 +99,7 @@ export function finishInterrupted(facts: NodeFacts, record: NodeRecord): readonl
   return withoutProxy(facts, record, [
     { kind: 'saveTable', table },
     ...loadHelpers(table.helpers.filter((name) => !loaded.has(name))),
-    { kind: 'restoreTable' },
+    ...RESTORE,
     ...unblock,
     { kind: 'forgetTable' },
   ]);
@@ -119,7 +122,7 @@ function tableToCarry(facts: NodeFacts, record: NodeRecord): SavedTable {
   const current: SavedTable = {
     bootId: facts.bootId,
     flushed: false,
-    virtualServers: facts.ipvs?.virtualServers ?? [],
+    virtualServers: (facts.ipvs?.virtualServers ?? []).filter((server) => !isTestServer(server)),
     ...(facts.ipvs === undefined ? {} : { timeouts: facts.ipvs.timeouts, familyId: facts.ipvs.familyId }),
     sysctls: Object.fromEntries(Object.entries(facts.sysctls).filter(([name]) => !isModuleControl(name))),
     helpers: facts.modules.map(({ name }) => name).filter((name) => name.startsWith(HELPER)),
@@ -129,7 +132,7 @@ function tableToCarry(facts: NodeFacts, record: NodeRecord): SavedTable {
   const added = current.virtualServers.filter((server) => !keys.has(virtualServerKey(server)));
   return withSchedulers({
     ...saved,
-    virtualServers: [...saved.virtualServers, ...added],
+    virtualServers: [...saved.virtualServers, ...added].filter((server) => !isTestServer(server)),
     helpers: [...new Set([...saved.helpers, ...current.helpers])],
   });
 }
@@ -153,10 +156,12 @@ function isWorthSaving(table: SavedTable): boolean {
   return table.timeouts !== undefined || table.virtualServers.length > 0;
 }
 
-function removeLoaded(facts: NodeFacts, table: SavedTable): readonly Step[] {
+/** `next`: file or name of the module that the table comes back with, if it does. */
+function removeLoaded(facts: NodeFacts, table: SavedTable, next: string | undefined): readonly Step[] {
   const { familyId } = wantedId(facts, table);
   // Before the flush, although the id is still in use then: none of this belongs to the outage.
   const save: readonly Step[] = [
+    ...(next === undefined ? [] : startOutageProbe(table)),
     ...(isWorthSaving(table) ? ([{ kind: 'saveTable', table, fresh: !table.flushed }] as const) : []),
     ...(familyId === undefined ? [] : ([{ kind: 'aimFamilyId', id: familyId }] as const)),
   ];
@@ -165,10 +170,19 @@ function removeLoaded(facts: NodeFacts, table: SavedTable): readonly Step[] {
   return [
     ...save,
     ...(switchIsOn(facts) ? ([{ kind: 'setSwitch', on: false, wasOn: true }] as const) : []),
+    ...(next === undefined ? [] : ([{ kind: 'readModule', module: next }] as const)),
     { kind: 'flush' },
     ...helpers.map((name) => ({ kind: 'removeModule', name }) as const),
     { kind: 'removeModule', name: 'ip_vs', ...wantedId(facts, table) },
   ];
+}
+
+/** Before the table is saved: the probe's virtual server comes back with the others. */
+function startOutageProbe({ flushed, virtualServers }: SavedTable): readonly Step[] {
+  const scheduler = virtualServers
+    .map((server) => server.scheduler)
+    .find((name) => !['', 'none'].includes(name));
+  return flushed || scheduler === undefined ? [] : [{ kind: 'startOutageProbe', scheduler }];
 }
 
 function loadHelpers(helpers: readonly string[]): readonly Step[] {

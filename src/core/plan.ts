@@ -19,6 +19,7 @@ import {
   swapToPatched,
   withoutProxy,
 } from './plan-module.ts';
+import { isTestServer } from './self-check-network.ts';
 import type { Step, StepKind } from './steps.ts';
 
 /** Steps after which a packet should show that everything works together. */
@@ -128,7 +129,8 @@ function removeLeftovers(facts: NodeFacts, record: NodeRecord): readonly Step[] 
   const interrupted =
     record.unfinished?.step === 'selfCheck' || record.unfinished?.step === 'removeSelfCheck';
   const seen = facts.links.some(({ name }) => name.startsWith(SELF_CHECK_PREFIX));
-  return interrupted || seen ? [{ kind: 'removeSelfCheck' }] : [];
+  const listed = facts.ipvs?.virtualServers.some(isTestServer) === true;
+  return interrupted || seen || listed ? [{ kind: 'removeSelfCheck' }] : [];
 }
 
 function baselineOf(facts: NodeFacts): Baseline {

@@ -35,6 +35,11 @@ export type Step =
    */
   | { readonly kind: 'saveTable'; readonly table?: SavedTable; readonly fresh?: boolean }
   | { readonly kind: 'forgetTable' }
+  /** Begins to measure how long nobody answers. `scheduler`: one that is loaded. */
+  | { readonly kind: 'startOutageProbe'; readonly scheduler: string }
+  | { readonly kind: 'stopOutageProbe' }
+  /** Reads the file of the module that comes next: it is then in memory, and loading waits for no disk. */
+  | { readonly kind: 'readModule'; readonly module: string }
   | { readonly kind: 'flush' }
   /** Brings back sysctls, timeouts, virtual and real servers from disk. */
   | { readonly kind: 'restoreTable' }
@@ -116,6 +121,8 @@ function undoModuleStep(step: Step): readonly Step[] | undefined {
       return [{ kind: 'forgetTable' }];
     case 'forgetTable':
       return [{ kind: 'saveTable' }];
+    case 'startOutageProbe':
+      return [{ kind: 'stopOutageProbe' }];
     case 'flush':
       return [{ kind: 'restoreTable' }];
     case 'restoreTable':

@@ -102,6 +102,14 @@ describe.each([subject])('KernelModules ($name)', ({ make }) => {
     await expect(modules.info('/nosuch.ko')).rejects.toMatchObject({ code: 'NotFound' });
   });
 
+  it('reads ahead what is loaded next, by file and by name', async () => {
+    await modules.readAhead(outside.file);
+    await modules.readAhead('ip_vs');
+    expect(await find('ip_vs')).toBeUndefined();
+    await expect(modules.readAhead('/nosuch.ko')).rejects.toMatchObject({ code: 'NotFound' });
+    await expect(modules.readAhead('ip_vs_nosuch')).rejects.toMatchObject({ code: 'CommandFailed' });
+  });
+
   it('inserts a file with what it depends on, once', async () => {
     await modules.insertFile(outside.file);
     const loaded = await find('ip_vs');

@@ -23,6 +23,8 @@ export class FakeIpvs implements Ipvs {
   #timeouts = KERNEL_TIMEOUTS;
   #familyId = 0;
   connections = 0;
+  /** Called after the table was changed. */
+  readonly onChange: (() => void)[] = [];
   runningDaemons: IpvsDaemon[] = [];
   readonly #calls: Calls;
   readonly #modules: FakeKernelModules;
@@ -53,16 +55,21 @@ export class FakeIpvs implements Ipvs {
     for (const server of servers) this.#put(server);
   }
 
+  /** `ipvsadm -D` by a user. */
+  unseed(server: VirtualServer): void {
+    this.#table.delete(serverKey(server));
+  }
+
   async available(): Promise<boolean> {
-    return this.#calls.read('ipvs.available', () => this.#present());
+    return this.#calls.read('ipvs.available', () => this.isThere);
   }
 
   async familyId(): Promise<number | undefined> {
-    return this.#calls.read('ipvs.familyId', () => (this.#present() ? this.#familyId : undefined));
+    return this.#calls.read('ipvs.familyId', () => (this.isThere ? this.#familyId : undefined));
   }
 
   async connectionCount(): Promise<number> {
-    return this.#calls.read('ipvs.connectionCount', () => (this.#present() ? this.connections : 0));
+    return this.#calls.read('ipvs.connectionCount', () => (this.isThere ? this.connections : 0));
   }
 
   async virtualServers(): Promise<readonly VirtualServer[]> {
@@ -78,13 +85,14 @@ export class FakeIpvs implements Ipvs {
   }
 
   async flush(): Promise<void> {
-    this.#calls.change('ipvs.flush', '', () => this.#needed(() => this.#table.clear()));
+    this.#calls.change('ipvs.flush', '', () => this.#needed(() => this.#clearTable()));
   }
 
   async restore(virtualServers: readonly VirtualServer[]): Promise<void> {
     this.#calls.change('ipvs.restore', `${virtualServers.length}`, () =>
       this.#needed(() => {
         for (const server of virtualServers) this.#put(server);
+        for (const tell of this.onChange) tell();
       }),
     );
   }
@@ -107,12 +115,13 @@ export class FakeIpvs implements Ipvs {
     );
   }
 
-  #present(): boolean {
+  /** True while the module is. */
+  get isThere(): boolean {
     return this.#modules.loaded.includes('ip_vs') || this.#modules.builtIn.has('ip_vs');
   }
 
   #needed<T>(act: () => T): T {
-    if (!this.#present()) {
+    if (!this.isThere) {
       throw new HostError('IPVS: no generic netlink family of this name', {
         code: 'NotFound',
         errno: 'ENOENT',
@@ -134,8 +143,13 @@ export class FakeIpvs implements Ipvs {
     });
   }
 
-  #clear(): void {
+  #clearTable(): void {
     this.#table.clear();
+    for (const tell of this.onChange) tell();
+  }
+
+  #clear(): void {
+    this.#clearTable();
     this.connections = 0;
     this.runningDaemons = [];
     this.#timeouts = KERNEL_TIMEOUTS;

@@ -112,6 +112,15 @@ export class FakeKernelModules implements KernelModules {
     this.#calls.change('modules.load', name, () => this.probe(name));
   }
 
+  async readAhead(fileOrName: string): Promise<void> {
+    this.#calls.read('modules.readAhead', () => {
+      if (fileOrName.startsWith('/')) this.#file(fileOrName);
+      else if (!this.tree.has(fileOrName)) {
+        throw new HostError(`modinfo: Module ${fileOrName} not found`, { code: 'CommandFailed' });
+      }
+    });
+  }
+
   async remove(name: string): Promise<void> {
     this.#calls.change('modules.remove', name, () => {
       const file = this.#loaded.get(name);

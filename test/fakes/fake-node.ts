@@ -12,9 +12,11 @@ import {
   type NodeRecord,
   type SavedTable,
 } from '../../src/core/facts.ts';
+import { isTestServer } from '../../src/core/self-check-network.ts';
 import type { Clock, JournalEntry, NodeRecords, SelfCheck } from '../../src/ports.ts';
 import type { Calls } from './calls.ts';
 import { type FakeMachine, fakeMachine } from './fake-machine.ts';
+import { FakeOutageProbe } from './fake-outage-probe.ts';
 
 /** A state directory that outlives the program. */
 export class FakeRecords implements NodeRecords {
@@ -127,11 +129,14 @@ export class FakeSelfCheck implements SelfCheck {
   }
 
   async remove(): Promise<void> {
-    this.#calls.change('selfCheck.remove', '', () => (this.leftovers = false));
+    this.#calls.change('selfCheck.remove', '', () => {
+      this.leftovers = false;
+      for (const server of this.#machine.ipvs.table.filter(isTestServer)) this.#machine.ipvs.unseed(server);
+    });
   }
 }
 
-class FakeClock implements Clock {
+export class FakeClock implements Clock {
   #now = 0;
 
   now(): number {
@@ -172,6 +177,7 @@ export interface FakeNode extends Node {
   readonly machine: FakeMachine;
   readonly records: FakeRecords;
   readonly check: FakeSelfCheck;
+  readonly outageProbe: FakeOutageProbe;
   readonly log: FakeLog;
 }
 
@@ -182,13 +188,26 @@ export function fakeNode(killPoint: KillPoint = () => {}): FakeNode {
   const records = new FakeRecords(calls);
   const check = new FakeSelfCheck(calls, machine);
   const clock = new FakeClock();
+  const outageProbe = new FakeOutageProbe(calls, ipvs, clock);
   return {
     machine,
     records,
     check,
+    outageProbe,
     log: new FakeLog(),
     killPoint,
-    ports: { modules, ipvs, links, host, datapath, kubeProxy, records, selfCheck: check, clock },
+    ports: {
+      modules,
+      ipvs,
+      links,
+      host,
+      datapath,
+      kubeProxy,
+      records,
+      selfCheck: check,
+      outageProbe,
+      clock,
+    },
     defaultModuleFile: () => machine.patchedModule,
   };
 }

@@ -842,7 +842,7 @@ export interface IpvsBpfNode {
      */
     observedGeneration?: number;
     /**
-     * The revision that the node has; "native" if it is as it was before the first change.
+     * The revision that the node has; "native" if it is as it was before the first change, "off" if it went down the ladder after a failure and holds neither a revision nor all that it was.
      */
     appliedRevision?: string;
     /**
@@ -890,10 +890,6 @@ export interface IpvsBpfNode {
        * Identifies the build; empty if there is no module.
        */
       srcversion?: string;
-      /**
-       * Uses of the module.
-       */
-      refCount?: number;
       /**
        * Modules that use it.
        *
@@ -1126,9 +1122,21 @@ export interface IpvsBpfNode {
      */
     lastDisruption?: {
       /**
-       * The longest time without an answer, in milliseconds.
+       * Milliseconds without an answer: the longest time between two answers to the node's own probe, which asks every 10 ms. Without a probe, the time from the flush of the IPVS table until it was back.
        */
       outageMilliseconds?: number;
+      /**
+       * What outageMilliseconds comes from.
+       */
+      measuredBy?: 'Probe' | 'Timestamps';
+      /**
+       * Probes without an answer; unset if measuredBy is Timestamps.
+       */
+      probesLost?: number;
+      /**
+       * Why there was no probe, if measuredBy is Timestamps.
+       */
+      message?: string;
       /**
        * IPVS connections that the exchange ended.
        */

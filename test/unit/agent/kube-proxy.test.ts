@@ -39,12 +39,14 @@ describe('an exchange under kube-proxy', () => {
   it('happens while it stands still, and leaves it the id that it knows', async () => {
     const { steps } = await up(CONFIG, node);
     const kinds = steps.map(({ kind }) => kind);
-    expect(kinds.slice(0, 6)).toEqual([
+    expect(kinds.slice(0, 8)).toEqual([
       'recordBaseline',
       'freezeProxy',
       'blockAutoload',
+      'startOutageProbe',
       'saveTable',
       'aimFamilyId',
+      'readModule',
       'flush',
     ]);
     expect(kinds.indexOf('thawProxy')).toBeGreaterThan(kinds.indexOf('forgetTable'));
@@ -70,10 +72,42 @@ describe('an exchange under kube-proxy', () => {
     ]);
   });
 
-  it('tells how long virtual servers were gone, and how many connections ended', async () => {
+  it('tells how long nobody answered, how many probes were lost and how many connections ended', async () => {
+    const { modules } = node.machine;
+    const insert = modules.insertFile.bind(modules);
+    modules.insertFile = async (file) => {
+      await node.ports.clock.sleep(200);
+      await insert(file);
+    };
     await up(CONFIG, node);
-    expect(node.records.disruption).toMatchObject({ connectionsDropped: 7 });
+    expect(node.records.disruption).toMatchObject({
+      measuredBy: 'Probe',
+      outageMilliseconds: 210,
+      probesLost: 21,
+      connectionsDropped: 7,
+    });
+    expect(node.records.disruption).not.toHaveProperty('message');
+  });
+
+  it('goes by the clock if there can be no probe, and says why', async () => {
+    node.outageProbe.problem = 'no free network';
+    await up(CONFIG, node);
+    expect(node.records.disruption).toMatchObject({
+      measuredBy: 'Timestamps',
+      message: 'no free network',
+      connectionsDropped: 7,
+    });
     expect(node.records.disruption?.outageMilliseconds).toBeGreaterThanOrEqual(0);
+    await expectUntouched(node);
+  });
+
+  it('ends the probe when a step of the way back fails', async () => {
+    await up(CONFIG, node);
+    node.machine.calls.fail('modules.load', new HostError('broken', { code: 'SystemError' }));
+    await expect(down(node, 0)).rejects.toThrow('broken');
+    expect(node.machine.calls.changes).toContain('outageProbe.abort');
+    await down(node, 0);
+    await expectUntouched(node);
   });
 
   it('is repeated if another family took the id meanwhile', async () => {

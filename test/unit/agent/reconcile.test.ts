@@ -62,8 +62,10 @@ describe('up', () => {
     expect(outcome.steps.map(({ kind }) => kind)).toEqual([
       'recordBaseline',
       'blockAutoload',
+      'startOutageProbe',
       'saveTable',
       'aimFamilyId',
+      'readModule',
       'flush',
       'removeModule',
       'removeModule',
@@ -72,6 +74,7 @@ describe('up', () => {
       'loadModule',
       'loadModule',
       'restoreTable',
+      'stopOutageProbe',
       'unblockAutoload',
       'forgetTable',
       'loadDatapath',
