@@ -59,6 +59,7 @@ export class KubernetesAgent {
   #probedAt = Number.NEGATIVE_INFINITY;
   #corrected: string | undefined;
   #written: NodeResourceStatus | undefined;
+  #remembers = true;
   /** When a look at the node last ended, by the node's clock. */
   lookedAt: number | undefined;
   lastError: string | undefined;
@@ -110,7 +111,9 @@ export class KubernetesAgent {
       this.#corrected = `${drift.message} It was put right at ${this.#node.ports.clock.date()}.`;
       this.#node.log.warn('drift corrected', { reason: drift.reason, message: drift.message });
     }
-    await this.#report(target, await this.#see(target), held ? drift : undefined);
+    const now = await this.#see(target);
+    if (now.decision.act === 'Nothing' && now.decision.why === 'Reverted') await this.#forget();
+    await this.#report(target, now, held ? drift : undefined);
     this.lookedAt = this.#node.ports.clock.now();
   }
 
@@ -218,6 +221,14 @@ export class KubernetesAgent {
   async #remember(): Promise<void> {
     const target = this.#target === undefined ? {} : { target: this.#target };
     await this.#options.memories.write({ ...target, progress: this.#progress });
+    this.#remembers = true;
+  }
+
+  /** A node that is what it was before the first change has nothing to keep: no file of ours stays. */
+  async #forget(): Promise<void> {
+    if (!this.#remembers) return;
+    await this.#options.memories.write({});
+    this.#remembers = false;
   }
 
   /** Writes only what is new. The API server may be away: it is told with a later look. */
