@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** npm run demo [-- --kernel 6.12]: the same requests over native IPVS and over ipvs-bpf, in a virtual machine. */
+/** npm run demo:director [-- --kernel 6.12]: the same requests over native IPVS and over ipvs-bpf, in a virtual machine. */
 import { Command } from 'commander';
 import { main, say } from '../scripts/exec.ts';
 import { type KernelSeries, kernelFor, kernelSeries } from '../scripts/kernels.ts';
@@ -23,7 +23,7 @@ async function demo(kernel: KernelSeries): Promise<void> {
   if (!ok) throw new Error('the demo did not show what it should');
 }
 
-const program = new Command('npm run demo --')
+const program = new Command('npm run demo:director --')
   .description('Show native IPVS and ipvs-bpf side by side on a real kernel, in a virtual machine.')
   .option('--kernel <series>', `Debian kernel to boot: ${kernelSeries.join(', ')}`, seriesOption, '6.1');
 const { kernel } = program.parse().opts<{ kernel: KernelSeries }>();

@@ -55,7 +55,7 @@ function values(all: readonly Measurement[], path: PathName, kind: Measurement['
   return found;
 }
 
-function median(numbers: readonly number[]): number {
+export function median(numbers: readonly number[]): number {
   const sorted = numbers.toSorted((a, b) => a - b);
   return sorted[Math.floor((sorted.length - 1) / 2)] ?? Number.NaN;
 }

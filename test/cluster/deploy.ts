@@ -9,7 +9,7 @@ import { runningSettings } from './cluster.ts';
 import { helmBinary } from './go.ts';
 import { addresses, type Layout, type NodeIdentity, nodeIdentities, statePaths } from './layout.ts';
 import { insideOf } from './network.ts';
-import { ownImage } from './own-image.ts';
+import { type OwnImage, ownImage } from './own-image.ts';
 
 const release = 'ipvs-bpf';
 const namespace = 'ipvs-bpf-system';
@@ -22,15 +22,15 @@ const patience = [
 ].flatMap((value) => ['--set', value]);
 
 /** Builds the image, loads it into all nodes, installs or upgrades the chart. */
-export async function deploy(layout: Layout): Promise<void> {
+export async function deploy(layout: Layout, image?: OwnImage): Promise<void> {
   const { nodes, images } = await runningSettings(layout);
-  const { archive, repository: name, tag } = await ownImage();
+  const { archive, repository: name, tag } = image ?? (await ownImage());
   const helm = await helmBinary();
   if (!images.includes(archive)) {
     await Promise.all(nodeIdentities(nodes).map((node) => loadImage(layout, node, archive)));
   }
   say(`installing the chart with ${name}:${tag}`);
-  const image = ['--set', `image.repository=${name}`, '--set-string', `image.tag=${tag}`];
+  const values = ['--set', `image.repository=${name}`, '--set-string', `image.tag=${tag}`];
   const where = ['--kubeconfig', statePaths(layout.stateDir).kubeconfig, '--namespace', namespace];
   const chart = join(repository, 'charts/ipvs-bpf');
   const status = await inherit(helm, [
@@ -40,7 +40,7 @@ export async function deploy(layout: Layout): Promise<void> {
     '--install',
     '--create-namespace',
     ...where,
-    ...image,
+    ...values,
     ...patience,
   ]);
   if (status !== 0) throw new Error(`helm: exit status ${status}`);

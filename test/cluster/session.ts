@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+/** A cluster of its own with the operator of this checkout, for a demo or a test: what it says comes back as text. */
+import { hashOf, repository } from '../../scripts/cache.ts';
+import { run, say } from '../../scripts/exec.ts';
+import type { KernelSeries } from '../../scripts/kernels.ts';
+import { channelBinary } from './channel.ts';
+import { down, runningSettings, up } from './cluster.ts';
+import { deploy } from './deploy.ts';
+import { kubernetesBinary } from './go.ts';
+import { addresses, type Layout, layoutOf, maxNodes, nodeIdentities, statePaths } from './layout.ts';
+import { insideOf } from './network.ts';
+import { ownImage } from './own-image.ts';
+
+const COMMAND_LIMIT_MS = 120_000;
+
+export interface SessionOptions {
+  /** Tells it from other clusters of this checkout. */
+  readonly name: string;
+  readonly nodes: number;
+  readonly kernel?: KernelSeries;
+}
+
+export class ClusterSession {
+  readonly #layout: Layout;
+
+  private constructor(layout: Layout) {
+    this.#layout = layout;
+  }
+
+  /** Starts the cluster and the operator; what of it runs already is used as it is. */
+  static async start({ name, nodes, kernel }: SessionOptions): Promise<ClusterSession> {
+    const layout = layoutOf(hashOf(repository), name);
+    const session = new ClusterSession(layout);
+    try {
+      const image = await ownImage();
+      await up(layout, { nodes, images: [image.archive], ...(kernel === undefined ? {} : { kernel }) });
+      await deploy(layout, image);
+    } catch (error) {
+      await session.down();
+      throw error;
+    }
+    return session;
+  }
+
+  /** For what talks to the API server itself. */
+  get kubeconfig(): string {
+    return statePaths(this.#layout.stateDir).kubeconfig;
+  }
+
+  get layout(): Layout {
+    return this.#layout;
+  }
+
+  down(): Promise<void> {
+    return down(this.#layout);
+  }
+
+  /** @throws Error with all that kubectl said, if it fails */
+  async kubectl(args: readonly string[], input?: string): Promise<string> {
+    const { kubernetes } = await runningSettings(this.#layout);
+    const program = await kubernetesBinary('kubectl', kubernetes);
+    const options = { timeoutMs: COMMAND_LIMIT_MS, ...(input === undefined ? {} : { input }) };
+    return run(program, ['--kubeconfig', this.kubeconfig, ...args], options);
+  }
+
+  async apply(...objects: readonly object[]): Promise<void> {
+    const list = { apiVersion: 'v1', kind: 'List', items: objects };
+    await this.kubectl(['apply', '-f', '-'], JSON.stringify(list));
+  }
+
+  /** Undefined if there is none. */
+  async get<T>(kind: string, name: string, namespace = 'default'): Promise<T | undefined> {
+    const words = ['get', kind, name, '-n', namespace, '--ignore-not-found', '-o', 'json'];
+    const text = await this.kubectl(words);
+    return text === '' ? undefined : (JSON.parse(text) as T);
+  }
+
+  async list<T>(kind: string, ...words: readonly string[]): Promise<readonly T[]> {
+    const { items } = JSON.parse(await this.kubectl(['get', kind, '-o', 'json', ...words])) as {
+      readonly items: readonly T[];
+    };
+    return items;
+  }
+
+  /** Runs a bash script on a node as root, in this checkout's folder. */
+  async onNode(name: string, script: string): Promise<string> {
+    const node = nodeIdentities(maxNodes).find((each) => each.name === name);
+    if (node === undefined) throw new Error(`no node ${name}`);
+    const command = ['bash', '-c', `cd ${repository} && ${script}`];
+    const channel = [await channelBinary(), 'run', node.address, String(addresses.commandPort), ...command];
+    const [program, ...args] = insideOf(this.#layout.netns, channel);
+    return run(program, args, { timeoutMs: COMMAND_LIMIT_MS });
+  }
+
+  /** Runs a bash script on the host outside of the cluster. */
+  async onClient(script: string): Promise<string> {
+    const [program, ...args] = insideOf(this.#layout.clientNetns, ['bash', '-c', script]);
+    return run(program, args, { timeoutMs: COMMAND_LIMIT_MS });
+  }
+
+  /**
+   * Asks until the answer is something.
+   * @throws Error that says what was waited for, and the state of all that is ours
+   */
+  async until<T>(what: string, limitMs: number, ask: () => Promise<T | undefined>): Promise<T> {
+    const end = Date.now() + limitMs;
+    for (;;) {
+      const answer = await ask();
+      if (answer !== undefined) return answer;
+      if (Date.now() > end) {
+        throw new Error(`${what}: not after ${Math.round(limitMs / 1000)} s\n${await this.state()}`);
+      }
+      await new Promise((done) => setTimeout(done, 500));
+    }
+  }
+
+  /** For the message of a failure. */
+  async state(): Promise<string> {
+    const words = ['get', 'ipvsbpfpolicy,ipvsbpfnode,pods', '-A', '-o', 'wide'];
+    return this.kubectl(words).catch((error: unknown) => String(error));
+  }
+}
+
+/** Takes a session down on every way out of the work, also on signals. */
+export async function withSession(
+  options: SessionOptions,
+  work: (session: ClusterSession) => Promise<void>,
+): Promise<void> {
+  const session = await ClusterSession.start(options);
+  const end = () => {
+    say('taking the cluster down');
+    void session.down().finally(() => process.exit(130));
+  };
+  process.once('SIGINT', end).once('SIGTERM', end);
+  try {
+    await work(session);
+  } finally {
+    process.off('SIGINT', end).off('SIGTERM', end);
+    await session.down();
+  }
+}
