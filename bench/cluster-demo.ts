@@ -24,12 +24,17 @@ const FROM_OUTSIDE = 100;
 const FROM_A_POD = 10;
 const ROLLOUT_LIMIT_MS = 600_000;
 
+/** Seconds since the start, as a column. */
+function clock(): string {
+  return `${Math.round(performance.now() / 1000)} s`.padStart(6);
+}
+
 function title(text: string): void {
   process.stdout.write(`\n== ${text}\n`);
 }
 
 async function requests(session: ClusterSession): Promise<PathFigures> {
-  const outside = await requestsFromOutside(session, { count: FROM_OUTSIDE, node: 1, nodes: NODES });
+  const outside = await requestsFromOutside(session, { count: FROM_OUTSIDE, node: NODES[0], nodes: NODES });
   const inside = await requestsFromAPod(session, FROM_A_POD);
   return { outside: outside.answered, milliseconds: outside.milliseconds, tracked: outside.tracked, inside };
 }
@@ -46,7 +51,7 @@ async function watchConditions(session: ClusterSession, done: () => Promise<bool
       const ready = status?.conditions?.find(({ type }) => type === 'Ready');
       if (ready === undefined) continue;
       const line = `${metadata.name.padEnd(5)} Ready=${ready.status} ${ready.reason}: ${ready.message}`;
-      if (told.get(metadata.name) !== line) process.stdout.write(`${line}\n`);
+      if (told.get(metadata.name) !== line) process.stdout.write(`${clock()}  ${line}\n`);
       told.set(metadata.name, line);
     }
     return (await done()) ? true : undefined;
@@ -67,7 +72,7 @@ async function isReady(session: ClusterSession): Promise<boolean> {
 }
 
 async function show(session: ClusterSession): Promise<void> {
-  await startShop(session);
+  await startShop(session, NODES);
   const before = await Promise.all(NODES.map((node) => nodeListing(session, node)));
   title(`kube-proxy's ipvs mode as it is: ${FROM_OUTSIDE} requests from outside, ${FROM_A_POD} from a pod`);
   const native = await requests(session);

@@ -64,46 +64,53 @@ function readyFinding(planned: PlannedPolicy, summary: NodeSummary, accepted: Fi
   const { policy, deleting, rollout } = planned;
   const { selected, skipped, ready, reverting } = summary;
   const wanted = selected.length - skipped.length;
-  const progress = `${ready.length} of ${wanted} nodes are ready`;
+  const progress = `${ready.length} of ${counted(wanted, 'node')} ready`;
   if (deleting) {
     return policyFinding(
       'Ready',
       'Reverting',
-      `${reverting.length} nodes are being put back to what they were.`,
+      `Nodes that are being put back to what they were: ${reverting.length}.`,
     );
   }
   if (accepted.status !== 'True') return policyFinding('Ready', 'NotAccepted', accepted.message);
   if (selected.length === 0)
     return policyFinding('Ready', 'NoMatchingNodes', 'nodeSelector selects no node.');
   if (reverting.length > 0) {
-    const message = `${reverting.length} nodes that are no longer selected are being put back; ${progress}.`;
+    const message = `Nodes that are no longer selected and are being put back: ${reverting.length}; ${progress}.`;
     return policyFinding('Ready', 'Reverting', message);
   }
   if (ready.length === wanted && wanted > 0) return doneFinding(planned, wanted);
   if (rollout.halted) return policyFinding('Ready', 'RolloutHalted', `${progress}. ${problemText(summary)}`);
-  if (policy.spec.mode === 'Enabled' && isMoving(summary)) {
+  const silent = selected.filter(({ previous, intent }) => !intent.skipped && !isObserved(previous));
+  const started = silent.every(({ previous }) => previous?.status !== undefined);
+  const settling = started && summary.problems.length === 0;
+  if (policy.spec.mode === 'Enabled' && (isMoving(summary) || settling)) {
     return policyFinding('Ready', 'RollingOut', `${progress}.`);
   }
-  if (selected.some(({ previous, intent }) => !intent.skipped && !isObserved(previous))) {
+  if (silent.length > 0) {
     return policyFinding('Ready', 'Reconciling', `${progress}; not all agents have reported yet.`);
   }
   return policyFinding('Ready', 'NodesNotReady', `${progress}. ${problemText(summary)}`);
+}
+
+function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }
 
 function doneFinding({ policy, selection }: PlannedPolicy, nodes: number): Finding {
   const services = selection.services.length;
   switch (policy.spec.mode) {
     case 'DryRun': {
-      const message = `All checks passed on ${nodes} nodes; ${services} Services could run accelerated.`;
+      const message = `All checks passed on ${counted(nodes, 'node')}; ${counted(services, 'Service')} could run accelerated.`;
       return policyFinding('Ready', 'DryRunPassed', message);
     }
     case 'Disabled':
-      return policyFinding('Ready', 'DisabledAsRequested', `The switch is off on ${nodes} nodes.`);
+      return policyFinding('Ready', 'DisabledAsRequested', `The switch is off on ${counted(nodes, 'node')}.`);
     case 'Enabled':
       return policyFinding(
         'Ready',
         'AllNodesReady',
-        `${services} Services run accelerated on ${nodes} nodes.`,
+        `Accelerated: ${counted(services, 'Service')} on ${counted(nodes, 'node')}.`,
       );
   }
 }
@@ -115,6 +122,7 @@ function isMoving({ granted, waiting }: NodeSummary): boolean {
 }
 
 function problemText({ problems }: NodeSummary): string {
+  if (problems.length === 0) return 'The others are waited for.';
   return firstOf(problems.map(({ node, reason, message }) => `${node}: ${reason}: ${message}`));
 }
 
@@ -124,14 +132,14 @@ function progressingFinding(planned: PlannedPolicy, summary: NodeSummary): Findi
   const because = (reason: string): boolean => waiting.some((node) => node.reason === reason);
   const names = firstOf(granted.map(({ name }) => name));
   if (rollout.halted) {
-    const message = `More than ${policy.spec.failurePolicy.maxFailedNodes} nodes failed: no further node starts.`;
+    const message = `More nodes failed than failurePolicy.maxFailedNodes allows (${policy.spec.failurePolicy.maxFailedNodes}): no further node starts.`;
     return policyFinding('Progressing', 'Halted', message);
   }
   if (granted.some(({ selected }) => selected)) {
     return policyFinding('Progressing', 'RollingOut', `Being changed: ${names}.`);
   }
   if (reverting.length > 0) {
-    const message = `Being put back: ${names || 'none at the moment'}; ${reverting.length} nodes are left.`;
+    const message = `Being put back: ${names || 'none at the moment'}; nodes left: ${reverting.length}.`;
     return policyFinding('Progressing', 'Reverting', message);
   }
   const first = waiting[0]?.message ?? '';

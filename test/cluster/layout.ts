@@ -75,6 +75,13 @@ export function nodeIdentities(count: number): NodeIdentity[] {
   return Array.from({ length: count }, (_, index) => nodeIdentity(index + 1));
 }
 
+/** @throws Error if no cluster has a node of this name */
+export function nodeNamed(name: string): NodeIdentity {
+  const node = nodeIdentities(maxNodes).find((each) => each.name === name);
+  if (node === undefined) throw new Error(`no node ${name}; nodes are n1 to n${maxNodes}`);
+  return node;
+}
+
 /** Files below a state directory. */
 export function statePaths(stateDir: string) {
   return {

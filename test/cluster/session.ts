@@ -7,7 +7,7 @@ import { channelBinary } from './channel.ts';
 import { down, runningSettings, up } from './cluster.ts';
 import { deploy } from './deploy.ts';
 import { kubernetesBinary } from './go.ts';
-import { addresses, type Layout, layoutOf, maxNodes, nodeIdentities, statePaths } from './layout.ts';
+import { addresses, type Layout, layoutOf, nodeNamed, statePaths } from './layout.ts';
 import { insideOf } from './network.ts';
 import { ownImage } from './own-image.ts';
 
@@ -84,8 +84,7 @@ export class ClusterSession {
 
   /** Runs a bash script on a node as root, in this checkout's folder. */
   async onNode(name: string, script: string): Promise<string> {
-    const node = nodeIdentities(maxNodes).find((each) => each.name === name);
-    if (node === undefined) throw new Error(`no node ${name}`);
+    const node = nodeNamed(name);
     const command = ['bash', '-c', `cd ${repository} && ${script}`];
     const channel = [await channelBinary(), 'run', node.address, String(addresses.commandPort), ...command];
     const [program, ...args] = insideOf(this.#layout.netns, channel);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What demo and tests do with the application of shop.ts on a running cluster. */
-import { nodeIdentity } from './layout.ts';
+import { nodeNamed } from './layout.ts';
 import type { ClusterSession } from './session.ts';
 import { NAMESPACE, NODE_PORT, POLICY, policy, shop } from './shop.ts';
 
@@ -30,14 +30,21 @@ export function conditionOf(object: Reported | undefined, type: string): string 
   return `${found.status} ${found.reason}`;
 }
 
-/** Starts the application, and waits until its pods answer. */
-export async function startShop(session: ClusterSession): Promise<void> {
+/** Starts the application, and waits until its pods answer and every node's kube-proxy knows both. */
+export async function startShop(session: ClusterSession, nodes: readonly string[]): Promise<void> {
   await session.apply(...shop());
   await session.until('the pods of the application', START_LIMIT_MS, async () => {
     const pods = await session.list<Reported>('pods', '-n', NAMESPACE);
     const ready = pods.filter((each) => conditionOf(withoutGeneration(each), 'Ready') === 'True undefined');
     return ready.length === 3 ? true : undefined;
   });
+  for (const node of nodes) {
+    await session.until(`kube-proxy of ${node} with both pods`, START_LIMIT_MS, async () => {
+      const { address } = nodeNamed(node);
+      const table = await session.onNode(node, `ipvsadm -Ln -t ${address}:${NODE_PORT} || true`);
+      return table.split('\n').filter((line) => line.includes('->')).length === 3 ? true : undefined;
+    });
+  }
 }
 
 /** Pods say nothing of generations, and give no reason for what is right. */
@@ -110,9 +117,9 @@ export async function requestsFromOutside(
     count,
     node,
     nodes,
-  }: { readonly count: number; readonly node: number; readonly nodes: readonly string[] },
+  }: { readonly count: number; readonly node: string; readonly nodes: readonly string[] },
 ): Promise<Requests> {
-  const url = `http://${nodeIdentity(node).address}:${NODE_PORT}/clientip`;
+  const url = `http://${nodeNamed(node).address}:${NODE_PORT}/clientip`;
   const out = await session.onClient(
     `for i in $(seq ${count}); do curl -sf -m 10 -w ' %{time_total} %{local_port}\\n' ${url} || true; done`,
   );
