@@ -110,8 +110,11 @@ export interface Ipvs {
   familyId(): Promise<number | undefined>;
   /** Connections of all network namespaces. `ipvsadm -Lcn | wc -l` */
   connectionCount(): Promise<number>;
-  /** `ipvsadm -S -n` */
-  virtualServers(): Promise<readonly VirtualServer[]>;
+  /**
+   * `ipvsadm -S -n`. Unless it has to be exact, thresholds and tunnel settings of real servers may be older than the
+   * rest if nothing else of their virtual server has changed.
+   */
+  virtualServers(how?: { readonly exact?: boolean }): Promise<readonly VirtualServer[]>;
   /** `ipvsadm -L --timeout` */
   timeouts(): Promise<IpvsTimeouts>;
   /** `ipvsadm -L --daemon` */

@@ -14,6 +14,7 @@ import {
   encodeTimeouts,
   encodeVirtualServer,
 } from './ipvs-codec.ts';
+import { type IpvsListing, listingKey, readListing } from './ipvs-listing.ts';
 import { NLM_F_DUMP } from './netlink-socket.ts';
 
 const CMD_NEW_SERVICE = 1;
@@ -37,8 +38,16 @@ function nameOf(server: VirtualServer): string {
   return `${server.protocol} ${server.address}:${server.port}`;
 }
 
+/** The real servers of a virtual server as they were when the listing said this of it. */
+interface Known {
+  readonly listed: string;
+  readonly realServers: readonly RealServer[];
+}
+
 export class NetlinkIpvs implements Ipvs {
   readonly #family = new GenericFamily('IPVS', 1);
+  /** By listingKey(). */
+  #known: ReadonlyMap<string, Known> = new Map();
 
   async available(): Promise<boolean> {
     return (await this.#family.id()) !== undefined;
@@ -63,20 +72,41 @@ export class NetlinkIpvs implements Ipvs {
   }
 
   /** Virtual servers by name; real servers in the kernel's order, which schedulers go by. */
-  async virtualServers(): Promise<readonly VirtualServer[]> {
+  async virtualServers({ exact = false } = {}): Promise<readonly VirtualServer[]> {
     return this.#family.use(async (request) => {
       const messages = await request({
         action: 'list virtual servers',
         command: CMD_GET_SERVICE,
         flags: NLM_F_DUMP,
       });
+      const before = await readListing();
       const servers: VirtualServer[] = [];
       for (const message of messages) {
         const server = decodeVirtualServer(message);
-        servers.push({ ...server, realServers: await realServers(request, server) });
+        const known = exact ? undefined : this.#realServersOf(server, before);
+        servers.push({ ...server, realServers: known ?? (await realServers(request, server)) });
       }
+      this.#remember(servers, before, await readListing());
       return servers.sort((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1));
     });
+  }
+
+  #realServersOf(server: VirtualServer, listing: IpvsListing): readonly RealServer[] | undefined {
+    const key = listingKey(server);
+    const known = key === undefined ? undefined : this.#known.get(key);
+    return key !== undefined && known?.listed === listing.get(key) ? known?.realServers : undefined;
+  }
+
+  /** What changed while it was read is read again next time. */
+  #remember(servers: readonly VirtualServer[], before: IpvsListing, after: IpvsListing): void {
+    this.#known = new Map(
+      servers.flatMap((server): [string, Known][] => {
+        const key = listingKey(server);
+        const listed = key === undefined ? undefined : before.get(key);
+        if (key === undefined || listed === undefined || listed !== after.get(key)) return [];
+        return [[key, { listed, realServers: server.realServers }]];
+      }),
+    );
   }
 
   async timeouts(): Promise<IpvsTimeouts> {

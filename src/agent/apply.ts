@@ -146,7 +146,7 @@ async function tableToSave(
   const { table, fresh = false } = step;
   if (table === undefined) return currentTable(ports);
   if (!fresh || !(await ports.ipvs.available())) return table;
-  return { ...table, virtualServers: await ports.ipvs.virtualServers() };
+  return { ...table, virtualServers: await ports.ipvs.virtualServers({ exact: true }) };
 }
 
 async function currentTable({ ipvs, modules, host }: NodePorts): Promise<SavedTable | undefined> {
@@ -161,7 +161,7 @@ async function currentTable({ ipvs, modules, host }: NodePorts): Promise<SavedTa
     bootId: await host.bootId(),
     flushed: false,
     ...(familyId === undefined ? {} : { familyId }),
-    virtualServers: await ipvs.virtualServers(),
+    virtualServers: await ipvs.virtualServers({ exact: true }),
     timeouts: await ipvs.timeouts(),
     sysctls,
     helpers: (await modules.list()).map(({ name }) => name).filter((name) => name.startsWith('ip_vs_')),

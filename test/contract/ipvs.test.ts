@@ -207,6 +207,26 @@ describe.each([ON_REAL_KERNEL ? { name: 'kernel', make: realSubject } : { name: 
       expect(await subject.port.virtualServers()).toEqual(listed);
     });
 
+    it('lists what was edited since the last listing, and thresholds too when it has to be exact', async () => {
+      await subject.outside.loadModule();
+      const address = { protocol: 'TCP', address: '192.0.2.1', port: 80 } as const;
+      const other = virtualServer({ ...address, port: 81, realServers: [realServer('10.0.0.1', 80)] });
+      const edits = [{ weight: 1 }, { weight: 0 }, { weight: 7 }, { forwardingMethod: 2 }] as const;
+      for (const edit of edits) {
+        const server = virtualServer({ ...address, realServers: [realServer('10.0.0.1', 80, edit)] });
+        await subject.port.restore([server, other]);
+        expect(await subject.port.virtualServers()).toEqual([server, other]);
+      }
+      const limited = { forwardingMethod: 2, upperThreshold: 9, lowerThreshold: 3 };
+      const server = virtualServer({ ...address, realServers: [realServer('10.0.0.1', 80, limited)] });
+      await subject.port.restore([server]);
+      expect(await subject.port.virtualServers({ exact: true })).toEqual([server, other]);
+      expect(await subject.port.virtualServers()).toEqual([server, other]);
+      await subject.port.remove(server);
+      await subject.port.restore([virtualServer(address)]);
+      expect(await subject.port.virtualServers()).toEqual([virtualServer(address), other]);
+    });
+
     it('works after the module was loaded again', async () => {
       await subject.outside.loadModule();
       await subject.port.restore(TABLE);

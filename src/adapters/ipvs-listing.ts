@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * /proc/net/ip_vs as fingerprints of virtual servers. With many of them it takes a request each to read their real
+ * servers by netlink; this text, which is one read, tells which of them have changed.
+ */
+import { readFile } from 'node:fs/promises';
+import { errnoError, errnoOf, isNotFound } from '../core/errors.ts';
+import type { VirtualServer } from '../ports.ts';
+
+/** Key of listingKey() → everything that the text says of it but for its connections. */
+export type IpvsListing = ReadonlyMap<string, string>;
+
+/** Without the file, as without the module, there is nothing in it. */
+export async function readListing(path = '/proc/net/ip_vs'): Promise<IpvsListing> {
+  try {
+    return parseListing(await readFile(path, 'latin1'));
+  } catch (error) {
+    if (isNotFound(error)) return new Map();
+    throw errnoError(`read ${path}`, errnoOf(error) ?? 'EIO', error);
+  }
+}
+
+/** The lines of ip_vs_info_seq_show (net/netfilter/ipvs/ip_vs_ctl.c). */
+export function parseListing(text: string): IpvsListing {
+  const listing = new Map<string, string>();
+  let key: string | undefined;
+  for (const line of text.split('\n')) {
+    if (line.startsWith('  ->')) {
+      if (key === undefined) continue;
+      // Of "-> ADDRESS:PORT Forward Weight ActiveConn InActConn" the last two change all the time.
+      const kept = line.trim().split(/\s+/).slice(0, -2).join(' ');
+      listing.set(key, `${listing.get(key)}\n${kept}`);
+      continue;
+    }
+    const [protocol, address] = /^(TCP|UDP|SCTP) +(\S+) /.exec(line)?.slice(1) ?? [];
+    key = protocol === undefined ? undefined : `${protocol} ${address}`;
+    if (key !== undefined) listing.set(key, line.trim());
+  }
+  return listing;
+}
+
+/** Undefined for a firewall mark, whose lines do not tell IPv4 from IPv6, and for IPv6. */
+export function listingKey({ protocol, address, port, family }: VirtualServer): string | undefined {
+  if (protocol === undefined || address === undefined || port === undefined || family !== 'IPv4')
+    return undefined;
+  const bytes = address.split('.').map(Number);
+  return `${protocol} ${hex(bytes, 2)}:${hex([port], 4)}`;
+}
+
+function hex(numbers: readonly number[], digits: number): string {
+  return numbers.map((number) => number.toString(16).toUpperCase().padStart(digits, '0')).join('');
+}
