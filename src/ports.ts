@@ -194,6 +194,11 @@ export interface KubeProxy {
   thaw(process: ProcessIdentity): Promise<void>;
   /** "ipvs", "iptables", "nftables": what kube-proxy says; undefined if it does not answer within a second. */
   mode(): Promise<string | undefined>;
+  /**
+   * "v1.34.4": what kube-proxy says with its metrics, which may be large; undefined if it says none within two
+   * seconds and 4 MiB.
+   */
+  version(): Promise<string | undefined>;
 }
 
 /** Files below the root directory that the adapter was made with (tests use a temporary tree). */

@@ -2,16 +2,20 @@
 /** kube-proxy as processes of this host. */
 import { spawn } from 'node:child_process';
 import { readdir, readFile, readlink } from 'node:fs/promises';
-import { request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoError, errnoOf, HostError, isNotFound } from '../core/errors.ts';
 import type { KubeProxy, ProcessIdentity } from '../ports.ts';
+import { readHttp } from './http-read.ts';
 
 const NAME = 'kube-proxy';
 const STOP_TIMEOUT_MS = 5_000;
 const STOP_PAUSE_MS = 10;
 const METRICS_PORT = 10249;
-const MODE_TIMEOUT_MS = 1_000;
+const MODE_LIMITS = { milliseconds: 1_000, bytes: 64 };
+/** Its metrics grow with the node's Services; what is sought is near their end. */
+const METRICS_LIMITS = { milliseconds: 2_000, bytes: 4 << 20 };
+const BUILD_INFO = /^kubernetes_build_info\{[^}\n]*\bgit_version="([^"\n]*)"/m;
+const VERSION = /^v?\d+\.\d+[\w.+-]{0,56}$/;
 
 /** Lets PID ($1, begun at $2) go on after $3 seconds; ends as soon as somebody else did. */
 const GUARD = `
@@ -36,6 +40,13 @@ interface ProcessState {
 }
 
 export class ProcKubeProxy implements KubeProxy {
+  readonly #metricsPort: number;
+
+  /** `metricsPort`: TCP port on 127.0.0.1 at which kube-proxy tells about itself. */
+  constructor(metricsPort = METRICS_PORT) {
+    this.#metricsPort = metricsPort;
+  }
+
   async processes(): Promise<readonly ProcessIdentity[]> {
     const found: ProcessIdentity[] = [];
     const own = await readlink('/proc/self/ns/net');
@@ -86,22 +97,14 @@ export class ProcKubeProxy implements KubeProxy {
   }
 
   async mode(): Promise<string | undefined> {
-    return new Promise((resolve) => {
-      const asked = request(
-        { host: '127.0.0.1', port: METRICS_PORT, path: '/proxyMode', timeout: MODE_TIMEOUT_MS, agent: false },
-        (answer) => {
-          let text = '';
-          answer.setEncoding('utf8').on('data', (part: string) => {
-            text += part;
-          });
-          answer.on('end', () => resolve(answer.statusCode === 200 ? text.trim() : undefined));
-        },
-      );
-      asked.on('timeout', () => asked.destroy());
-      // Somebody may have set another address for it: then it does not say.
-      asked.on('error', () => resolve(undefined));
-      asked.end();
-    });
+    // Somebody may have set another address for it: then it does not say.
+    return (await readHttp({ port: this.#metricsPort, path: '/proxyMode', ...MODE_LIMITS }))?.trim();
+  }
+
+  async version(): Promise<string | undefined> {
+    const metrics = await readHttp({ port: this.#metricsPort, path: '/metrics', ...METRICS_LIMITS });
+    const version = BUILD_INFO.exec(metrics ?? '')?.[1] ?? '';
+    return VERSION.test(version) ? version : undefined;
   }
 }
 

@@ -24,6 +24,7 @@ import { afterFailedProbe, attemptDown, attemptUp } from './attempt.ts';
 import { thawAll } from './execute.ts';
 import { messageOf, probe } from './ladder.ts';
 import { observe } from './observe.ts';
+import { ProxyWatch } from './proxy-watch.ts';
 import type { Node } from './reconcile.ts';
 import { nodeObject, targetOf } from './target.ts';
 
@@ -51,6 +52,7 @@ export class KubernetesAgent {
   readonly #node: Node;
   readonly #options: KubernetesOptions;
   readonly #nodes: Watched;
+  readonly #proxy: ProxyWatch;
   #slices: { readonly policy: string; readonly watched: Watched } | undefined;
   #target: NodeTarget | undefined;
   #progress: NodeProgress = NATIVE_PROGRESS;
@@ -67,6 +69,7 @@ export class KubernetesAgent {
   constructor(node: Node, options: KubernetesOptions) {
     this.#node = node;
     this.#options = options;
+    this.#proxy = new ProxyWatch(node.ports);
     const scope = { fieldSelector: `metadata.name=${options.nodeName}` };
     this.#nodes = options.cluster.watch(IPVS_BPF_NODES, scope, {
       onChange: options.wake,
@@ -137,7 +140,8 @@ export class KubernetesAgent {
   async #see(target: NodeTarget): Promise<Seen> {
     const { ports, defaultModuleFile } = this.#node;
     const path = target.spec.module.path;
-    const facts = await observe(ports, (release) => path ?? defaultModuleFile(release));
+    const observed = await observe(ports, (release) => path ?? defaultModuleFile(release));
+    const facts = await this.#proxy.withVersion(observed);
     const record = await ports.records.read();
     const decision = decide(target, this.#progress, { facts, record, now: this.#options.now() });
     const asked = target.spec.action === 'Apply' || target.spec.action === 'Hold';

@@ -40,6 +40,8 @@ export interface KubeProxyFacts {
   readonly processes: readonly ProcessIdentity[];
   /** Undefined if it does not say. */
   readonly mode?: string;
+  /** Undefined if it does not say, or where nothing needs it. */
+  readonly version?: string;
 }
 
 /** Pinned maps and programs, with what the maps hold. */

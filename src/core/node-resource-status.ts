@@ -44,7 +44,7 @@ export function resourceStatus(input: StatusInput): NodeResourceStatus {
     kernelRelease: facts.kernelRelease,
     osImage: input.osImage,
     agentVersion: input.agentVersion,
-    kubeProxy: { mode: facts.kubeProxy.mode ?? '' },
+    kubeProxy: proxyStatus(input),
     module: moduleStatus(input),
     ...(progress.baseline === undefined ? {} : { baseline: progress.baseline }),
     hooks: hooksOf(report.interfaces),
@@ -73,6 +73,11 @@ export function resourceStatus(input: StatusInput): NodeResourceStatus {
 function appliedRevision({ progress, facts, record }: StatusInput): string {
   const { appliedRevision: remembered } = progress;
   return remembered === NATIVE_REVISION && !isUntouched(facts, record) ? OFF_REVISION : remembered;
+}
+
+function proxyStatus({ facts }: NodeSituation): NonNullable<NodeResourceStatus['kubeProxy']> {
+  const { mode = '', version } = facts.kubeProxy;
+  return { mode, ...(version === undefined ? {} : { version }) };
 }
 
 function moduleStatus({ facts }: NodeSituation): NonNullable<NodeResourceStatus['module']> {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { spawn } from 'node:child_process';
 import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -13,12 +15,37 @@ interface Outside {
   /** Starts a process that has the name; answers its id. */
   start(): Promise<number>;
   end(pid: number): Promise<void>;
+  /** Lets it tell its mode and version, or nothing. */
+  tell(about: { readonly mode: string; readonly version: string } | undefined): void;
+}
+
+/** What kube-proxy serves beside its work: the part of it that is asked for. */
+async function metricsServer() {
+  let about: Parameters<Outside['tell']>[0];
+  const server = createServer(({ url }, answer) => {
+    answer.statusCode = about === undefined ? 404 : 200;
+    if (url === '/proxyMode') answer.end(about?.mode);
+    else answer.end(`# TYPE kubernetes_build_info gauge\n${buildInfo(about?.version)}go_threads 9\n`);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    port: (server.address() as AddressInfo).port,
+    tell: (next: typeof about) => {
+      about = next;
+    },
+    close: () => new Promise((resolve) => server.close(resolve)),
+  };
+}
+
+function buildInfo(version = ''): string {
+  return `kubernetes_build_info{build_date="2025-12-09T14:59:13Z",git_version="${version}",go_version="go1.24.11",minor="34"} 1\n`;
 }
 
 async function realSubject(): Promise<Subject<KubeProxy, Outside>> {
   const directory = await mkdtemp(join(tmpdir(), 'kube-proxy-'));
   const program = join(directory, 'kube-proxy');
   await copyFile('/bin/sleep', program);
+  const metrics = await metricsServer();
   const children = new Map<number, ReturnType<typeof spawn>>();
   const end = async (pid: number): Promise<void> => {
     const child = children.get(pid);
@@ -37,17 +64,20 @@ async function realSubject(): Promise<Subject<KubeProxy, Outside>> {
       return pid;
     },
     end,
+    tell: metrics.tell,
   };
   const cleanup = async (): Promise<void> => {
     for (const pid of children.keys()) await end(pid);
+    await metrics.close();
     await rm(directory, { recursive: true });
   };
-  return { port: new ProcKubeProxy(), outside, cleanup };
+  return { port: new ProcKubeProxy(metrics.port), outside, cleanup };
 }
 
 async function fakeSubject(): Promise<Subject<KubeProxy, Outside>> {
   const { kubeProxy } = fakeMachine();
   kubeProxy.proxyMode = undefined;
+  kubeProxy.proxyVersion = undefined;
   let last = 4710;
   const outside: Outside = {
     start: async () => {
@@ -56,6 +86,10 @@ async function fakeSubject(): Promise<Subject<KubeProxy, Outside>> {
       return last;
     },
     end: async (pid) => kubeProxy.end(pid),
+    tell: (about) => {
+      kubeProxy.proxyMode = about?.mode;
+      kubeProxy.proxyVersion = about?.version;
+    },
   };
   return { port: kubeProxy, outside, cleanup: async () => undefined };
 }
@@ -77,6 +111,16 @@ describe.each([subject])('KubeProxy ($name)', ({ make }) => {
     expect((await kubeProxy.processes()).map((found) => found.pid)).toEqual([pid]);
     expect(await kubeProxy.frozen()).toEqual([]);
     expect(await kubeProxy.mode()).toBeUndefined();
+    expect(await kubeProxy.version()).toBeUndefined();
+  });
+
+  it('tells the mode and the version that kube-proxy says', async () => {
+    outside.tell({ mode: 'ipvs', version: 'v1.34.4' });
+    expect(await kubeProxy.mode()).toBe('ipvs');
+    expect(await kubeProxy.version()).toBe('v1.34.4');
+    outside.tell(undefined);
+    expect(await kubeProxy.mode()).toBeUndefined();
+    expect(await kubeProxy.version()).toBeUndefined();
   });
 
   it('stops a process and lets it go on, as often as it is told', async () => {

@@ -6,6 +6,7 @@ import type { Calls } from './calls.ts';
 /** kube-proxy processes, running or stopped. */
 export class FakeKubeProxy implements KubeProxy {
   proxyMode: string | undefined = 'ipvs';
+  proxyVersion: string | undefined = 'v1.34.4';
   /** Lets freeze fail. */
   stubborn = false;
   readonly #running = new Map<number, ProcessIdentity>();
@@ -54,6 +55,10 @@ export class FakeKubeProxy implements KubeProxy {
 
   async mode(): Promise<string | undefined> {
     return this.#calls.read('kubeProxy.mode', () => this.proxyMode);
+  }
+
+  async version(): Promise<string | undefined> {
+    return this.#calls.read('kubeProxy.version', () => this.proxyVersion);
   }
 
   #isSame({ pid, startTime }: ProcessIdentity): boolean {

@@ -174,7 +174,7 @@ describe('an IpvsBpfNode', () => {
       attempt: 1,
       services: { accelerated: 1, rejected: 0, virtualServers: 2 },
       lastDisruption: { connectionsDropped: 0, revision: 'r1' },
-      kubeProxy: { mode: 'ipvs' },
+      kubeProxy: { mode: 'ipvs', version: 'v1.34.4' },
       module: { origin: 'Patched', switch: 'On' },
     });
     const { writes } = api;
@@ -295,6 +295,45 @@ describe('an IpvsBpfNode', () => {
       'gone NoSuchVirtualServer',
       'six IPv6NotSupported',
     ]);
+  });
+});
+
+describe('the version of kube-proxy', () => {
+  const asked = () => node.machine.calls.log.filter((call) => call === 'kubeProxy.version').length;
+  const reported = () => api.status?.kubeProxy;
+
+  it('is asked for once, and again when another process runs', async () => {
+    const { kubeProxy } = node.machine;
+    const agent = await started();
+    await look(agent, 3);
+    expect(asked()).toBe(1);
+    kubeProxy.end(4711);
+    await look(agent, 2);
+    expect(asked()).toBe(1);
+    expect(reported()?.version).toBeUndefined();
+    kubeProxy.start(4712);
+    kubeProxy.proxyVersion = 'v1.35.0';
+    kubeProxy.proxyMode = undefined;
+    await look(agent, 2);
+    expect(asked()).toBe(1);
+    expect(reported()).toEqual({ mode: '' });
+    kubeProxy.proxyMode = 'ipvs';
+    await look(agent, 2);
+    expect(asked()).toBe(2);
+    expect(reported()).toEqual({ mode: 'ipvs', version: 'v1.35.0' });
+  });
+
+  it('is asked for again after a minute if it was not told', async () => {
+    node.machine.kubeProxy.proxyVersion = undefined;
+    const agent = await started();
+    await look(agent, 3);
+    expect(asked()).toBe(1);
+    expect(reported()).toEqual({ mode: 'ipvs' });
+    node.machine.kubeProxy.proxyVersion = 'v1.34.4';
+    await node.ports.clock.sleep(61_000);
+    await look(agent, 2);
+    expect(asked()).toBe(2);
+    expect(reported()).toEqual({ mode: 'ipvs', version: 'v1.34.4' });
   });
 });
 
