@@ -50,7 +50,8 @@ export function swapToPatched(facts: NodeFacts, record: NodeRecord): readonly St
  */
 export function withoutProxy(facts: NodeFacts, record: NodeRecord, steps: readonly Step[]): readonly Step[] {
   const known = [...facts.kubeProxy.processes, ...(record.frozen?.processes ?? [])];
-  const processes = [...new Map(known.map((process) => [process.pid, process])).values()];
+  const byIdentity = new Map(known.map((process) => [`${process.pid} ${process.startTime}`, process]));
+  const processes = [...byIdentity.values()];
   if (processes.length === 0) return steps;
   return [{ kind: 'freezeProxy', processes }, ...steps, { kind: 'thawProxy', processes }];
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The module is exchanged under a running kube-proxy. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { down, status, up } from '../../../src/agent/reconcile.ts';
+import { down, status, stepsUp, up } from '../../../src/agent/reconcile.ts';
 import { HostError } from '../../../src/core/errors.ts';
 import { PreflightFailed } from '../../../src/core/outcome.ts';
 import { type FakeNode, fakeNode } from '../../fakes/fake-node.ts';
@@ -160,6 +160,15 @@ describe('an exchange under kube-proxy', () => {
     await expect(down(node, 0)).rejects.toThrow('it does not work');
     expect(await node.machine.kubeProxy.frozen()).toEqual([]);
     await down(node, 0);
+    await expectUntouched(node);
+  });
+
+  it('is held up by no process that is gone, whose id another one has now', async () => {
+    const gone = { pid: PID, startTime: '1' };
+    node.records.frozen = { bootId: node.machine.host.boot, processes: [gone] };
+    const [freeze] = (await stepsUp(CONFIG, node)).filter(({ kind }) => kind === 'freezeProxy');
+    expect(freeze).toMatchObject({ processes: [{ pid: PID, startTime: String(PID * 100) }, gone] });
+    await up(CONFIG, node);
     await expectUntouched(node);
   });
 
