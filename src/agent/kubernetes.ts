@@ -24,7 +24,7 @@ import { afterFailedProbe, attemptDown, attemptUp } from './attempt.ts';
 import { thawAll } from './execute.ts';
 import { messageOf, probe } from './ladder.ts';
 import { observe } from './observe.ts';
-import { ProxyWatch } from './proxy-watch.ts';
+import { ProxyWatch, type Restart } from './proxy-watch.ts';
 import type { Node } from './reconcile.ts';
 import { nodeObject, targetOf } from './target.ts';
 
@@ -60,6 +60,8 @@ export class KubernetesAgent {
   #probe: Probe | undefined;
   #probedAt = Number.NEGATIVE_INFINITY;
   #corrected: string | undefined;
+  /** The restart of kube-proxy that `#corrected` was written after. */
+  #told: Restart | undefined;
   #written: NodeResourceStatus | undefined;
   #remembers = true;
   /** When a look at the node last ended, by the node's clock. */
@@ -110,13 +112,12 @@ export class KubernetesAgent {
     if (seen.decision.act === 'Down') await this.#goDown(target, seen);
     else if (seen.decision.act === 'Up' && seen.mustAct && !held) await this.#goUp(target, seen);
     else await this.#stayThere(target, seen);
-    if (drift !== undefined && !held) {
-      this.#corrected = `${drift.message} It was put right at ${this.#node.ports.clock.date()}.`;
-      this.#node.log.warn('drift corrected', { reason: drift.reason, message: drift.message });
-    }
     const now = await this.#see(target);
+    const left = drift === undefined ? undefined : this.#driftIn(now);
+    if (drift !== undefined && left === undefined && this.#isConverged(now)) this.#putRight(drift, now);
+    await this.#noteProxy(now);
     if (now.decision.act === 'Nothing' && now.decision.why === 'Reverted') await this.#forget();
-    await this.#report(target, now, held ? drift : undefined);
+    await this.#report(target, now, left);
     this.lookedAt = this.#node.ports.clock.now();
   }
 
@@ -152,15 +153,45 @@ export class KubernetesAgent {
       (decision.revision !== this.#progress.appliedRevision ||
         decision.input !== this.#progress.converged ||
         this.#progress.attempt < target.spec.attempt);
-    return { facts, record, decision, checks, steps, mustAct: steps.length > 0 || isNew };
+    const restart = this.#proxy.restart(this.#progress.kubeProxy, facts);
+    return { facts, record, decision, checks, steps, restart, mustAct: steps.length > 0 || isNew };
   }
 
-  #driftIn({ decision, steps }: Seen): Drift | undefined {
-    if (decision.act !== 'Up' || decision.input !== this.#progress.converged) return undefined;
-    const reason = driftOf(steps, this.#hooked);
+  /** True if the node was brought to just this before. */
+  #isConverged({ decision }: Pick<Seen, 'decision'>): boolean {
+    return decision.act === 'Up' && decision.input === this.#progress.converged;
+  }
+
+  #driftIn(seen: Seen): Drift | undefined {
+    const { steps, restart } = seen;
+    if (!this.#isConverged(seen)) return undefined;
+    const reason = driftOf(steps, { hooked: this.#hooked, proxyRestarted: restart !== undefined });
     if (reason === undefined) return undefined;
+    const who =
+      reason === 'KubeProxyRestarted' ? `kube-proxy restarted at ${restart?.at} and` : 'Something else';
     const list = steps.slice(0, 5).map(describeStep).join(', ');
-    return { reason, message: `Something else changed what the agent had set; to be done again: ${list}.` };
+    return { reason, message: `${who} changed what the agent had set; to be done again: ${list}.` };
+  }
+
+  #putRight(drift: Drift, { restart }: Seen): void {
+    this.#corrected = `${drift.message} It was put right at ${this.#node.ports.clock.date()}.`;
+    this.#told = restart;
+    this.#node.log.warn('drift corrected', { reason: drift.reason, message: drift.message });
+  }
+
+  /** A node that is as it should be, also after a restart of kube-proxy, which may have changed nothing. */
+  async #noteProxy(seen: Seen): Promise<void> {
+    const { facts, restart, steps } = seen;
+    if (!this.#isConverged(seen) || steps.length > 0) return;
+    if (restart !== undefined && restart !== this.#told) {
+      this.#told = restart;
+      this.#corrected = `kube-proxy restarted at ${restart.at}; its settings were checked, and nothing had to be put right.`;
+      this.#node.log.info('kube-proxy restarted', {
+        pids: restart.processes.map(({ pid }) => pid).join(' '),
+      });
+    }
+    const kubeProxy = this.#proxy.known(this.#progress.kubeProxy, facts);
+    await this.#setProgress({ ...this.#progress, kubeProxy });
   }
 
   async #goUp(target: NodeTarget, seen: Seen): Promise<void> {
@@ -285,6 +316,8 @@ interface Seen {
   readonly decision: Decision;
   readonly checks: ReturnType<typeof preflight>;
   readonly steps: readonly Step[];
+  /** Of kube-proxy, since the node was as it should be. */
+  readonly restart: Restart | undefined;
   readonly mustAct: boolean;
 }
 

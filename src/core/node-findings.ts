@@ -23,8 +23,8 @@ export interface NodeSituation {
   readonly checks: readonly Check[];
   /** Steps that are still to be done. */
   readonly stepsLeft: number;
-  readonly drift?: { readonly reason: DriftReason | 'KubeProxyRestarted'; readonly message: string };
-  /** What was put right last. */
+  readonly drift?: { readonly reason: DriftReason; readonly message: string };
+  /** What was put right last, or found right when there was reason to look. */
   readonly corrected?: string;
   /** The last self-check; undefined: there was none in this mode yet. */
   readonly probe?: { readonly passed: boolean; readonly message: string };

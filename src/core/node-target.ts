@@ -12,6 +12,7 @@ import { canonicalJson, shortHash } from './canonical.ts';
 import { moduleOrigin, type NodeFacts, type NodeRecord } from './facts.ts';
 import { nodeConfigOf } from './node-spec.ts';
 import { needsSwap } from './plan.ts';
+import type { KnownProxy } from './proxy-restart.ts';
 import type { Step } from './steps.ts';
 import { virtualServerKey } from './virtual-servers.ts';
 
@@ -38,6 +39,8 @@ export interface NodeProgress {
   /** Names the input that the node was last brought to: what differs from it now has drifted. */
   readonly converged?: string;
   readonly baseline?: NonNullable<NodeResourceStatus['baseline']>;
+  /** The kube-proxy that ran when the node was as it should be. */
+  readonly kubeProxy?: KnownProxy;
 }
 
 export const NATIVE_PROGRESS: NodeProgress = {
@@ -182,13 +185,23 @@ export function nodePortAddresses(facts: Pick<NodeFacts, 'ipvs' | 'links' | 'add
     .map(({ address }) => address);
 }
 
-export type DriftReason = 'ModuleReplaced' | 'SwitchChanged' | 'HookMissing' | 'SysctlChanged' | 'MapChanged';
+export type DriftReason =
+  | 'ModuleReplaced'
+  | 'SwitchChanged'
+  | 'HookMissing'
+  | 'KubeProxyRestarted'
+  | 'SysctlChanged'
+  | 'MapChanged';
 
 /**
  * What somebody else changed on a node that was as it should be. `hooked`: interfaces that had the programs then;
- * others are new, and so are virtual servers that kube-proxy adds.
+ * others are new, and so are virtual servers that kube-proxy adds. `proxyRestarted`: sysctls are written over by
+ * kube-proxy's start, which changes nothing else of what the agent sets.
  */
-export function driftOf(steps: readonly Step[], hooked: ReadonlySet<number>): DriftReason | undefined {
+export function driftOf(
+  steps: readonly Step[],
+  { hooked, proxyRestarted }: { readonly hooked: ReadonlySet<number>; readonly proxyRestarted: boolean },
+): DriftReason | undefined {
   const reasons = steps.flatMap((step): DriftReason[] => {
     switch (step.kind) {
       case 'insertModule':
@@ -198,7 +211,7 @@ export function driftOf(steps: readonly Step[], hooked: ReadonlySet<number>): Dr
       case 'attach':
         return hooked.has(step.ifindex) ? ['HookMissing'] : [];
       case 'writeSysctl':
-        return ['SysctlChanged'];
+        return [proxyRestarted ? 'KubeProxyRestarted' : 'SysctlChanged'];
       case 'loadDatapath':
       case 'giveMaps':
         return ['MapChanged'];
@@ -211,6 +224,7 @@ export function driftOf(steps: readonly Step[], hooked: ReadonlySet<number>): Dr
     'SwitchChanged',
     'MapChanged',
     'HookMissing',
+    'KubeProxyRestarted',
     'SysctlChanged',
   ];
   return order.find((reason) => reasons.includes(reason));
