@@ -30,11 +30,22 @@ export interface LinkAddress {
   readonly secondary: boolean;
 }
 
+/** A next hop of an IPv4 route of the main table. `ip -4 route` */
+export interface Route {
+  /** Prefix; the default route's is 0.0.0.0/0. */
+  readonly destination: string;
+  readonly linkIndex: number;
+  /** False if what is sent there is on the link itself. */
+  readonly viaGateway: boolean;
+}
+
 export interface Links {
   /** `ip link` */
   list(): Promise<readonly Link[]>;
   /** `ip address` */
   addresses(): Promise<readonly LinkAddress[]>;
+  /** `ip -4 route`; of routes to one destination the preferred one comes first. */
+  routes(): Promise<readonly Route[]>;
   /** `ip link add NAME type veth peer name PEER`, then up with these addresses (with /prefix length). */
   createVeth(options: VethOptions): Promise<void>;
   /** `ip link delete NAME`; true if it was there. */

@@ -3,7 +3,7 @@
 import { open } from 'node:fs/promises';
 import { addressBytes, addressFamily, familyByNumber, familyNumber, formatAddress } from '../core/abi.ts';
 import { errnoError, isNotFound } from '../core/errors.ts';
-import type { Link, LinkAddress, Links, VethOptions } from '../ports.ts';
+import type { Link, LinkAddress, Links, Route, VethOptions } from '../ports.ts';
 import { exec } from './exec.ts';
 import {
   attribute,
@@ -19,6 +19,7 @@ import {
   nested,
   stringOf,
 } from './netlink-socket.ts';
+import { parseRoute, RTM_GETROUTE, routesRequest } from './route-codec.ts';
 
 // linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/veth.h
 const RTM_NEWLINK = 16;
@@ -87,6 +88,16 @@ export class NetlinkLinks implements Links {
       data: new Uint8Array(IFADDRMSG_BYTES),
     });
     return messages.flatMap(parseAddress);
+  }
+
+  async routes(): Promise<readonly Route[]> {
+    const messages = await this.#socket.request({
+      action: 'list routes',
+      type: RTM_GETROUTE,
+      flags: NLM_F_DUMP,
+      data: routesRequest(),
+    });
+    return messages.flatMap(parseRoute);
   }
 
   async createVeth(options: VethOptions): Promise<void> {

@@ -8,27 +8,41 @@ import { ON_REAL_KERNEL, type Subject } from './subject.ts';
 
 const NETNS = 'contract';
 
-async function realSubject(): Promise<Subject<Links>> {
+interface Outside {
+  /** `ip route add PREFIX dev NAME [via GATEWAY]` */
+  addRoute(prefix: string, name: string, gateway?: string): Promise<void>;
+}
+
+async function realSubject(): Promise<Subject<Links, Outside>> {
   const port = new NetlinkLinks();
   const cleanup = async (): Promise<void> => {
     await port.remove('ct0');
     await port.removeNetns(NETNS);
     await port.close();
   };
-  return { port, outside: undefined, cleanup };
+  const addRoute = async (prefix: string, name: string, gateway?: string): Promise<void> => {
+    const via = gateway === undefined ? [] : ['via', gateway];
+    await exec('ip', ['route', 'add', prefix, 'dev', name, ...via]);
+  };
+  return { port, outside: { addRoute }, cleanup };
 }
 
-async function fakeSubject(): Promise<Subject<Links>> {
-  return { port: fakeMachine().links, outside: undefined, cleanup: async () => undefined };
+async function fakeSubject(): Promise<Subject<Links, Outside>> {
+  const { links } = fakeMachine();
+  const outside: Outside = {
+    addRoute: async (prefix, name, gateway) => links.addRoute(prefix, name, gateway !== undefined),
+  };
+  return { port: links, outside, cleanup: async () => undefined };
 }
 
 const subject = ON_REAL_KERNEL ? { name: 'kernel', make: realSubject } : { name: 'fake', make: fakeSubject };
 
 describe.each([subject])('Links ($name)', ({ make }) => {
   let links: Links;
+  let outside: Outside;
   let cleanup: () => Promise<void>;
   beforeEach(async () => {
-    ({ port: links, cleanup } = await make());
+    ({ port: links, outside, cleanup } = await make());
   });
   afterEach(() => cleanup());
 
@@ -74,6 +88,21 @@ describe.each([subject])('Links ($name)', ({ make }) => {
     expect((await links.list()).some((link) => link.name === 'ct0')).toBe(false);
     expect(await links.removeNetns(NETNS)).toBe(true);
     expect(await links.removeNetns(NETNS)).toBe(false);
+  });
+
+  it('lists routes to what is on a link and to what is behind a gateway there', async () => {
+    await createVeth();
+    await outside.addRoute('203.0.113.7/32', 'ct0');
+    await outside.addRoute('203.0.113.128/25', 'ct0', '192.0.2.2');
+    const linkIndex = (await links.list()).find(({ name }) => name === 'ct0')?.index;
+    const routes = (await links.routes()).filter((route) => route.linkIndex === linkIndex);
+    expect(routes.toSorted((a, b) => (a.destination < b.destination ? -1 : 1))).toEqual([
+      { destination: '192.0.2.0/30', linkIndex, viaGateway: false },
+      { destination: '203.0.113.128/25', linkIndex, viaGateway: true },
+      { destination: '203.0.113.7/32', linkIndex, viaGateway: false },
+    ]);
+    await links.remove('ct0');
+    expect((await links.routes()).some((route) => route.linkIndex === linkIndex)).toBe(false);
   });
 
   it('says what is wrong with a name that is taken and a namespace that is not there', async () => {

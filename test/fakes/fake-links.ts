@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-import { addressFamily, canonicalAddress } from '../../src/core/abi.ts';
+import { addressFamily, canonicalAddress, canonicalPrefix } from '../../src/core/abi.ts';
 import { HostError } from '../../src/core/errors.ts';
-import type { Link, LinkAddress, Links, VethOptions } from '../../src/ports.ts';
+import type { Link, LinkAddress, Links, Route, VethOptions } from '../../src/ports.ts';
 import type { Calls } from './calls.ts';
 
 /** Links of the director's own network namespace; peers of veth pairs are elsewhere. */
 export class FakeLinks implements Links {
   readonly #links = new Map<number, Link>();
   readonly #addresses: LinkAddress[] = [];
+  readonly #routes: Route[] = [];
   /** Paths of network namespaces that exist. */
   readonly netns = new Set<string>();
   /** Called with the index of a link that is gone. */
@@ -43,6 +44,12 @@ export class FakeLinks implements Links {
     });
   }
 
+  /** `ip route add PREFIX dev NAME`, or with `via` a gateway there, by a user. */
+  addRoute(prefix: string, name: string, viaGateway = false): void {
+    const linkIndex = this.#byName(name)?.index ?? 0;
+    this.#routes.push({ destination: canonicalPrefix(prefix), linkIndex, viaGateway });
+  }
+
   /** `ip link set` by a user. */
   change(name: string, change: Partial<Pick<Link, 'up' | 'mtu' | 'masterIndex'>>): void {
     const link = this.#byName(name);
@@ -56,6 +63,8 @@ export class FakeLinks implements Links {
     this.#links.delete(link.index);
     const left = this.#addresses.filter((address) => address.linkIndex !== link.index);
     this.#addresses.splice(0, this.#addresses.length, ...left);
+    const routes = this.#routes.filter(({ linkIndex }) => linkIndex !== link.index);
+    this.#routes.splice(0, this.#routes.length, ...routes);
     for (const tell of this.onRemoved) tell(link.index);
     return true;
   }
@@ -71,6 +80,10 @@ export class FakeLinks implements Links {
 
   async addresses(): Promise<readonly LinkAddress[]> {
     return this.#calls.read('links.addresses', () => [...this.#addresses]);
+  }
+
+  async routes(): Promise<readonly Route[]> {
+    return this.#calls.read('links.routes', () => [...this.#connected(), ...this.#routes]);
   }
 
   async createVeth(options: VethOptions): Promise<void> {
@@ -102,6 +115,20 @@ export class FakeLinks implements Links {
 
   async removeNetns(name: string): Promise<boolean> {
     return this.#calls.change('links.removeNetns', name, () => this.netns.delete(`/run/netns/${name}`));
+  }
+
+  /** What the kernel adds with an address. */
+  #connected(): Route[] {
+    return this.#addresses
+      .filter(
+        ({ family, scope, prefixLength }) => family === 'IPv4' && scope === 'global' && prefixLength < 32,
+      )
+      .filter(({ linkIndex }) => this.#links.get(linkIndex)?.up === true)
+      .map(({ address, prefixLength, linkIndex }) => ({
+        destination: canonicalPrefix(`${address}/${prefixLength}`),
+        linkIndex,
+        viaGateway: false,
+      }));
   }
 
   #byName(name: string): Link | undefined {
