@@ -4,7 +4,7 @@ import type { Condition, NodeResourceStatus } from '../api/resources.ts';
 import { POLICY_LABEL } from '../api/resources.ts';
 import type { Cluster, Watched } from '../cluster-ports.ts';
 import { sameValue } from '../core/canonical.ts';
-import type { NodeFacts } from '../core/facts.ts';
+import { type NodeFacts, switchIsOn } from '../core/facts.ts';
 import { apiVersionOf } from '../core/kube-object.ts';
 import { resourceStatus } from '../core/node-resource-status.ts';
 import {
@@ -284,7 +284,8 @@ export class KubernetesAgent {
       working,
       agentVersion: this.#options.agentVersion,
       osImage: this.#options.osImage,
-      previous: this.#written?.conditions ?? [],
+      routes: switchIsOn(seen.facts) ? await this.#node.ports.links.routes() : [],
+      previous: this.#written,
       time,
       ...(working
         ? { step: { name: first?.kind ?? 'down', attempt: target.spec.attempt, startedAt: time } }

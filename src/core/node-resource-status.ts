@@ -2,7 +2,8 @@
 /** The status of an IpvsBpfNode, made from what is observed. The same observation makes the same status. */
 
 import type { VirtualServerReason } from '../api/node-status.ts';
-import { type Condition, NATIVE_REVISION, type NodeResourceStatus } from '../api/resources.ts';
+import { NATIVE_REVISION, type NodeResourceStatus } from '../api/resources.ts';
+import type { Route } from '../ports.ts';
 import { mergeConditions, shorten } from './conditions.ts';
 import { ipVs, moduleOrigin, type NodeRecord, switchIsOn } from './facts.ts';
 import { type NodeSituation, nodeFindings } from './node-findings.ts';
@@ -10,6 +11,7 @@ import { virtualServersOf, whitelistRevision } from './node-spec.ts';
 import { nodeStatus } from './node-status.ts';
 import { isUntouched, nodePortAddresses, OFF_REVISION } from './node-target.ts';
 import type { RejectReason } from './reasons.ts';
+import { type AcceleratedServer, selfAccess } from './self-access.ts';
 import { virtualServerKey } from './virtual-servers.ts';
 
 const LIST_LENGTH = 20;
@@ -22,9 +24,11 @@ export interface StatusInput extends NodeSituation {
   readonly record: NodeRecord;
   readonly agentVersion: string;
   readonly osImage: string;
-  /** The conditions that this agent wrote last. */
-  readonly previous: readonly Condition[];
-  /** ISO 8601, for conditions that change now. */
+  /** IPv4 routes of the node; none while it does not accelerate. */
+  readonly routes: readonly Route[];
+  /** What this agent wrote last; of the conditions only its own. */
+  readonly previous: NodeResourceStatus | undefined;
+  /** ISO 8601, for what changes now. */
   readonly time: string;
   readonly step?: NonNullable<NodeResourceStatus['step']>;
 }
@@ -32,7 +36,7 @@ export interface StatusInput extends NodeSituation {
 export function resourceStatus(input: StatusInput): NodeResourceStatus {
   const { target, progress, facts, decision, record, checks, step } = input;
   const report = nodeStatus(decision.config, facts);
-  const conditions = mergeConditions(input.previous, nodeFindings(input), {
+  const conditions = mergeConditions(input.previous?.conditions ?? [], nodeFindings(input), {
     generation: target.generation,
     time: input.time,
   });
@@ -118,27 +122,32 @@ const REJECTIONS: Readonly<Partial<Record<VirtualServerReason, RejectReason>>> =
   PersistenceEngine: 'UnsupportedVirtualServer',
 };
 
-function servicesStatus(
-  { target, progress, facts, decision, stepsLeft }: NodeSituation,
+function reasonsByKey(
   reports: ReturnType<typeof nodeStatus>['virtualServers'],
-): Pick<NodeResourceStatus, 'services' | 'rejectedServices'> {
-  const byKey = new Map<string, VirtualServerReason>(
-    reports.flatMap((report) =>
-      report.protocol === 'FirewallMark'
-        ? []
-        : [[`${report.protocol} ${report.address} ${report.port}`, report.reason] as const],
+): ReadonlyMap<string, VirtualServerReason> {
+  return new Map(
+    reports.flatMap(({ protocol, address, port, reason }) =>
+      protocol === 'FirewallMark' ? [] : [[`${protocol} ${address} ${port}`, reason] as const],
     ),
   );
+}
+
+function servicesStatus(
+  input: StatusInput,
+  reports: ReturnType<typeof nodeStatus>['virtualServers'],
+): Pick<NodeResourceStatus, 'services' | 'rejectedServices' | 'selfAccess'> {
+  const { target, progress, facts, decision, stepsLeft, routes, previous, time } = input;
+  const byKey = reasonsByKey(reports);
   const off = new Set(progress.servicesOff);
   const rejected = new Map<string, NonNullable<NodeResourceStatus['rejectedServices']>[number]>();
-  let accelerated = 0;
+  const accelerated: AcceleratedServer[] = [];
   const names = new Set<string>();
   for (const { server, namespace, name } of virtualServersOf(target.services, nodePortAddresses(facts))) {
     const key = virtualServerKey(server);
     names.add(`${namespace}/${name}`);
     const found = byKey.get(key) ?? 'NoSuchVirtualServer';
     if (found === 'Accelerated') {
-      accelerated += 1;
+      accelerated.push({ namespace, name, key });
       continue;
     }
     const reason = off.has(key) ? 'ProbeFailed' : (REJECTIONS[found] ?? 'NodeNotAccelerating');
@@ -153,8 +162,9 @@ function servicesStatus(
       ...(decision.act === 'Up' && stepsLeft === 0 ? { revision: whitelistRevision(target.services) } : {}),
       accelerated: names.size - rejected.size,
       rejected: rejected.size,
-      virtualServers: accelerated,
+      virtualServers: accelerated.length,
     },
     rejectedServices: list.slice(0, LIST_LENGTH),
+    selfAccess: selfAccess({ accelerated, facts, routes, previous: previous?.selfAccess ?? [], time }),
   };
 }

@@ -1003,7 +1003,7 @@ export interface IpvsBpfNode {
       message?: string;
     }[];
     /**
-     * The first 20 Services, by name, whose pods run on this node: what a pod of them sees that reaches itself through its own Service.
+     * The first 20 accelerated Services, by namespace and name, that send connections to pods of this node: what a pod of them sees that reaches itself through its own Service. Empty while the node does not accelerate. Pods whose interface has no IPv4 address on the node are left out.
      *
      * @maxItems 20
      */

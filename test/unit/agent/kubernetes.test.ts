@@ -298,6 +298,56 @@ describe('an IpvsBpfNode', () => {
   });
 });
 
+describe('what a pod sees that reaches itself', () => {
+  const own = [
+    { namespace: 'shop', name: 'web', reason: 'SelfAccessTranslated', sourceAddress: '10.0.0.254' },
+  ];
+  beforeEach(() => {
+    // The pods of the builders' virtual servers are 10.0.0.1 and 10.0.0.2.
+    node.machine.links.add({ name: 'cni0', type: 'bridge' }, '10.0.0.254/24');
+  });
+
+  it('is told while the node accelerates, with the time since when it has been so', async () => {
+    const agent = await started();
+    await look(agent);
+    expect(api.status?.selfAccess).toMatchObject(own);
+    const since = api.status?.selfAccess?.[0]?.since;
+    const { writes } = api;
+    await node.ports.clock.sleep(30_000);
+    await look(agent);
+    await look(await started());
+    expect(api.writes).toBe(writes);
+    api.edit({ mode: 'Disabled' });
+    await look(agent);
+    expect(api.status?.selfAccess).toEqual([]);
+    api.edit({ mode: 'Enabled' });
+    await look(agent);
+    expect(api.status?.selfAccess).toMatchObject(own);
+    expect(api.status?.selfAccess?.[0]?.since).not.toBe(since);
+  });
+
+  it('is told of pods with interfaces of their own', async () => {
+    const { links } = node.machine;
+    links.drop('cni0');
+    links.add({ name: 'veth1', type: 'veth' }, '10.0.0.254/32');
+    links.addRoute('10.0.0.1/32', 'veth1');
+    await look(await started());
+    expect(api.status?.selfAccess).toMatchObject(own);
+  });
+
+  it('is not told while the node does not accelerate, or for Services on the native path', async () => {
+    api.edit({ disruptionGrant: { revision: 'r0', expiresAt: '2026-01-02T04:00:00Z' } });
+    const agent = await started();
+    await look(agent);
+    expect(api.status?.selfAccess).toEqual([]);
+    api.edit({ disruptionGrant: { revision: 'r1', expiresAt: '2026-01-02T04:00:00Z' } });
+    api.services = [{ ...SERVICE, virtualServers: [], nodePorts: [] }];
+    await look(agent);
+    expect(api.condition('Ready')).toBe('True Accelerating');
+    expect(api.status?.selfAccess).toEqual([]);
+  });
+});
+
 describe('the version of kube-proxy', () => {
   const asked = () => node.machine.calls.log.filter((call) => call === 'kubeProxy.version').length;
   const reported = () => api.status?.kubeProxy;
