@@ -35,8 +35,13 @@ function title(text: string): void {
 
 async function requests(session: ClusterSession): Promise<PathFigures> {
   const outside = await requestsFromOutside(session, { count: FROM_OUTSIDE, node: NODES[0], nodes: NODES });
-  const inside = await requestsFromAPod(session, FROM_A_POD);
-  return { outside: outside.answered, milliseconds: outside.milliseconds, tracked: outside.tracked, inside };
+  const inside = await requestsFromAPod(session, { count: FROM_A_POD, nodes: NODES });
+  return {
+    outside: outside.answered,
+    milliseconds: outside.milliseconds,
+    tracked: outside.tracked + inside.tracked,
+    inside: inside.answered,
+  };
 }
 
 /** Prints each condition Ready that changes, until `done`. */

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * npm test [-- [--kernel 6.1] [--only checks|unit|vm]... [--jobs N] [SUITE...]]: everything, or the named parts.
+ * npm test [-- [--kernel 6.1] [--only checks|unit|api|e2e|vm]... [--jobs N] [SUITE...]]: everything, or the named
+ * parts.
  * The last line is `N passed, N failed`.
  */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { availableParallelism, tmpdir } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import { interrupted } from '../test/vm/interrupted.ts';
@@ -13,12 +13,14 @@ import type { TapResult } from '../test/vm/tap.ts';
 import { buildAll } from './build.ts';
 import { repository } from './cache.ts';
 import { checks } from './check.ts';
-import { inherit, main, run, say } from './exec.ts';
+import { main, run, say } from './exec.ts';
 import { type KernelSeries, kernelSeries } from './kernels.ts';
 import { positiveOption, seriesOption } from './options.ts';
-import { countTests, type VitestReport } from './vitest-report.ts';
+import { testOnApiServer } from './test-api-server.ts';
+import { vitest } from './vitest.ts';
 
-type Part = 'checks' | 'unit' | 'vm';
+const parts = ['checks', 'unit', 'api', 'e2e', 'vm'] as const;
+type Part = (typeof parts)[number];
 
 interface Choice {
   readonly only: readonly Part[];
@@ -40,24 +42,6 @@ async function runChecks(report: Report): Promise<void> {
       process.stdout.write(`${error instanceof Error ? error.message : error}\n`);
       report(name, { passed: 0, failures: ['see above'] });
     }
-  }
-}
-
-/** Runs vitest with the given config, or with that of the unit tests. */
-async function runVitest(name: string, report: Report, config?: string): Promise<void> {
-  say(name);
-  const directory = await mkdtemp(join(tmpdir(), 'ipvs-bpf-test-'));
-  const file = join(directory, 'report.json');
-  try {
-    const vitest = [join(repository, 'node_modules/vitest/vitest.mjs'), 'run', '--reporter=default'];
-    const status = await inherit(
-      process.execPath,
-      [...vitest, ...(config ? ['--config', config] : []), '--reporter=json', `--outputFile.json=${file}`],
-      { cwd: repository },
-    );
-    report(name, countTests(JSON.parse(await readFile(file, 'utf8')) as VitestReport, status));
-  } finally {
-    await rm(directory, { recursive: true });
   }
 }
 
@@ -116,18 +100,24 @@ async function testAll(choice: Choice): Promise<void> {
     passed += result.passed;
     failures.push(...result.failures.map((text) => `${name}: ${text}`));
   };
-  if (choice.only.includes('checks')) await runChecks(report);
-  if (choice.only.includes('unit'))
-    await guarded('unit tests', report, () => runVitest('unit tests', report));
-  if (choice.only.includes('vm')) {
-    if (choice.names.length === 0) {
-      const name = 'npm run vm';
-      await guarded(name, report, () => runVitest(name, report, 'test/vm/vitest.config.ts'));
-    }
-    await guarded('virtual machine', report, async () => {
-      await runSuites(await chooseSuites(choice), report, { jobs: choice.jobs, signal });
+  const runVitest = (name: string, config?: string) =>
+    guarded(name, report, async () => {
+      say(name);
+      report(name, await vitest(config));
     });
-  }
+  const work: Readonly<Record<Part, () => Promise<void>>> = {
+    checks: () => runChecks(report),
+    unit: () => runVitest('unit tests'),
+    api: () => guarded('API server', report, () => testOnApiServer(report)),
+    e2e: () => runVitest('cluster', 'test/e2e/vitest.config.ts'),
+    vm: async () => {
+      if (choice.names.length === 0) await runVitest('npm run vm', 'test/vm/vitest.config.ts');
+      await guarded('virtual machine', report, async () => {
+        await runSuites(await chooseSuites(choice), report, { jobs: choice.jobs, signal });
+      });
+    },
+  };
+  for (const part of parts) if (choice.only.includes(part) && !signal.aborted) await work[part]();
   if (signal.aborted) failures.push('interrupted');
   for (const failure of failures) process.stdout.write(`FAILED ${failure}\n`);
   process.stdout.write(`${passed} passed, ${failures.length} failed\n`);
@@ -135,16 +125,18 @@ async function testAll(choice: Choice): Promise<void> {
 }
 
 const program = new Command('npm test --')
-  .description('Run the checks, the unit tests and the suites of test/kernel.')
+  .description(
+    'Run the checks, the unit tests, those on an API server and on a cluster, and the suites of test/kernel.',
+  )
   .option('--kernel <series>', `boot only this kernel: ${kernelSeries.join(', ')}`, seriesOption)
-  .addOption(new Option('--only <part...>', 'run only these parts').choices(['checks', 'unit', 'vm']))
+  .addOption(new Option('--only <part...>', 'run only these parts').choices(parts))
   .option('--jobs <n>', 'virtual machines at once', positiveOption, Math.min(2, availableParallelism()))
   .argument('[suite...]', 'run only these suites of test/kernel (names without .test.sh)');
 program.parse();
 const { kernel, only, jobs } = program.opts<{ kernel?: KernelSeries; only?: Part[]; jobs: number }>();
 const some = program.args.length > 0 || kernel !== undefined;
 const choice: Choice = {
-  only: only ?? (some ? ['vm'] : ['checks', 'unit', 'vm']),
+  only: only ?? (some ? ['vm'] : parts),
   kernels: kernel === undefined ? kernelSeries : [kernel],
   names: program.args,
   jobs,

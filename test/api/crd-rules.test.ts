@@ -3,11 +3,12 @@
 import { spawnSync } from 'node:child_process';
 import { beforeAll, describe, expect, it } from 'vitest';
 
-const kubectl = process.env.KUBECTL ?? 'kubectl';
+const kubectl = process.env.IPVS_BPF_TEST_KUBECTL ?? 'kubectl';
+const kubeconfig = process.env.IPVS_BPF_TEST_KUBECONFIG ?? '';
 const root = new URL('../../', import.meta.url).pathname;
 
 function run(args: readonly string[], input?: unknown): { readonly ok: boolean; readonly text: string } {
-  const { status, stdout, stderr } = spawnSync(kubectl, args, {
+  const { status, stdout, stderr } = spawnSync(kubectl, ['--kubeconfig', kubeconfig, ...args], {
     encoding: 'utf8',
     ...(input === undefined ? {} : { input: JSON.stringify(input) }),
   });

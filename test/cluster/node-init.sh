@@ -85,7 +85,7 @@ keep() {
 	shift
 	(
 		while :; do
-			"$@" >>"/run/vm/log/$name.log" 2>&1
+			("$@") >>"/run/vm/log/$name.log" 2>&1
 			printf '%s ended with status %s\n' "$name" $? >>"/run/vm/log/$name.log"
 			sleep 1
 		done
@@ -95,9 +95,14 @@ keep() {
 keep containerd containerd
 keep kubelet "$KUBELET" --config /run/vm/kubelet.json --kubeconfig /run/vm/kubelet.kubeconfig \
 	--hostname-override "$NODE_NAME" --node-ip "$ADDRESS" --housekeeping-interval 1m
+
 # a full look at the rules takes an emulated machine ten seconds: not every thirty
-keep kube-proxy "$KUBE_PROXY" --kubeconfig /run/vm/kube-proxy.kubeconfig --hostname-override "$NODE_NAME" \
-	--proxy-mode ipvs --cluster-cidr "$PODS" --conntrack-max-per-core 0 --ipvs-sync-period 5m
+proxy() {
+	exec "$KUBE_PROXY" --kubeconfig /run/vm/kube-proxy.kubeconfig --hostname-override "$NODE_NAME" \
+		--proxy-mode "$(cat /run/vm/proxy-mode)" --cluster-cidr "$PODS" --conntrack-max-per-core 0 \
+		--ipvs-sync-period 5m --iptables-sync-period 5m
+}
+keep kube-proxy proxy
 
 # processes whose parent ended belong to this one now
 while :; do

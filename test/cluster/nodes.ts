@@ -77,6 +77,9 @@ export async function waitForNodes(layout: Layout, settings: Settings, api: ApiC
   });
 }
 
+/** In the folder that a machine has as /run/vm: what its kube-proxy reads its mode from when it starts. */
+export const PROXY_MODE_FILE = 'proxy-mode';
+
 /** Name of the daemon that is a node's machine. */
 export function machine(node: NodeIdentity): string {
   return `node-${node.name}`;
@@ -115,6 +118,7 @@ async function writeNodeFolder(layout: Layout, settings: Settings, node: NodeIde
   await writeFile(join(folder, 'containerd.toml'), containerdConfig(servers));
   await writeFile(join(folder, 'cni.conflist'), cniConfig(node));
   await writeFile(join(folder, 'kubelet.json'), kubeletConfig());
+  await writeFile(join(folder, PROXY_MODE_FILE), 'ipvs');
   await writeFile(join(folder, 'resolv.conf'), `nameserver ${addresses.controlPlane}\n`);
   await writeFile(join(folder, 'settings.sh'), settingsFile(await nodeSettings(settings, node, servers)));
 }

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A cluster of its own with the operator of this checkout, for a demo or a test: what it says comes back as text. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { hashOf, repository } from '../../scripts/cache.ts';
 import { run, say } from '../../scripts/exec.ts';
 import type { KernelSeries } from '../../scripts/kernels.ts';
 import { channelBinary } from './channel.ts';
 import { down, runningSettings, up } from './cluster.ts';
+import { place } from './control-plane.ts';
 import { deploy } from './deploy.ts';
 import { kubernetesBinary } from './go.ts';
 import { addresses, type Layout, layoutOf, nodeNamed, statePaths } from './layout.ts';
 import { insideOf } from './network.ts';
+import { machine, PROXY_MODE_FILE } from './nodes.ts';
 import { ownImage } from './own-image.ts';
+import { stop } from './processes.ts';
 
 const COMMAND_LIMIT_MS = 120_000;
 
@@ -42,6 +47,11 @@ export class ClusterSession {
     return session;
   }
 
+  /** A session that runs already. */
+  static attach(name: string): ClusterSession {
+    return new ClusterSession(layoutOf(hashOf(repository), name));
+  }
+
   /** For what talks to the API server itself. */
   get kubeconfig(): string {
     return statePaths(this.#layout.stateDir).kubeconfig;
@@ -53,6 +63,32 @@ export class ClusterSession {
 
   down(): Promise<void> {
     return down(this.#layout);
+  }
+
+  /** Ends a process of the control plane, as a crash would: `kube-apiserver`, `etcd` and so on. */
+  stopDaemon(daemon: string): Promise<void> {
+    return stop(daemon, place(this.#layout), 0);
+  }
+
+  /** Takes a node's power away. */
+  powerOff(node: string): Promise<void> {
+    return this.stopDaemon(machine(nodeNamed(node)));
+  }
+
+  /** Starts again what was stopped, and waits until the nodes are ready. */
+  async restore(): Promise<void> {
+    await up(this.#layout, { nodes: (await runningSettings(this.#layout)).nodes });
+  }
+
+  /** Path on this machine of what a node has as /var/lib/ipvs-bpf, over reboots. */
+  nodeStateDir(node: string): string {
+    return join(statePaths(this.#layout.stateDir).node(node), 'guest/kept');
+  }
+
+  /** Starts a node's kube-proxy anew in another mode. */
+  async setProxyMode(node: string, mode: 'ipvs' | 'iptables'): Promise<void> {
+    await writeFile(join(statePaths(this.#layout.stateDir).node(node), 'guest', PROXY_MODE_FILE), mode);
+    await this.onNode(node, 'kill "$(pgrep -x kube-proxy)"');
   }
 
   /** @throws Error with all that kubectl said, if it fails */

@@ -2,7 +2,7 @@
 /** What demo and tests do with the application of shop.ts on a running cluster. */
 import { nodeNamed } from './layout.ts';
 import type { ClusterSession } from './session.ts';
-import { NAMESPACE, NODE_PORT, POLICY, policy, shop } from './shop.ts';
+import { HTTP_PORT, NAMESPACE, NODE_PORT, POLICY, policy, shop } from './shop.ts';
 
 const START_LIMIT_MS = 240_000;
 const ROLLOUT_LIMIT_MS = 600_000;
@@ -39,12 +39,25 @@ export async function startShop(session: ClusterSession, nodes: readonly string[
     return ready.length === 3 ? true : undefined;
   });
   for (const node of nodes) {
+    let before = '';
     await session.until(`kube-proxy of ${node} with both pods`, START_LIMIT_MS, async () => {
-      const { address } = nodeNamed(node);
-      const table = await session.onNode(node, `ipvsadm -Ln -t ${address}:${NODE_PORT} || true`);
-      return table.split('\n').filter((line) => line.includes('->')).length === 3 ? true : undefined;
+      const table = await session.onNode(node, 'ipvsadm -Sn');
+      const done = knowsTheShop(table, nodeNamed(node).address) && table === before;
+      before = table;
+      return done ? true : undefined;
     });
   }
+}
+
+/** Whether a listing by `ipvsadm -Sn` has both pods wherever it has one: two ClusterIPs and the node port. */
+function knowsTheShop(table: string, address: string): boolean {
+  const pods = new Map<string, number>();
+  for (const [, server = ''] of table.matchAll(new RegExp(`^-a -t (\\S+) -r \\S+:${HTTP_PORT} `, 'gm'))) {
+    pods.set(server, (pods.get(server) ?? 0) + 1);
+  }
+  const complete = [...pods.values()].every((count) => count === 2);
+  const clusterIPs = [...pods.keys()].filter((server) => server.endsWith(':80'));
+  return complete && clusterIPs.length === 2 && pods.has(`${address}:${NODE_PORT}`);
 }
 
 /** Pods say nothing of generations, and give no reason for what is right. */
@@ -128,11 +141,7 @@ export async function requestsFromOutside(
     return client === undefined ? [] : [{ client, seconds: Number(seconds), port: port ?? '' }];
   });
   const ports = new Set(lines.map(({ port }) => port));
-  let tracked = 0;
-  for (const each of nodes) {
-    const table = await session.onNode(each, `grep dport=${NODE_PORT} /proc/net/nf_conntrack || true`);
-    tracked += table.split('\n').filter((line) => ports.has(/ sport=(\d+)/.exec(line)?.[1] ?? '')).length;
-  }
+  const tracked = await trackedEntries(session, { nodes, filter: `dport=${NODE_PORT}`, ports });
   return {
     answered: lines.length,
     milliseconds: lines.map(({ seconds }) => seconds * 1000),
@@ -141,9 +150,48 @@ export async function requestsFromOutside(
   };
 }
 
-/** Requests of the client pod through a cluster address; the number of answered ones. */
-export async function requestsFromAPod(session: ClusterSession, count: number): Promise<number> {
-  const script = `for i in $(seq ${count}); do curl -sf -m 10 -o /dev/null -w 'ok\\n' http://web.${NAMESPACE}/ || true; done`;
+export interface PodRequests {
+  readonly answered: number;
+  /** Entries of nf_conntrack on all nodes that their connections have. */
+  readonly tracked: number;
+}
+
+/** Requests of the client pod through the cluster address of a Service. */
+export async function requestsFromAPod(
+  session: ClusterSession,
+  {
+    count,
+    service = 'web',
+    nodes,
+  }: { readonly count: number; readonly service?: string; readonly nodes: readonly string[] },
+): Promise<PodRequests> {
+  const url = `http://${service}.${NAMESPACE}/`;
+  const curl = `curl -sf -m 10 -o /dev/null -w 'ok %{local_port} %{remote_ip}\\n' ${url}`;
+  const script = `for i in $(seq ${count}); do ${curl} || true; done`;
   const out = await session.kubectl(['exec', '-n', NAMESPACE, 'client', '--', 'sh', '-c', script]);
-  return out.split('\n').filter((line) => line === 'ok').length;
+  const lines = [...out.matchAll(/^ok (\d+) (\S+)$/gm)];
+  const [, , address] = lines[0] ?? [];
+  if (address === undefined) return { answered: 0, tracked: 0 };
+  const ports = new Set(lines.map(([, port]) => port));
+  const tracked = await trackedEntries(session, { nodes, filter: `dst=${address} `, ports });
+  return { answered: lines.length, tracked };
+}
+
+/** Entries of nf_conntrack on all nodes that have the text, and whose first source port is one of these. */
+async function trackedEntries(
+  session: ClusterSession,
+  wanted: {
+    readonly nodes: readonly string[];
+    readonly filter: string;
+    readonly ports: ReadonlySet<string | undefined>;
+  },
+): Promise<number> {
+  let found = 0;
+  for (const node of wanted.nodes) {
+    const table = await session.onNode(node, `grep -F '${wanted.filter}' /proc/net/nf_conntrack || true`);
+    found += table
+      .split('\n')
+      .filter((line) => wanted.ports.has(/ sport=(\d+)/.exec(line)?.[1] ?? '')).length;
+  }
+  return found;
 }

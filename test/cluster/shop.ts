@@ -5,7 +5,7 @@ import { agnhostImage } from './versions.ts';
 export const NAMESPACE = 'shop';
 export const NODE_PORT = 30080;
 export const POLICY = 'shop';
-const HTTP_PORT = 8080;
+export const HTTP_PORT = 8080;
 
 const labels = { app: 'web' };
 const named = (name: string) => ({ name, namespace: NAMESPACE });

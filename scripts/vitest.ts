@@ -1,5 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { TapResult } from '../test/vm/tap.ts';
+import { repository } from './cache.ts';
+import { inherit } from './exec.ts';
+
+/**
+ * Runs the tests of a vitest config; its output is passed through.
+ * @param config path in the repository; that of the unit tests if left out
+ */
+export async function vitest(
+  config?: string,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<TapResult> {
+  const directory = await mkdtemp(join(tmpdir(), 'ipvs-bpf-test-'));
+  const file = join(directory, 'report.json');
+  try {
+    const program = [join(repository, 'node_modules/vitest/vitest.mjs'), 'run', '--reporter=default'];
+    const status = await inherit(
+      process.execPath,
+      [...program, ...(config ? ['--config', config] : []), '--reporter=json', `--outputFile.json=${file}`],
+      { cwd: repository, env: { ...process.env, ...environment } },
+    );
+    return countTests(JSON.parse(await readFile(file, 'utf8')) as VitestReport, status);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
 
 /** The part that we read of what vitest's json reporter writes. */
 export interface VitestReport {

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Wrong policies, and clusters that do not fit them: a clear word for each, and nothing is changed. */
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { NAMESPACE, POLICY, policy } from '../cluster/shop.ts';
+import {
+  applyPolicy,
+  conditionOf,
+  deletePolicy,
+  nodeListing,
+  type Reported,
+  thePolicy,
+} from '../cluster/shop-session.ts';
+import { messageOf, session, untilCondition } from './fixture.ts';
+import { NODES } from './settings.ts';
+
+const DRY_RUN = { mode: 'DryRun' };
+/** Of the listing, what no agent has written only to remember it. */
+const modulesOf = (listing: string) => listing.slice(0, listing.indexOf('# sysctls'));
+
+describe('bad input', () => {
+  let before: readonly string[];
+  const modules = async () =>
+    (await Promise.all(NODES.map((node) => nodeListing(session, node)))).map(modulesOf);
+
+  beforeAll(async () => {
+    before = await modules();
+  });
+
+  afterEach(async () => {
+    expect(await modules()).toEqual(before);
+    await deletePolicy(session);
+  });
+
+  it.each([
+    ['a wrong word', { mode: 'On' }, /spec\.mode: Unsupported value: "On": supported values: "DryRun"/],
+    ['a wrong type', { rollout: { paused: 'yes' } }, /spec\.rollout\.paused.*boolean/],
+    ['an unknown field', { modus: 'Enabled' }, /unknown field "spec\.modus"/],
+    [
+      'nothing to accelerate',
+      { mode: 'Enabled', services: {} },
+      /spec\.services: .*mode Enabled needs at least one entry in services\.include, or services\.selector/,
+    ],
+    [
+      'a percentage that is none',
+      { rollout: { maxUnavailable: '0%' } },
+      /spec\.rollout\.maxUnavailable: .*must be a number, 1 or more, or a percentage from 1% to 100%/,
+    ],
+    [
+      'a number out of range',
+      { ipvs: { connReuseMode: 4 } },
+      /spec\.ipvs\.connReuseMode.*less than or equal to 3/,
+    ],
+  ])('refuses %s and names the field', async (_, spec, message) => {
+    await expect(applyPolicy(session, ['web'], spec)).rejects.toThrow(message);
+    expect(await thePolicy(session)).toBeUndefined();
+  });
+
+  it('says that the selector selects no node', async () => {
+    await applyPolicy(session, ['web'], { nodeSelector: { matchLabels: { disk: 'none' } } });
+    await untilCondition('Ready', 'False NoMatchingNodes');
+  });
+
+  it('says that there is no module for a kernel', async () => {
+    const mapping = { literal: '1.0.0', path: '/lib/modules/ip_vs.ko' };
+    const module = { kernelMappings: [mapping], unsupportedKernel: 'Fail' };
+    await applyPolicy(session, ['web'], { module });
+    await untilCondition('Degraded', 'True NodeFailed');
+    expect((await thePolicy(session))?.status?.problemNodes).toMatchObject(
+      NODES.map((node) => ({ node, reason: 'KernelNotMapped' })),
+    );
+  });
+
+  it('says that a regular expression is none', async () => {
+    const mapping = { regexp: '6.1(', path: '/lib/modules/ip_vs.ko' };
+    await applyPolicy(session, ['web'], { ...DRY_RUN, module: { kernelMappings: [mapping] } });
+    await untilCondition('Accepted', 'False InvalidKernelMapping');
+    expect(await messageOf('Accepted')).toContain('6.1(');
+  });
+
+  it('says that a module file is missing', async () => {
+    await applyPolicy(session, ['web'], { ...DRY_RUN, module: { path: '/nowhere/ip_vs.ko' } });
+    await untilCondition('Ready', 'False NodesNotReady');
+    await untilCondition('PreflightPassed', 'False ModuleUnreadable', NODES[0]);
+    expect(await messageOf('PreflightPassed', NODES[0])).toContain('/nowhere/ip_vs.ko');
+  });
+
+  it('says which Services cannot run accelerated, and why', async () => {
+    await applyPolicy(session, ['web', 'missing'], DRY_RUN);
+    await untilCondition('Ready', 'True DryRunPassed');
+    expect((await thePolicy(session))?.status?.rejectedServices).toMatchObject([
+      { namespace: NAMESPACE, name: 'missing', reason: 'NotFound' },
+    ]);
+  });
+
+  it('disrupts no node when none of the Services can run accelerated', async () => {
+    await applyPolicy(session, ['missing']);
+    await untilCondition('Accepted', 'False NoServicesSelected');
+    await untilCondition('Ready', 'False NotAccepted');
+  });
+
+  it('leaves a node to the older of two policies', async () => {
+    await applyPolicy(session, ['web'], DRY_RUN);
+    await untilCondition('Ready', 'True DryRunPassed');
+    const name = 'younger';
+    await session.apply({ ...policy(['web'], DRY_RUN), metadata: { name } });
+    try {
+      await session.until('the conflict', 60_000, async () => {
+        const younger = await session.get<Reported>('ipvsbpfpolicy', name);
+        return conditionOf(younger, 'Accepted') === 'False NodeSelectorConflict' ? true : undefined;
+      });
+      await untilCondition('Ready', 'True DryRunPassed');
+    } finally {
+      await session.kubectl(['delete', 'ipvsbpfpolicy', name]);
+    }
+  });
+
+  it('says that a node has kube-proxy in another mode', async () => {
+    const [first, node] = NODES;
+    await session.setProxyMode(node, 'iptables');
+    try {
+      await applyPolicy(session, ['web'], DRY_RUN);
+      await untilCondition('PreflightPassed', 'False ProxyModeNotIpvs', node);
+      await untilCondition('ProxyModeSupported', 'False NotIpvs');
+      await untilCondition('Ready', 'True DryRunPassed', first);
+    } finally {
+      await session.setProxyMode(node, 'ipvs');
+    }
+    await untilCondition('PreflightPassed', 'True AllChecksPassed', node);
+    await untilCondition('Ready', 'True DryRunPassed');
+    expect(conditionOf(await thePolicy(session), 'Degraded')).toBe('False AsExpected');
+    expect((await session.list<Reported>('ipvsbpfpolicy')).map(({ metadata }) => metadata.name)).toEqual([
+      POLICY,
+    ]);
+  });
+});

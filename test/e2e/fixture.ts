@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What the end-to-end tests ask the cluster that they share. */
+import { nodeNamed } from '../cluster/layout.ts';
+import { ClusterSession } from '../cluster/session.ts';
+import { NAMESPACE } from '../cluster/shop.ts';
+import {
+  type Condition,
+  conditionOf,
+  nodeResource,
+  type Reported,
+  requestsFromAPod,
+  requestsFromOutside,
+  thePolicy,
+} from '../cluster/shop-session.ts';
+import { CLUSTER, NODES } from './settings.ts';
+
+export const session = ClusterSession.attach(CLUSTER);
+export const RELEASE_NAMESPACE = 'ipvs-bpf-system';
+/** What an emulated machine may take for what a real one does within seconds. */
+export const PATIENCE_MS = 240_000;
+
+/** Requests from outside through each node, and what of them nf_conntrack knows. */
+export async function outside(count = 20): Promise<{ readonly answered: number; readonly tracked: number }> {
+  const all = [];
+  for (const node of NODES) all.push(await requestsFromOutside(session, { count, node, nodes: NODES }));
+  return {
+    answered: all.reduce((sum, { answered }) => sum + answered, 0),
+    tracked: all.reduce((sum, { tracked }) => sum + tracked, 0),
+  };
+}
+
+export function fromAPod(service: 'web' | 'other', count = 5) {
+  return requestsFromAPod(session, { count, service, nodes: NODES });
+}
+
+/** "True Accelerating" of the policy, or of a node; undefined while there is none for the newest generation. */
+export async function condition(type: string, node?: string): Promise<string | undefined> {
+  return conditionOf(await (node === undefined ? thePolicy(session) : nodeResource(session, node)), type);
+}
+
+export async function untilCondition(type: string, wanted: string, node?: string): Promise<void> {
+  await session.until(`${node ?? 'policy'}: ${type}=${wanted}`, PATIENCE_MS, async () =>
+    (await condition(type, node)) === wanted ? true : undefined,
+  );
+}
+
+export async function messageOf(type: string, node?: string): Promise<string> {
+  const object = await (node === undefined ? thePolicy(session) : nodeResource(session, node));
+  return object?.status?.conditions?.find((each: Condition) => each.type === type)?.message ?? '';
+}
+
+/** Ids of all that carries packets on a node: another one means that something was loaded anew. */
+export async function identities(node: string): Promise<string> {
+  return session.onNode(
+    node,
+    'cat /sys/module/ip_vs/srcversion; bpftool -j net; bpftool -j map show | grep -o \'"id":[0-9]*,"type":"[a-z_]*","name":"ipvs_[a-z]*"\'',
+  );
+}
+
+/** Ids of the processes of a component on a node. */
+export async function processes(node: string, component: 'agent' | 'operator'): Promise<readonly string[]> {
+  const out = await session.onNode(node, `pgrep -f 'bin/node.*/ipvs-bpf ${component}$' || true`);
+  return out.split('\n').filter(Boolean);
+}
+
+/** kill -9, if it is still there. */
+export async function kill(node: string, pid: string): Promise<void> {
+  await session.onNode(node, `kill -9 ${pid} || true`);
+}
+
+/** Name of the ready pod of the application on a node. */
+export async function webPodOn(node: string): Promise<{ readonly name: string; readonly address: string }> {
+  const pods = await session.list<Reported & { readonly spec: { readonly nodeName: string } }>(
+    'pods',
+    ...['-n', NAMESPACE, '-l', 'app=web'],
+  );
+  const pod = pods.find(({ spec }) => spec.nodeName === node);
+  return { name: pod?.metadata.name ?? '', address: String(pod?.status?.podIP ?? '') };
+}
+
+/** Runs a script in a pod of the application's namespace. */
+export function inPod(pod: string, script: string): Promise<string> {
+  return session.kubectl(['exec', '-n', NAMESPACE, pod, '--', 'sh', '-c', script]);
+}
+
+export function addressOf(node: string): string {
+  return nodeNamed(node).address;
+}
+
+export function sleep(milliseconds: number): Promise<void> {
+  return new Promise((done) => setTimeout(done, milliseconds));
+}

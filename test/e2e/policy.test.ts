@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+/** A policy from its first check to its end, with requests from outside and from pods all the way. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { NAMESPACE, NODE_PORT, POLICY } from '../cluster/shop.ts';
+import {
+  applyPolicy,
+  deletePolicy,
+  nodeListing,
+  nodeResource,
+  requestsFromOutside,
+} from '../cluster/shop-session.ts';
+import {
+  addressOf,
+  condition,
+  fromAPod,
+  identities,
+  inPod,
+  messageOf,
+  outside,
+  PATIENCE_MS,
+  session,
+  untilCondition,
+  webPodOn,
+} from './fixture.ts';
+import { NODES } from './settings.ts';
+import { nothingLost, underTraffic } from './traffic.ts';
+
+const REQUESTS = 20;
+const listings = () => Promise.all(NODES.map((node) => nodeListing(session, node)));
+/** An agent keeps what it is asked, also when that is to change nothing. */
+const withoutFiles = (listing: string) => listing.slice(0, listing.indexOf('# files'));
+
+describe('a policy', () => {
+  let before: readonly string[];
+
+  beforeAll(async () => {
+    before = await listings();
+    const { answered, tracked } = await outside(REQUESTS);
+    expect({ answered, isTracked: tracked > 0 }).toEqual({ answered: 2 * REQUESTS, isTracked: true });
+  });
+
+  afterAll(() => deletePolicy(session));
+
+  it('only checks the nodes while it is a DryRun', async () => {
+    await applyPolicy(session, ['web'], { mode: 'DryRun' });
+    await untilCondition('Ready', 'True DryRunPassed');
+    expect((await listings()).map(withoutFiles)).toEqual(before.map(withoutFiles));
+  });
+
+  it('takes requests off conntrack on all nodes once it is enabled, without losing one', async () => {
+    const reports = await underTraffic(session, NODES, async () => {
+      await applyPolicy(session, ['web']);
+      await untilCondition('Ready', 'True AllNodesReady');
+    });
+    // Connections that exist when the module is exchanged end, and new ones wait: each node says how long.
+    for (const node of NODES) {
+      expect(await condition('Ready', node)).toBe('True Accelerating');
+      const disruption = (await nodeResource(session, node))?.status?.lastDisruption;
+      expect(disruption).toMatchObject({ outageMilliseconds: expect.any(Number) });
+      expect(reports[node].answered).toBeGreaterThan(0);
+    }
+    expect(await outside(REQUESTS)).toEqual({ answered: 2 * REQUESTS, tracked: 0 });
+    expect(await fromAPod('web')).toEqual({ answered: 5, tracked: 0 });
+  });
+
+  it('leaves Services that are not in the whitelist on the native path', async () => {
+    const { answered, tracked } = await fromAPod('other');
+    expect({ answered, isTracked: tracked > 0 }).toEqual({ answered: 5, isTracked: true });
+  });
+
+  it('follows an edit of the whitelist under traffic, and nothing is loaded anew', async () => {
+    const were = await Promise.all(NODES.map(identities));
+    const reports = await underTraffic(session, NODES, async () => {
+      await applyPolicy(session, ['web', 'other']);
+      const words = ['wait', '--for=condition=Ready', '--timeout=100s', `ipvsbpfpolicy/${POLICY}`];
+      await session.kubectl(words);
+      expect(await fromAPod('other')).toEqual({ answered: 5, tracked: 0 });
+      await applyPolicy(session, ['web']);
+      await session.kubectl(words);
+      expect((await fromAPod('other')).tracked).toBeGreaterThan(0);
+    });
+    for (const node of NODES) expect(reports[node]).toEqual(nothingLost(reports[node]));
+    expect(await Promise.all(NODES.map(identities))).toEqual(were);
+  });
+
+  it('keeps the source address of clients for a Service with externalTrafficPolicy Local', async () => {
+    const patch = (policy: string) =>
+      session.kubectl([
+        ...['patch', 'service', 'web', '-n', NAMESPACE, '-p'],
+        JSON.stringify({ spec: { externalTrafficPolicy: policy } }),
+      ]);
+    const clients = async () => {
+      const found = await requestsFromOutside(session, { count: 5, node: 'n1', nodes: NODES });
+      return { tracked: found.tracked, clients: [...found.clients] };
+    };
+    await patch('Local');
+    try {
+      await session.until('the source address', PATIENCE_MS, async () =>
+        (await clients()).clients.join() === '10.10.0.100' ? true : undefined,
+      );
+      expect(await clients()).toEqual({ tracked: 0, clients: ['10.10.0.100'] });
+    } finally {
+      await patch('Cluster');
+    }
+    await session.until('the translated address', PATIENCE_MS, async () =>
+      (await clients()).clients.includes('10.10.0.100') ? undefined : true,
+    );
+    await untilCondition('Ready', 'True AllNodesReady');
+  });
+
+  it('says what a pod sees that reaches itself through its Service', async () => {
+    const [node] = NODES;
+    const pod = await webPodOn(node);
+    const url = `http://web.${NAMESPACE}`;
+    const once = `curl -sf -m 10 -w '\\n' ${url}/hostname ${url}/clientip`;
+    const out = await inPod(pod.name, `for i in 1 2 3 4 5 6; do ${once}; done`);
+    const own = new RegExp(`^${pod.name}\\n(.+):\\d+$`, 'gm');
+    const seen = new Set([...out.matchAll(own)].map(([, address]) => address));
+    const status = (await nodeResource(session, node))?.status;
+    const entry = { namespace: NAMESPACE, name: 'web', reason: 'SelfAccessTranslated' };
+    const [sourceAddress] = seen;
+    expect(seen.size).toBe(1);
+    expect(status?.selfAccess).toEqual([{ ...entry, sourceAddress, since: expect.any(String) }]);
+  });
+
+  it('puts right what somebody else changes, and says so', async () => {
+    const [node] = NODES;
+    const damages = [
+      ['sysctl -q -w net.ipv4.vs.bpf_mode=0', 'test "$(cat /proc/sys/net/ipv4/vs/bpf_mode)" = 1'],
+      [
+        'tc qdisc del dev eth0 clsact',
+        'tc filter show dev eth0 ingress | grep -q ipvs && tc filter show dev eth0 egress | grep -q ipvs',
+      ],
+    ] as const;
+    for (const [damage, right] of damages) {
+      await session.onNode(node, damage);
+      await session.until(right, PATIENCE_MS, async () =>
+        (await session.onNode(node, `${right} && echo right || true`)) === '' ? undefined : true,
+      );
+    }
+    await untilCondition('Ready', 'True Accelerating', node);
+    await session.until('the message', PATIENCE_MS, async () =>
+      (await messageOf('Drifted', node)).includes('put right') ? true : undefined,
+    );
+    expect(await outside(REQUESTS)).toEqual({ answered: 2 * REQUESTS, tracked: 0 });
+  });
+
+  it('only reports what somebody else changes with driftPolicy Report', async () => {
+    const [node] = NODES;
+    await applyPolicy(session, ['web'], { driftPolicy: 'Report' });
+    await untilCondition('Ready', 'True AllNodesReady');
+    await session.onNode(node, 'sysctl -q -w net.ipv4.vs.bpf_mode=0');
+    await untilCondition('Drifted', 'True SwitchChanged', node);
+    await untilCondition('Degraded', 'True DriftUncorrected');
+    // Requests go on by the native path meanwhile.
+    expect((await requestsFromOutside(session, { count: 5, node, nodes: NODES })).answered).toBe(5);
+    await applyPolicy(session, ['web'], { driftPolicy: 'Correct' });
+    await untilCondition('Ready', 'True AllNodesReady');
+    await untilCondition('Degraded', 'False AsExpected');
+  });
+
+  it('turns the switch off and on with its mode, and leaves the module', async () => {
+    const [node] = NODES;
+    const were = await identities(node);
+    await applyPolicy(session, ['web'], { mode: 'Disabled' });
+    await untilCondition('Ready', 'True DisabledAsRequested');
+    const off = await outside(REQUESTS);
+    expect({ answered: off.answered, isTracked: off.tracked > 0 }).toEqual({
+      answered: 2 * REQUESTS,
+      isTracked: true,
+    });
+    await applyPolicy(session, ['web']);
+    await untilCondition('Ready', 'True AllNodesReady');
+    expect(await identities(node)).toBe(were);
+    expect((await outside(REQUESTS)).tracked).toBe(0);
+  });
+
+  it('puts every node back when it is deleted', async () => {
+    await deletePolicy(session);
+    expect(await listings()).toEqual(before);
+    const port = `${addressOf('n1')}:${NODE_PORT}`;
+    expect(await session.onClient(`curl -sf -m 10 -o /dev/null -w '%{http_code}' ${port}/hostname`)).toBe(
+      '200',
+    );
+  });
+});
