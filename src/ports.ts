@@ -284,6 +284,8 @@ export interface ForeignProgram {
   readonly kind: 'TCX' | 'Clsact';
   readonly priority?: number;
   readonly name: string;
+  /** True if it has the priority that ours would be attached with. */
+  readonly inOurPlace?: boolean;
 }
 
 export interface DatapathState {

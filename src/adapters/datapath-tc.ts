@@ -79,14 +79,16 @@ export class DatapathTc {
     for (const filter of await this.#filters.filters()) {
       if (isOurs(filter)) continue;
       const { ifindex, direction, priority, name, kind } = filter;
-      out.push({ ifindex, direction, kind: 'Clsact', priority, name: name ?? kind });
+      const inOurPlace = this.#attachesAs() === 'Clsact' && priority === PRIORITY;
+      const found = { ifindex, direction, kind: 'Clsact', priority, name: name ?? kind } as const;
+      out.push(inOurPlace ? { ...found, inOurPlace } : found);
     }
     return out;
   }
 
   /** Puts `program` there, in place of one of ours that is there already. */
   async attach(program: BpfProgram, ifindex: number, direction: TcDirection): Promise<void> {
-    if ((this.#kind ?? (this.#supportsTcx() ? 'TCX' : 'Clsact')) === 'TCX') {
+    if (this.#attachesAs() === 'TCX') {
       this.#attachTcx(program, ifindex, direction);
       return;
     }
@@ -107,6 +109,10 @@ export class DatapathTc {
 
   async close(): Promise<void> {
     await this.#filters.close();
+  }
+
+  #attachesAs(): 'TCX' | 'Clsact' {
+    return this.#kind ?? (this.#supportsTcx() ? 'TCX' : 'Clsact');
   }
 
   #supportsTcx(): boolean {

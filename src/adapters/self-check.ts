@@ -6,7 +6,7 @@
  *   client .242 --- .241 (virtual server) director .245 (SNAT) --- .246 real server
  */
 import { createServer, connect as open, type Server, type Socket } from 'node:net';
-import { HostError } from '../core/errors.ts';
+import { HostError, type HostErrorCode } from '../core/errors.ts';
 import { SELF_CHECK_CLIENT_SIDE, SELF_CHECK_PREFIX } from '../core/interfaces.ts';
 import {
   ALL_TEST_ADDRESSES,
@@ -172,6 +172,7 @@ async function exchange(
     if (!(error instanceof NoAnswer)) throw error;
     throw failure(
       seen === undefined ? `no request arrived (${error.message})` : `no reply arrived (${error.message})`,
+      error.late ? 'CommandTimedOut' : 'SystemError',
     );
   } finally {
     // With a reset IPVS frees the connection within seconds, and the session with it. A socket that is not
@@ -182,10 +183,18 @@ async function exchange(
   }
 }
 
-class NoAnswer extends Error {}
+class NoAnswer extends Error {
+  /** True if the time was over; otherwise the connection failed. */
+  readonly late: boolean;
 
-function failure(what: string): HostError {
-  return new HostError(`a request to a temporary virtual server failed: ${what}`, { code: 'SystemError' });
+  constructor(message: string, late: boolean) {
+    super(message);
+    this.late = late;
+  }
+}
+
+function failure(what: string, code: HostErrorCode = 'SystemError'): HostError {
+  return new HostError(`a request to a temporary virtual server failed: ${what}`, { code });
 }
 
 function listen(server: Server, host: string): Promise<void> {
@@ -197,9 +206,9 @@ function listen(server: Server, host: string): Promise<void> {
 
 function firstData(socket: Socket): Promise<string> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new NoAnswer(`after ${TIMEOUT_MS} ms`)), TIMEOUT_MS);
+    const timer = setTimeout(() => reject(new NoAnswer(`after ${TIMEOUT_MS} ms`, true)), TIMEOUT_MS);
     socket.once('data', (data) => resolve(data.toString('utf8')));
-    socket.once('error', (error) => reject(new NoAnswer(error.message)));
+    socket.once('error', (error) => reject(new NoAnswer(error.message, false)));
     socket.once('close', () => clearTimeout(timer));
   });
 }

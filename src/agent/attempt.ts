@@ -124,7 +124,7 @@ function failureOf(
   return {
     step: error.failed.kind,
     revision: spec.action === 'Revert' ? NATIVE_REVISION : spec.revision,
-    reason: error.failed.kind === 'selfCheck' ? 'ProbeFailed' : (cause?.code ?? 'StepFailed'),
+    reason: error.failed.kind === 'selfCheck' ? probeReason(error.cause) : (cause?.code ?? 'StepFailed'),
     message: shorten(
       [describeStep(error.failed), messageOf(error.cause), ...(how.errors ?? [])].join(': '),
       MESSAGE_LENGTH,
@@ -135,9 +135,13 @@ function failureOf(
   };
 }
 
+function probeReason(error: unknown): 'ProbeFailed' | 'ProbeTimeout' {
+  return error instanceof HostError && error.code === 'CommandTimedOut' ? 'ProbeTimeout' : 'ProbeFailed';
+}
+
 /** A probe between two changes failed: down the ladder. */
 export async function afterFailedProbe(
-  reason: string,
+  error: unknown,
   {
     target,
     progress,
@@ -152,8 +156,8 @@ export async function afterFailedProbe(
     failure: {
       step: 'selfCheck',
       revision: target.spec.revision,
-      reason: 'ProbeFailed',
-      message: shorten([reason, ...landing.errors].join(': '), MESSAGE_LENGTH),
+      reason: probeReason(error),
+      message: shorten([messageOf(error), ...landing.errors].join(': '), MESSAGE_LENGTH),
       at: node.ports.clock.date(),
       rollback: landing.passed ? 'Succeeded' : 'Failed',
       rung: landing.rung,

@@ -4,8 +4,10 @@ import type { Condition, NodeResourceStatus } from '../api/resources.ts';
 import { POLICY_LABEL } from '../api/resources.ts';
 import type { Cluster, Watched } from '../cluster-ports.ts';
 import { sameValue } from '../core/canonical.ts';
+import { mergeConditions } from '../core/conditions.ts';
 import { type NodeFacts, switchIsOn } from '../core/facts.ts';
 import { apiVersionOf } from '../core/kube-object.ts';
+import { firstNodeFindings } from '../core/node-findings.ts';
 import { resourceStatus } from '../core/node-resource-status.ts';
 import {
   type Decision,
@@ -106,6 +108,7 @@ export class KubernetesAgent {
       this.lookedAt = this.#node.ports.clock.now();
       return;
     }
+    await this.#greet(target);
     const seen = await this.#see(target);
     const drift = this.#driftIn(seen);
     const held = drift !== undefined && target.spec.driftPolicy === 'Report';
@@ -136,6 +139,16 @@ export class KubernetesAgent {
     if (next === undefined || sameValue(next, this.#target)) return;
     this.#target = next;
     await this.#remember();
+  }
+
+  /** The first visit: looking may take a while, and it may fail. */
+  async #greet(target: NodeTarget): Promise<void> {
+    const object = nodeObject(this.#nodes, this.#options.nodeName);
+    if (object === undefined || this.#written !== undefined) return;
+    const found = withoutOperators(object.status);
+    if ((found?.conditions ?? []).length > 0) return;
+    const at = { generation: target.generation, time: this.#node.ports.clock.date() };
+    await this.#write({ ...found, conditions: [...mergeConditions([], firstNodeFindings(), at)] });
   }
 
   async #see(target: NodeTarget): Promise<Seen> {
@@ -238,7 +251,7 @@ export class KubernetesAgent {
     } catch (error) {
       this.#probed({ passed: false, message: messageOf(error) });
       const context = { target, progress: this.#progress, node: this.#node };
-      await this.#setProgress(await afterFailedProbe(messageOf(error), context));
+      await this.#setProgress(await afterFailedProbe(error, context));
     }
   }
 

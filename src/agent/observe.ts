@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** All reads of a reconciliation: ports in, facts out. */
+import { isNotFound } from '../core/errors.ts';
 import type { DatapathFacts, IpvsFacts, KubeProxyFacts, ModuleFileFacts, NodeFacts } from '../core/facts.ts';
 import type {
   Clock,
@@ -74,7 +75,8 @@ async function observeModuleFile(modules: KernelModules, path: string): Promise<
     const { vermagic, srcversion, signed } = await modules.info(path);
     return { state: 'Found', path, vermagic, srcversion, signed };
   } catch (error) {
-    return { state: 'Unreadable', path, message: error instanceof Error ? error.message : String(error) };
+    const message = error instanceof Error ? error.message : String(error);
+    return { state: isNotFound(error) ? 'Missing' : 'Unreadable', path, message };
   }
 }
 

@@ -25,6 +25,9 @@ export type ModuleFileFacts =
       readonly srcversion: string;
       readonly signed: boolean;
     }
+  /** There is no file of this path. */
+  | { readonly state: 'Missing'; readonly path: string; readonly message: string }
+  /** There is one, and it cannot be read or is no module. */
   | { readonly state: 'Unreadable'; readonly path: string; readonly message: string };
 
 export interface IpvsFacts {

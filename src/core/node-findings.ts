@@ -46,10 +46,26 @@ export function nodeFindings(situation: NodeSituation): readonly Finding[] {
   ];
 }
 
+/** On the first visit nothing was looked at yet, and every condition of the agent says so. */
+export function firstNodeFindings(): readonly Finding[] {
+  const message = 'The agent has just seen this object for the first time.';
+  return [
+    nodeFinding('Ready', 'Reconciling', message),
+    nodeFinding('PreflightPassed', 'Reconciling', message),
+    nodeFinding('ModulePatched', 'Reconciling', message),
+    nodeFinding('DatapathAttached', 'Reconciling', message),
+    nodeFinding('SysctlsApplied', 'Reconciling', message),
+    nodeFinding('Validated', 'NotRun', message),
+    nodeFinding('DisruptionPending', 'Reconciling', message),
+    nodeFinding('Drifted', 'Reconciling', message),
+  ];
+}
+
 const CHECK_REASONS: Readonly<Record<CheckName, NodeReason<'PreflightPassed'>>> = {
   Root: 'NotPermitted',
   Btf: 'MissingBpfFeature',
   ModuleFile: 'KernelNotMapped',
+  ModuleReadable: 'ModuleUnreadable',
   Vermagic: 'VermagicMismatch',
   ModuleBuiltIn: 'ModuleBuiltIn',
   ModuleHolders: 'ModuleInUse',
@@ -123,7 +139,10 @@ function modulePatched({ facts, progress }: NodeSituation): Finding {
     nodeFinding('ModulePatched', reason, message);
   if (origin === 'Patched') return said('Loaded', 'The patched ip_vs is loaded.');
   const { failure } = progress;
-  if (failure?.step === 'insertModule') return said('InsertFailed', failure.message ?? '');
+  if (failure?.step === 'insertModule') {
+    // Somebody loaded an ip_vs between the removal of the old one and this.
+    return said(failure.reason === 'ModuleExists' ? 'AutoloadRaced' : 'InsertFailed', failure.message ?? '');
+  }
   if (failure?.step === 'removeModule') return said('ModuleInUse', failure.message ?? '');
   if (origin === 'BuiltIn') return said('BuiltIn', 'ip_vs is compiled into this kernel.');
   if (origin === 'Absent') return said('Absent', 'No ip_vs is loaded.');
@@ -138,7 +157,6 @@ function datapathAttached({ facts, decision, target, progress }: NodeSituation):
     return said('NotRequested', 'No programs are asked for.');
   }
   const { failure } = progress;
-  if (failure?.step === 'loadDatapath') return said('VerifierRejected', failure.message ?? '');
   const covered = coveredLinks(decision.config.datapath.interfaces, facts.links);
   if (covered.length === 0) return said('InterfaceMissing', 'No interface that is up is asked for.');
   const missing = covered.filter(({ index }) =>
@@ -147,6 +165,9 @@ function datapathAttached({ facts, decision, target, progress }: NodeSituation):
         !facts.attachments.some((at) => at.ifindex === index && at.direction === direction && at.current),
     ),
   );
+  if (missing.length > 0 && failure?.step === 'loadDatapath' && failure.reason === 'VerifierRejected') {
+    return said('VerifierRejected', failure.message ?? '');
+  }
   if (missing.length > 0) {
     return said('HookMissing', `Programs are missing on ${missing.map(({ name }) => name).join(', ')}.`);
   }
@@ -171,14 +192,14 @@ function sysctlsApplied({ facts, decision, target, progress }: NodeSituation): F
 }
 
 function validated({ probe, progress }: NodeSituation): Finding {
-  if (probe === undefined) {
-    const failed = progress.failure?.step === 'selfCheck';
-    if (failed) return nodeFinding('Validated', 'ProbeFailed', progress.failure?.message ?? '');
-    return nodeFinding('Validated', 'NotRun', 'Nothing was changed that a probe would show.');
+  if (probe?.passed === true) return nodeFinding('Validated', 'ProbesPassed', probe.message);
+  const { failure } = progress;
+  if (failure?.step === 'selfCheck') {
+    const late = failure.reason === 'ProbeTimeout';
+    return nodeFinding('Validated', late ? 'ProbeTimeout' : 'ProbeFailed', failure.message ?? '');
   }
-  if (probe.passed) return nodeFinding('Validated', 'ProbesPassed', probe.message);
-  const late = /after \d+ ms|no end/.test(probe.message);
-  return nodeFinding('Validated', late ? 'ProbeTimeout' : 'ProbeFailed', probe.message);
+  if (probe !== undefined) return nodeFinding('Validated', 'ProbeFailed', probe.message);
+  return nodeFinding('Validated', 'NotRun', 'Nothing was changed that a probe would show.');
 }
 
 function disruptionPending({ decision, working, target }: NodeSituation): Finding {

@@ -10,6 +10,7 @@ export type CheckName =
   | 'Root'
   | 'Btf'
   | 'ModuleFile'
+  | 'ModuleReadable'
   | 'Vermagic'
   | 'ModuleBuiltIn'
   | 'ModuleHolders'
@@ -52,6 +53,7 @@ export function preflight(
   const swap = needsSwap(config, facts)
     ? [
         named('ModuleFile', moduleFile(facts)),
+        named('ModuleReadable', moduleReadable(facts)),
         named('Vermagic', vermagic(facts)),
         named('Signature', signature(facts)),
         named('ModuleBuiltIn', builtIn(facts)),
@@ -66,7 +68,7 @@ export function preflight(
     named('Btf', btf(facts)),
     ...swap,
     named('Forwarding', forwarding(facts)),
-    named('Interfaces', interfaces(config, facts)),
+    named('Interfaces', interfaces(config, facts, options.needsKubeProxy ?? false)),
     named('SnatPorts', snatPorts(config, facts)),
     named('ForeignPrograms', foreignPrograms(config, facts)),
     ...proxyCheck(facts, options.needsKubeProxy ?? false),
@@ -85,11 +87,16 @@ function btf(facts: NodeFacts): Verdict {
 
 function moduleFile(facts: NodeFacts): Verdict {
   const file = facts.moduleFile;
-  if (file?.state === 'Found') return PASS;
+  if (file?.state === 'Found' || file?.state === 'Unreadable') return PASS;
   return fail(
     `There is no patched module for kernel ${facts.kernelRelease} at ${file?.path ?? 'any path'}` +
       `${file === undefined ? '' : ` (${file.message})`}. Build it on this machine, or set module.path.`,
   );
+}
+
+function moduleReadable({ moduleFile: file }: NodeFacts): Verdict {
+  if (file?.state !== 'Unreadable') return PASS;
+  return fail(`The module file cannot be read: ${file.message}. Deliver it anew, or mend ${file.path}.`);
 }
 
 function vermagic(facts: NodeFacts): Verdict {
@@ -179,10 +186,13 @@ function forwarding(facts: NodeFacts): Verdict {
       );
 }
 
-function interfaces(config: NodeConfig, facts: NodeFacts): Verdict {
+/** A director may get its interfaces later; a node of Kubernetes would be disrupted for nothing. */
+function interfaces(config: NodeConfig, facts: NodeFacts, needed: boolean): Verdict {
   const covered = coveredLinks(config.datapath.interfaces, facts.links);
-  if (covered.length === 0)
-    return warn('datapath.interfaces covers no interface that is up: nothing runs accelerated.');
+  if (covered.length === 0) {
+    const message = 'datapath.interfaces covers no interface that is up: nothing runs accelerated.';
+    return needed ? fail(message) : warn(message);
+  }
   const missing = covered.filter(
     ({ index }) =>
       !facts.addresses.some(
@@ -205,17 +215,27 @@ function snatPorts(config: NodeConfig, facts: NodeFacts): Verdict {
       );
 }
 
-/** Clsact filters of others run by priority, TCX ones in order; ours passes on what is not its own. */
+/**
+ * Clsact filters of others run by priority, TCX ones in order; ours passes on what is not its own. One that has our
+ * very place keeps ours away.
+ */
 function foreignPrograms(config: NodeConfig, facts: NodeFacts): Verdict {
   const covered = new Map(
     coveredLinks(config.datapath.interfaces, facts.links).map(({ index, name }) => [index, name]),
   );
   const found = facts.foreignPrograms.filter(({ ifindex }) => covered.has(ifindex));
   if (found.length === 0) return PASS;
-  const list = found.map(
-    ({ ifindex, direction, name }) => `${name} on ${covered.get(ifindex)} (${direction})`,
-  );
+  const list = (programs: typeof found): string =>
+    programs
+      .map(({ ifindex, direction, name }) => `${name} on ${covered.get(ifindex)} (${direction})`)
+      .join(', ');
+  const inOurPlace = found.filter((program) => program.inOurPlace === true);
+  if (inOurPlace.length > 0) {
+    return fail(
+      `tc programs of others have the place of ours: ${list(inOurPlace)}. Give them another priority.`,
+    );
+  }
   return warn(
-    `tc programs of others are attached: ${list.join(', ')}. They stay; check that they let traffic pass.`,
+    `tc programs of others are attached: ${list(found)}. They stay; check that they let traffic pass.`,
   );
 }

@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Every reason that an agent gives comes out of a machine, an IpvsBpfNode and a whitelist that it fits. */
+import { describe, expect, it } from 'vitest';
+import { KubernetesAgent } from '../../../src/agent/kubernetes.ts';
+import { observe } from '../../../src/agent/observe.ts';
+import {
+  type Condition,
+  type NodeResourceStatus,
+  type NodeSpec,
+  POLICY_LABEL,
+  type SliceService,
+} from '../../../src/api/resources.ts';
+import { HostError, type HostErrorCode } from '../../../src/core/errors.ts';
+import { EMPTY_RECORD } from '../../../src/core/facts.ts';
+import type { KubeObject } from '../../../src/core/kube-object.ts';
+import { nodeFindings } from '../../../src/core/node-findings.ts';
+import { decide, NATIVE_PROGRESS } from '../../../src/core/node-target.ts';
+import { NODE_CONDITIONS, type NodeConditionType, type NodeReason } from '../../../src/core/reasons.ts';
+import { IPVS_BPF_NODES, SERVICE_SLICES } from '../../../src/core/resource-types.ts';
+import type { NodeMemory } from '../../../src/ports.ts';
+import { FakeCluster } from '../../fakes/fake-cluster.ts';
+import { fakeNode } from '../../fakes/fake-node.ts';
+import { realServer, virtualServer } from '../builders.ts';
+import { casesOf, conditionCases, NODE_REJECTIONS, type NodeRejection } from '../cases.ts';
+
+const NAME = 'n1';
+const POLICY = { name: 'default', uid: 'policy-uid' };
+const VIP = '10.96.0.10';
+const VS = 'net/ipv4/vs';
+const NOW = Date.parse('2026-01-02T03:04:05Z');
+const LATER = '2026-01-02T04:00:00Z';
+
+const SPEC: NodeSpec = {
+  policyRef: POLICY,
+  action: 'Apply',
+  mode: 'Enabled',
+  revision: 'r1',
+  disruptionGrant: { revision: 'r1', expiresAt: LATER },
+  attempt: 1,
+  timeouts: { stepSeconds: 120, nodeSeconds: 900 },
+  driftPolicy: 'Report',
+  snat: { mode: 'External', clusterCIDRs: ['10.244.0.0/16'] },
+  ipvs: { expireNodestConn: 1 },
+  datapath: {
+    interfaces: { autoDetect: 'Enabled', include: [], exclude: [] },
+    sessionMapMaxEntries: 4096,
+    onMapFull: 'Bypass',
+  },
+  module: {},
+};
+
+const SERVICE: SliceService = {
+  namespace: 'shop',
+  name: 'web',
+  virtualServers: [{ addresses: [VIP], ports: [{ port: 80, protocol: 'TCP' }], snatMode: 'External' }],
+  nodePorts: [],
+};
+
+/** A node with kube-proxy and one virtual server, its agent, and the API server. */
+class World {
+  readonly node = fakeNode();
+  readonly cluster = new FakeCluster();
+  /** All that was ever written into the status: "Ready True Accelerating", "rejectedServices NotFound". */
+  readonly told = new Set<string>();
+  #agent: KubernetesAgent | undefined;
+  #memory: NodeMemory = {};
+
+  get machine() {
+    return this.node.machine;
+  }
+
+  get status(): NodeResourceStatus {
+    return (this.cluster.select(IPVS_BPF_NODES, {})[0]?.status ?? {}) as NodeResourceStatus;
+  }
+
+  get conditions(): readonly Condition[] {
+    return this.status.conditions ?? [];
+  }
+
+  /** The kernel's own ip_vs with what kube-proxy has made. */
+  serve(change: Parameters<typeof virtualServer>[1] = {}): void {
+    this.machine.ipvs.seed(virtualServer(VIP, change));
+    this.machine.kubeProxy.start(4711);
+  }
+
+  put(change: Partial<NodeSpec> = {}, service: Partial<SliceService> = {}): void {
+    const [before] = this.cluster.select(IPVS_BPF_NODES, {});
+    const spec = { ...SPEC, ...(before?.spec as Partial<NodeSpec> | undefined), ...change };
+    const status = before?.status === undefined ? {} : { status: before.status };
+    this.cluster.put(IPVS_BPF_NODES, { metadata: { name: NAME }, spec, ...status });
+    const metadata = { name: 'default-0', labels: { [POLICY_LABEL]: POLICY.name } };
+    const services = [{ ...SERVICE, ...service }];
+    this.cluster.put(SERVICE_SLICES, { metadata, spec: { policyRef: POLICY, services } });
+  }
+
+  async look(times = 1): Promise<void> {
+    if (this.#agent === undefined) {
+      this.#agent = this.#start();
+      await this.#agent.start();
+      await pause();
+      // The first look only begins to watch the whitelist.
+      await this.#agent.look();
+    }
+    for (let i = 0; i < times; i += 1) {
+      await pause();
+      await this.#agent.look();
+    }
+  }
+
+  fail(call: string, code: HostErrorCode = 'SystemError', times = 99): void {
+    this.machine.calls.fail(call, new HostError('it does not work', { code }), times);
+  }
+
+  #start(): KubernetesAgent {
+    return new KubernetesAgent(this.node, {
+      cluster: {
+        watch: (type, scope, handlers) => this.cluster.watch(type, scope, handlers),
+        applyStatus: (type, object, options) => {
+          this.#listen(object);
+          return this.cluster.applyStatus(type, object, options);
+        },
+      },
+      nodeName: NAME,
+      agentVersion: '0.0.0',
+      osImage: 'Test',
+      memories: {
+        read: async () => this.#memory,
+        write: async (next) => {
+          this.#memory = structuredClone(next);
+        },
+      },
+      now: () => NOW,
+      wake: () => {},
+    });
+  }
+
+  #listen(object: KubeObject): void {
+    const { conditions = [], rejectedServices = [] } = object.status as NodeResourceStatus;
+    for (const { type, status, reason } of conditions) this.told.add(`${type} ${status} ${reason}`);
+    for (const { reason } of rejectedServices) this.told.add(`rejectedServices ${reason}`);
+  }
+}
+
+/** A watch tells a few milliseconds later. */
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 10));
+}
+
+/** Lets the world do what is to be told. */
+type Case = (world: World) => Promise<void>;
+
+/** A machine with something about it; then the node is applied. */
+const with_ =
+  (change: (world: World) => void): Case =>
+  async (world) => {
+    world.serve();
+    world.put();
+    change(world);
+    await world.look(2);
+  };
+
+/** A node that runs accelerated, and then something happens. */
+const then =
+  (change: (world: World) => void): Case =>
+  async (world) => {
+    world.serve();
+    world.put();
+    await world.look(2);
+    change(world);
+    await world.look(2);
+  };
+
+const applied: Case = with_(() => {});
+const observed: Case = with_((world) => world.put({ action: 'Observe' }));
+/** Nothing is loaded, and nothing is asked for. */
+const bare =
+  (change: (world: World) => void = () => {}): Case =>
+  async (world) => {
+    change(world);
+    world.put({ action: 'Observe' });
+    await world.look();
+  };
+
+const revert = (world: World): void =>
+  world.put({
+    action: 'Revert',
+    revision: 'native',
+    disruptionGrant: { revision: 'native', expiresAt: LATER },
+  });
+
+function withoutLinks({ machine }: World): void {
+  for (const name of ['eth0', 'eth1']) machine.links.change(name, { up: false });
+}
+
+function foreignProgram({ machine }: World, inOurPlace: boolean): void {
+  const found = { ifindex: 2, direction: 'Ingress', kind: 'Clsact', priority: 49, name: 'other' } as const;
+  machine.datapath.foreign = [inOurPlace ? { ...found, inOurPlace } : found];
+}
+
+function moduleFile({ machine }: World, change: { readonly vermagic: string }): void {
+  const file = machine.modules.files.get(machine.patchedModule);
+  if (file !== undefined) machine.modules.files.set(machine.patchedModule, { ...file, ...change });
+}
+
+/** Somebody's insmod comes between the removal of the kernel's module and ours. */
+function racing({ machine: { modules } }: World): void {
+  const inTree = modules.tree.get('ip_vs');
+  let left = 1;
+  modules.onChange.push((file, loaded) => {
+    if (file.name !== 'ip_vs' || loaded || inTree === undefined || left === 0) return;
+    left -= 1;
+    modules.insert(inTree);
+  });
+}
+
+/** Another build of the module lies at the path now, and that is not by our doing. */
+const replaced = ({ machine }: World): void => {
+  const file = machine.modules.files.get(machine.patchedModule);
+  if (file === undefined) return;
+  machine.modules.files.set(machine.patchedModule, { ...file, srcversion: 'OTHER' });
+};
+
+/** What the agent does about a kube-proxy that has started anew says so. */
+const proxyRestarted: Case = async (world) => {
+  const target = { generation: 1, spec: SPEC, services: [] };
+  const facts = await observe(world.node.ports, () => world.machine.patchedModule);
+  const decision = decide(target, NATIVE_PROGRESS, { facts, record: EMPTY_RECORD, now: NOW });
+  const drift = { reason: 'KubeProxyRestarted', message: '' } as const;
+  const situation = { target, progress: NATIVE_PROGRESS, decision, facts, checks: [], stepsLeft: 0 };
+  for (const { type, status, reason } of nodeFindings({ ...situation, drift, working: false })) {
+    world.told.add(`${type} ${status} ${reason}`);
+  }
+};
+
+type AgentCondition = Exclude<NodeConditionType, 'AgentReachable'>;
+const { AgentReachable: _, ...AGENT_CONDITIONS } = NODE_CONDITIONS;
+
+const CONDITIONS: { readonly [T in AgentCondition]: Readonly<Record<NodeReason<T>, Case>> } = {
+  Ready: {
+    Accelerating: applied,
+    DryRunPassed: observed,
+    DisabledAsRequested: then((world) => world.put({ mode: 'Disabled' })),
+    InTreeAsRequested: then(revert),
+    Applying: applied,
+    Reverting: then(revert),
+    Waiting: with_((world) => world.put({ disruptionGrant: { revision: 'r0', expiresAt: LATER } })),
+    Failed: then((world) => {
+      world.fail('modules.remove ip_vs', 'ModuleInUse');
+      revert(world);
+    }),
+    RolledBack: with_((world) => world.fail('modules.insertFile', 'SystemError', 1)),
+    NotAccelerating: with_(({ machine }) => {
+      machine.host.btf = false;
+    }),
+    Reconciling: applied,
+  },
+  PreflightPassed: {
+    AllChecksPassed: applied,
+    PassedWithWarnings: with_((world) => foreignProgram(world, false)),
+    KernelNotMapped: with_(({ machine }) => machine.modules.files.clear()),
+    ModuleUnreadable: with_((world) => world.fail('modules.info', 'ModuleInvalid')),
+    ModuleBuiltIn: async (world) => {
+      world.machine.modules.builtIn.add('ip_vs');
+      world.put();
+      await world.look();
+    },
+    ModuleInUse: with_(({ machine: { modules } }) =>
+      modules.insert({ name: 'xt_ipvs', srcversion: 'X', vermagic: 'X', depends: ['ip_vs'] }),
+    ),
+    VermagicMismatch: with_((world) => moduleFile(world, { vermagic: '5.10.0 SMP' })),
+    SignatureRequired: with_(({ machine }) => {
+      machine.host.signaturesRequired = true;
+    }),
+    ProxyModeNotIpvs: with_(({ machine }) => {
+      machine.kubeProxy.proxyMode = 'nftables';
+    }),
+    SyncDaemonRunning: with_(({ machine }) =>
+      machine.ipvs.runningDaemons.push({ state: 'master', interface: 'eth0', syncId: 1 }),
+    ),
+    ForeignNetnsUsesIpvs: with_(({ machine }) => machine.host.otherNamespaces.push('4712 (x)')),
+    TcHookConflict: with_((world) => foreignProgram(world, true)),
+    NoInterfaces: with_(withoutLinks),
+    NoSnatPorts: with_(({ machine }) => machine.host.control('net/ipv4/ip_local_port_range', '1024\t65535')),
+    ForwardingOff: with_(({ machine }) => machine.host.control('net/ipv4/ip_forward', '0')),
+    MissingBpfFeature: with_(({ machine }) => {
+      machine.host.btf = false;
+    }),
+    NotPermitted: with_(({ machine }) => {
+      machine.host.root = false;
+    }),
+    Reconciling: applied,
+  },
+  ModulePatched: {
+    Loaded: applied,
+    InTree: observed,
+    BuiltIn: bare(({ machine }) => machine.modules.builtIn.add('ip_vs')),
+    Absent: bare(),
+    InsertFailed: with_((world) => world.fail('modules.insertFile', 'SystemError', 1)),
+    ModuleInUse: with_((world) => world.fail('modules.remove ip_vs', 'ModuleInUse')),
+    AutoloadRaced: with_(racing),
+    Reconciling: applied,
+  },
+  DatapathAttached: {
+    AllHooksAttached: applied,
+    NotRequested: observed,
+    InterfaceMissing: with_(withoutLinks),
+    HookMissing: then(({ machine }) => machine.datapath.strip(2)),
+    VerifierRejected: with_((world) => world.fail('datapath.load', 'VerifierRejected')),
+    SwitchOff: with_((world) => world.fail('selfCheck.run')),
+    Reconciling: applied,
+  },
+  SysctlsApplied: {
+    InSync: applied,
+    Preserved: with_((world) => world.put({ ipvs: {} })),
+    Overwritten: then(({ machine }) => machine.host.control(`${VS}/expire_nodest_conn`, '0')),
+    WriteFailed: with_((world) => world.fail(`host.writeSysctl ${VS}/expire_nodest_conn=1`)),
+    NotRequested: observed,
+    Reconciling: applied,
+  },
+  Validated: {
+    ProbesPassed: applied,
+    ProbeFailed: with_((world) => world.fail('selfCheck.run')),
+    ProbeTimeout: with_((world) => world.fail('selfCheck.run', 'CommandTimedOut')),
+    NotRun: observed,
+  },
+  DisruptionPending: {
+    WaitingForGrant: with_((world) => world.put({ disruptionGrant: { revision: 'r0', expiresAt: LATER } })),
+    GrantExpired: with_((world) =>
+      world.put({ disruptionGrant: { revision: 'r1', expiresAt: '2026-01-02T03:00:00Z' } }),
+    ),
+    NoDisruptionNeeded: applied,
+    InProgress: applied,
+    Reconciling: applied,
+  },
+  Drifted: {
+    ModuleReplaced: then(replaced),
+    HookMissing: then(({ machine }) => machine.datapath.strip(2)),
+    SysctlChanged: then(({ machine }) => machine.host.control(`${VS}/expire_nodest_conn`, '0')),
+    SwitchChanged: then(({ machine }) => machine.host.control(`${VS}/bpf_mode`, '0')),
+    KubeProxyRestarted: proxyRestarted,
+    MapChanged: then(({ machine }) => {
+      machine.datapath.objectHash = 'b'.repeat(64);
+    }),
+    InSync: applied,
+    Reconciling: applied,
+  },
+};
+
+const REJECTIONS: Readonly<Record<NodeRejection, Case>> = {
+  NoSuchVirtualServer: then(({ machine }) => machine.ipvs.unseed(virtualServer(VIP))),
+  UnsupportedVirtualServer: async (world) => {
+    world.serve({ realServers: [realServer('10.0.0.1', { forwardingMethod: 2 })] });
+    world.put();
+    await world.look(2);
+  },
+  ProbeFailed: with_((world) => world.fail('datapath.putService', 'SystemError', 1)),
+  NodeNotAccelerating: observed,
+};
+
+describe('an agent says', () => {
+  it.each(conditionCases(AGENT_CONDITIONS, CONDITIONS))('%s', async (text, happen) => {
+    const world = new World();
+    await happen(world);
+    expect([...world.told]).toContain(text);
+  });
+
+  it.each(casesOf(NODE_REJECTIONS, REJECTIONS))('why a Service stays native: %s', async (reason, happen) => {
+    const world = new World();
+    await happen(world);
+    expect([...world.told]).toContain(`rejectedServices ${reason}`);
+  });
+
+  it('everything when it first sees the object, also if it then cannot look', async () => {
+    const world = new World();
+    world.put();
+    world.fail('modules.list');
+    await expect(world.look()).rejects.toThrow('it does not work');
+    expect(world.status.observedGeneration).toBeUndefined();
+    expect(world.conditions.map(({ type, status, reason }) => `${type} ${status} ${reason}`)).toEqual([
+      'Ready Unknown Reconciling',
+      'PreflightPassed Unknown Reconciling',
+      'ModulePatched Unknown Reconciling',
+      'DatapathAttached Unknown Reconciling',
+      'SysctlsApplied Unknown Reconciling',
+      'Validated Unknown NotRun',
+      'DisruptionPending Unknown Reconciling',
+      'Drifted Unknown Reconciling',
+    ]);
+  });
+
+  it('when a status changed, and nothing else moves that time', async () => {
+    const world = new World();
+    await applied(world);
+    const times = () =>
+      Object.fromEntries(world.conditions.map(({ type, lastTransitionTime }) => [type, lastTransitionTime]));
+    const before = times();
+    await world.node.ports.clock.sleep(5_000);
+    world.machine.host.control(`${VS}/expire_nodest_conn`, '0');
+    await world.look();
+    const after = times();
+    const changed = Object.keys(after).filter((type) => after[type] !== before[type]);
+    expect(changed.sort()).toEqual(['Drifted', 'Ready', 'SysctlsApplied']);
+  });
+});
