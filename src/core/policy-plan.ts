@@ -3,9 +3,9 @@
 import type { IpvsBpfNode, IpvsBpfPolicy } from '../api/generated/resource-types.ts';
 import { type NodeSpec, POLICY_FINALIZER } from '../api/resources.ts';
 import { canonicalJson, sameValue } from './canonical.ts';
-import type { ClusterFacts, ClusterNode } from './cluster-facts.ts';
+import type { AgentFacts, ClusterFacts, ClusterNode } from './cluster-facts.ts';
 import type { ClusterPlan, ClusterStep } from './cluster-steps.ts';
-import { conditionOf, isoTime, mergeConditions, nodeFinding } from './conditions.ts';
+import { conditionOf, type Finding, isoTime, mergeConditions, nodeFinding } from './conditions.ts';
 import { selects } from './label-selector.ts';
 import { whitelistRevision } from './node-spec.ts';
 import { policyStatusSteps } from './policy-events.ts';
@@ -19,6 +19,7 @@ import {
   rolloutNode,
 } from './policy-nodes.ts';
 import { aggregatePrefixes } from './prefixes.ts';
+import type { NodeReason } from './reasons.ts';
 import { type NodeDecision, planRollout, type RolloutPlan } from './rollout.ts';
 import { type Selection, selectServices } from './service-selection.ts';
 import { planSlices } from './service-slices.ts';
@@ -63,6 +64,9 @@ export function planCluster(facts: ClusterFacts): ClusterPlan {
   for (const object of facts.nodeObjects) steps.push(...reachableSteps(object, facts));
   for (const { renewedAt } of Object.values(facts.agents)) {
     if (renewedAt !== undefined) times.push(renewedAt + LEASE_STALE_MS + 1);
+  }
+  for (const { metadata } of facts.nodeObjects) {
+    times.push(Date.parse(metadata.creationTimestamp ?? '') + LEASE_STALE_MS + 1);
   }
   const later = times.filter((time) => time > facts.now);
   return { steps, ...(later.length === 0 ? {} : { recheckAt: Math.min(...later) }) };
@@ -217,19 +221,31 @@ function nodeSteps({ name, previous, intent, spec }: PlannedNode): readonly Clus
   return [{ kind: 'applyNode', name, spec, annotations: intent.annotations }];
 }
 
+function reachableFinding(
+  { metadata }: IpvsBpfNode,
+  node: ClusterNode,
+  { agent, now }: { readonly agent: AgentFacts | undefined; readonly now: number },
+): Finding {
+  const said = (reason: NodeReason<'AgentReachable'>, message: string): Finding =>
+    nodeFinding('AgentReachable', reason, message);
+  if (isReachable(agent, now)) return said('LeaseFresh', 'The agent renews its Lease.');
+  if (!isNodeReady(node))
+    return said('NodeNotReady', 'The node is not Ready, and its agent does not report.');
+  const age = now - Date.parse(metadata.creationTimestamp ?? '');
+  if (agent?.renewedAt === undefined && Math.abs(age) <= LEASE_STALE_MS) {
+    return said('Reconciling', 'The agent may still be starting: it has not made its Lease yet.');
+  }
+  return agent?.pod === true
+    ? said('LeaseStale', 'The agent has a pod and does not renew its Lease.')
+    : said('AgentPodMissing', 'There is no pod of the agent on the node.');
+}
+
 /** The one condition of a node that the operator writes. */
 function reachableSteps(object: IpvsBpfNode, facts: ClusterFacts): readonly ClusterStep[] {
   const { name, generation = 0 } = object.metadata;
   const node = facts.nodes.find(({ metadata }) => metadata.name === name);
   if (node === undefined) return [];
-  const agent = facts.agents[name];
-  const finding = isReachable(agent, facts.now)
-    ? nodeFinding('AgentReachable', 'LeaseFresh', 'The agent renews its Lease.')
-    : !isNodeReady(node)
-      ? nodeFinding('AgentReachable', 'NodeNotReady', 'The node is not Ready, and its agent does not report.')
-      : agent?.pod === true
-        ? nodeFinding('AgentReachable', 'LeaseStale', 'The agent has a pod and does not renew its Lease.')
-        : nodeFinding('AgentReachable', 'AgentPodMissing', 'There is no pod of the agent on the node.');
+  const finding = reachableFinding(object, node, { agent: facts.agents[name], now: facts.now });
   const before = conditionOf(object.status?.conditions, 'AgentReachable');
   const [condition] = mergeConditions(before === undefined ? [] : [before], [finding], {
     generation,
