@@ -97,11 +97,13 @@ export function planRollout(input: RolloutInput): RolloutPlan {
   ];
   for (const node of order) {
     if (decisions.has(node.name)) continue;
+    // It keeps the place that its old grant has.
+    const kept = node.grant === undefined ? 0 : 1;
     const reason = obstacle(node, input, { halted, canaryNodes, soakedAt });
     if (reason !== undefined) decisions.set(node.name, { state: 'Waiting', reason });
-    else if (budget <= 0) decisions.set(node.name, { state: 'Waiting', reason: 'WaitingForBudget' });
+    else if (budget + kept <= 0) decisions.set(node.name, { state: 'Waiting', reason: 'WaitingForBudget' });
     else {
-      budget -= 1;
+      budget -= 1 - kept;
       const grant = { revision: node.target, expiresAt: input.now + START_WINDOW_MS };
       decisions.set(node.name, { state: 'Granted', grant, isNew: true });
     }
@@ -150,6 +152,8 @@ function isUnavailable(
 ): boolean {
   if (!node.nodeReady || !node.agentReachable || node.busy || node.mayStart || node.stuck) return true;
   const decision = decisions.get(node.name);
+  // The clocks may differ: until the agent has seen that its grant was taken back it may start.
+  if (decision === undefined && node.grant !== undefined) return true;
   switch (decision?.state) {
     case 'Granted':
     case 'TimedOut':

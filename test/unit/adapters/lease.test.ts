@@ -14,8 +14,11 @@ class Replica {
   readonly election: LeaderElection;
   /** What the network does to it: a pause before each call in milliseconds, or no answer at all. */
   network: { delayMs: number; cut: boolean } = { delayMs: 0, cut: false };
+  /** Its time of day, in milliseconds since 1970. */
+  dateMs: number;
 
   constructor(identity: string, cluster: FakeCluster) {
+    this.dateMs = identity === 'a' ? 0 : 4e12;
     const through =
       <A extends unknown[], R>(call: (...parameters: A) => Promise<R>) =>
       async (...parameters: A): Promise<R> => {
@@ -35,7 +38,7 @@ class Replica {
       ...TIMES,
       now: () => performance.now(),
       // Clocks of the day differ wildly, and nothing may depend on them.
-      date: () => new Date(identity === 'a' ? 0 : 4e12),
+      date: () => new Date(this.dateMs),
       onStarted: () => this.log.push('started'),
       onStopped: () => this.log.push('stopped'),
       onError: () => undefined,
@@ -94,6 +97,27 @@ describe('LeaderElection', () => {
     await vi.advanceTimersByTimeAsync(20_000);
     expect(a.log).toEqual(['started']);
     expect(a.election.leading).toBe(true);
+  });
+
+  it.each([
+    ['back', -5 * 3_600_000],
+    ['forward', 5 * 3_600_000],
+  ])('neither loses nor wins anything by a clock that jumps %s', async (_, jumpMs) => {
+    const replicas = [new Replica('a', cluster), new Replica('b', cluster)];
+    const [a, b] = replicas as [Replica, Replica];
+    for (const each of replicas) each.dateMs = 1_800_000_000_000;
+    a.election.start();
+    await vi.advanceTimersByTimeAsync(100);
+    b.election.start();
+    await vi.advanceTimersByTimeAsync(20_000);
+    for (const each of replicas) {
+      each.dateMs += jumpMs;
+      await vi.advanceTimersByTimeAsync(20_000);
+      expect([a.log, b.log]).toEqual([['started'], []]);
+    }
+    a.network.cut = true;
+    await vi.advanceTimersByTimeAsync(30_000);
+    expect([a.election.leading, b.election.leading]).toEqual([false, true]);
   });
 
   it('stops when somebody else has taken the Lease by hand', async () => {

@@ -105,6 +105,15 @@ describe('a rollout', () => {
     expect(states(silent)).toEqual({ a: 'TimedOut' });
   });
 
+  it.each([
+    ['is given anew', {}, { a: 'WaitingForBudget', b: 'Granted' }],
+    ['is taken back', { preflight: 'Failed' as const }, { a: 'WaitingForBudget', b: 'PreflightFailed' }],
+  ])('keeps the place of a grant that lapsed until its agent knows: %s', (_, change, expected) => {
+    const grant = { revision: 'r1', expiresAt: NOW - 3_600_000 };
+    const given = input([waiting('a'), waiting('b', { grant, ...change })], { soakedAt: NOW });
+    expect(states(given)).toEqual(expected);
+  });
+
   it('puts back without canaries and checks, within the budget', () => {
     const back = { revert: true, target: 'native', applied: 'r1', preflight: 'Failed' } as const;
     expect(states(input([waiting('a', back), waiting('b', back)]))).toEqual({
