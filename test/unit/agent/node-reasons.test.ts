@@ -1,157 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Every reason that an agent gives comes out of a machine, an IpvsBpfNode and a whitelist that it fits. */
 import { describe, expect, it } from 'vitest';
-import { KubernetesAgent } from '../../../src/agent/kubernetes.ts';
 import { observe } from '../../../src/agent/observe.ts';
-import {
-  type Condition,
-  type NodeResourceStatus,
-  type NodeSpec,
-  POLICY_LABEL,
-  type SliceService,
-} from '../../../src/api/resources.ts';
-import { HostError, type HostErrorCode } from '../../../src/core/errors.ts';
 import { EMPTY_RECORD } from '../../../src/core/facts.ts';
-import type { KubeObject } from '../../../src/core/kube-object.ts';
 import { nodeFindings } from '../../../src/core/node-findings.ts';
 import { decide, NATIVE_PROGRESS } from '../../../src/core/node-target.ts';
 import { NODE_CONDITIONS, type NodeConditionType, type NodeReason } from '../../../src/core/reasons.ts';
-import { IPVS_BPF_NODES, SERVICE_SLICES } from '../../../src/core/resource-types.ts';
-import type { NodeMemory } from '../../../src/ports.ts';
-import { FakeCluster } from '../../fakes/fake-cluster.ts';
-import { fakeNode } from '../../fakes/fake-node.ts';
 import { realServer, virtualServer } from '../builders.ts';
 import { casesOf, conditionCases, NODE_REJECTIONS, type NodeRejection } from '../cases.ts';
-
-const NAME = 'n1';
-const POLICY = { name: 'default', uid: 'policy-uid' };
-const VIP = '10.96.0.10';
-const VS = 'net/ipv4/vs';
-const NOW = Date.parse('2026-01-02T03:04:05Z');
-const LATER = '2026-01-02T04:00:00Z';
-
-const SPEC: NodeSpec = {
-  policyRef: POLICY,
-  action: 'Apply',
-  mode: 'Enabled',
-  revision: 'r1',
-  disruptionGrant: { revision: 'r1', expiresAt: LATER },
-  attempt: 1,
-  timeouts: { stepSeconds: 120, nodeSeconds: 900 },
-  driftPolicy: 'Report',
-  snat: { mode: 'External', clusterCIDRs: ['10.244.0.0/16'] },
-  ipvs: { expireNodestConn: 1 },
-  datapath: {
-    interfaces: { autoDetect: 'Enabled', include: [], exclude: [] },
-    sessionMapMaxEntries: 4096,
-    onMapFull: 'Bypass',
-  },
-  module: {},
-};
-
-const SERVICE: SliceService = {
-  namespace: 'shop',
-  name: 'web',
-  virtualServers: [{ addresses: [VIP], ports: [{ port: 80, protocol: 'TCP' }], snatMode: 'External' }],
-  nodePorts: [],
-};
-
-/** A node with kube-proxy and one virtual server, its agent, and the API server. */
-class World {
-  readonly node = fakeNode();
-  readonly cluster = new FakeCluster();
-  /** All that was ever written into the status: "Ready True Accelerating", "rejectedServices NotFound". */
-  readonly told = new Set<string>();
-  #agent: KubernetesAgent | undefined;
-  #memory: NodeMemory = {};
-
-  get machine() {
-    return this.node.machine;
-  }
-
-  get status(): NodeResourceStatus {
-    return (this.cluster.select(IPVS_BPF_NODES, {})[0]?.status ?? {}) as NodeResourceStatus;
-  }
-
-  get conditions(): readonly Condition[] {
-    return this.status.conditions ?? [];
-  }
-
-  /** The kernel's own ip_vs with what kube-proxy has made. */
-  serve(change: Parameters<typeof virtualServer>[1] = {}): void {
-    this.machine.ipvs.seed(virtualServer(VIP, change));
-    this.machine.kubeProxy.start(4711);
-  }
-
-  put(change: Partial<NodeSpec> = {}, service: Partial<SliceService> = {}): void {
-    const [before] = this.cluster.select(IPVS_BPF_NODES, {});
-    const spec = { ...SPEC, ...(before?.spec as Partial<NodeSpec> | undefined), ...change };
-    const status = before?.status === undefined ? {} : { status: before.status };
-    this.cluster.put(IPVS_BPF_NODES, { metadata: { name: NAME }, spec, ...status });
-    const metadata = { name: 'default-0', labels: { [POLICY_LABEL]: POLICY.name } };
-    const services = [{ ...SERVICE, ...service }];
-    this.cluster.put(SERVICE_SLICES, { metadata, spec: { policyRef: POLICY, services } });
-  }
-
-  async look(times = 1): Promise<void> {
-    if (this.#agent === undefined) {
-      this.#agent = this.#start();
-      await this.#agent.start();
-      await pause();
-      // The first look only begins to watch the whitelist.
-      await this.#agent.look();
-    }
-    for (let i = 0; i < times; i += 1) {
-      await pause();
-      await this.#agent.look();
-    }
-  }
-
-  fail(call: string, code: HostErrorCode = 'SystemError', times = 99): void {
-    this.machine.calls.fail(call, new HostError('it does not work', { code }), times);
-  }
-
-  #start(): KubernetesAgent {
-    return new KubernetesAgent(this.node, {
-      cluster: {
-        watch: (type, scope, handlers) => this.cluster.watch(type, scope, handlers),
-        applyStatus: (type, object, options) => {
-          this.#listen(object);
-          return this.cluster.applyStatus(type, object, options);
-        },
-      },
-      nodeName: NAME,
-      agentVersion: '0.0.0',
-      osImage: 'Test',
-      memories: {
-        read: async () => this.#memory,
-        write: async (next) => {
-          this.#memory = structuredClone(next);
-        },
-      },
-      now: () => NOW,
-      wake: () => {},
-    });
-  }
-
-  #listen(object: KubeObject): void {
-    const { conditions = [], rejectedServices = [] } = object.status as NodeResourceStatus;
-    for (const { type, status, reason } of conditions) this.told.add(`${type} ${status} ${reason}`);
-    for (const { reason } of rejectedServices) this.told.add(`rejectedServices ${reason}`);
-  }
-}
-
-/** A watch tells a few milliseconds later. */
-function pause(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 10));
-}
+import { ClusterNode, LATER, NOW, SPEC, VIP, VS } from './cluster-node.ts';
 
 /** Lets the world do what is to be told. */
-type Case = (world: World) => Promise<void>;
+type Case = (world: ClusterNode) => Promise<void>;
 
 /** A machine with something about it; then the node is applied. */
 const with_ =
-  (change: (world: World) => void): Case =>
+  (change: (world: ClusterNode) => void): Case =>
   async (world) => {
     world.serve();
     world.put();
@@ -161,7 +25,7 @@ const with_ =
 
 /** A node that runs accelerated, and then something happens. */
 const then =
-  (change: (world: World) => void): Case =>
+  (change: (world: ClusterNode) => void): Case =>
   async (world) => {
     world.serve();
     world.put();
@@ -174,36 +38,36 @@ const applied: Case = with_(() => {});
 const observed: Case = with_((world) => world.put({ action: 'Observe' }));
 /** Nothing is loaded, and nothing is asked for. */
 const bare =
-  (change: (world: World) => void = () => {}): Case =>
+  (change: (world: ClusterNode) => void = () => {}): Case =>
   async (world) => {
     change(world);
     world.put({ action: 'Observe' });
     await world.look();
   };
 
-const revert = (world: World): void =>
+const revert = (world: ClusterNode): void =>
   world.put({
     action: 'Revert',
     revision: 'native',
     disruptionGrant: { revision: 'native', expiresAt: LATER },
   });
 
-function withoutLinks({ machine }: World): void {
+function withoutLinks({ machine }: ClusterNode): void {
   for (const name of ['eth0', 'eth1']) machine.links.change(name, { up: false });
 }
 
-function foreignProgram({ machine }: World, inOurPlace: boolean): void {
+function foreignProgram({ machine }: ClusterNode, inOurPlace: boolean): void {
   const found = { ifindex: 2, direction: 'Ingress', kind: 'Clsact', priority: 49, name: 'other' } as const;
   machine.datapath.foreign = [inOurPlace ? { ...found, inOurPlace } : found];
 }
 
-function moduleFile({ machine }: World, change: { readonly vermagic: string }): void {
+function moduleFile({ machine }: ClusterNode, change: { readonly vermagic: string }): void {
   const file = machine.modules.files.get(machine.patchedModule);
   if (file !== undefined) machine.modules.files.set(machine.patchedModule, { ...file, ...change });
 }
 
 /** Somebody's insmod comes between the removal of the kernel's module and ours. */
-function racing({ machine: { modules } }: World): void {
+function racing({ machine: { modules } }: ClusterNode): void {
   const inTree = modules.tree.get('ip_vs');
   let left = 1;
   modules.onChange.push((file, loaded) => {
@@ -214,7 +78,7 @@ function racing({ machine: { modules } }: World): void {
 }
 
 /** Another build of the module lies at the path now, and that is not by our doing. */
-const replaced = ({ machine }: World): void => {
+const replaced = ({ machine }: ClusterNode): void => {
   const file = machine.modules.files.get(machine.patchedModule);
   if (file === undefined) return;
   machine.modules.files.set(machine.patchedModule, { ...file, srcversion: 'OTHER' });
@@ -359,19 +223,19 @@ const REJECTIONS: Readonly<Record<NodeRejection, Case>> = {
 
 describe('an agent says', () => {
   it.each(conditionCases(AGENT_CONDITIONS, CONDITIONS))('%s', async (text, happen) => {
-    const world = new World();
+    const world = new ClusterNode();
     await happen(world);
     expect([...world.told]).toContain(text);
   });
 
   it.each(casesOf(NODE_REJECTIONS, REJECTIONS))('why a Service stays native: %s', async (reason, happen) => {
-    const world = new World();
+    const world = new ClusterNode();
     await happen(world);
     expect([...world.told]).toContain(`rejectedServices ${reason}`);
   });
 
   it('everything when it first sees the object, also if it then cannot look', async () => {
-    const world = new World();
+    const world = new ClusterNode();
     world.put();
     world.fail('modules.list');
     await expect(world.look()).rejects.toThrow('it does not work');
@@ -389,7 +253,7 @@ describe('an agent says', () => {
   });
 
   it('when a status changed, and nothing else moves that time', async () => {
-    const world = new World();
+    const world = new ClusterNode();
     await applied(world);
     const times = () =>
       Object.fromEntries(world.conditions.map(({ type, lastTransitionTime }) => [type, lastTransitionTime]));
