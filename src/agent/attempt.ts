@@ -13,6 +13,7 @@ import {
   OFF_REVISION,
 } from '../core/node-target.ts';
 import { PreflightFailed, StepFailed } from '../core/outcome.ts';
+import type { FailureReason } from '../core/reasons.ts';
 import { describeStep } from '../core/steps.ts';
 import { virtualServerKey } from '../core/virtual-servers.ts';
 import { descend, type Landing, messageOf } from './ladder.ts';
@@ -120,11 +121,10 @@ function failureOf(
     readonly errors?: readonly string[];
   },
 ): NodeFailure {
-  const cause = error.cause instanceof HostError ? error.cause : undefined;
   return {
     step: error.failed.kind,
     revision: spec.action === 'Revert' ? NATIVE_REVISION : spec.revision,
-    reason: error.failed.kind === 'selfCheck' ? probeReason(error.cause) : (cause?.code ?? 'StepFailed'),
+    reason: reasonOf(error),
     message: shorten(
       [describeStep(error.failed), messageOf(error.cause), ...(how.errors ?? [])].join(': '),
       MESSAGE_LENGTH,
@@ -133,6 +133,11 @@ function failureOf(
     rollback: how.rollback,
     rung: how.rung,
   };
+}
+
+function reasonOf({ failed, cause }: StepFailed): FailureReason {
+  if (failed.kind === 'selfCheck') return probeReason(cause);
+  return cause instanceof HostError ? cause.code : 'StepFailed';
 }
 
 function probeReason(error: unknown): 'ProbeFailed' | 'ProbeTimeout' {

@@ -1,32 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Errors of the outside worlds that this program acts on, with codes that users, logs and documents share. */
 
-export type HostErrorCode =
-  | 'ModuleInUse'
-  | 'ModuleNotFound'
-  | 'ModuleExists'
-  | 'ModuleInvalid'
-  | 'SignatureRequired'
-  | 'VermagicMismatch'
-  | 'UnknownSymbol'
-  | 'PermissionDenied'
-  | 'NotFound'
-  | 'AlreadyExists'
-  | 'NotSupported'
-  | 'InvalidArgument'
-  | 'NoSpace'
-  | 'Busy'
-  | 'Interrupted'
-  | 'CommandNotFound'
-  | 'CommandFailed'
-  | 'CommandTimedOut'
-  | 'CommandAborted'
-  | 'NetlinkError'
-  | 'MalformedReply'
-  | 'VerifierRejected'
-  | 'MapMismatch'
-  | 'ObjectInvalid'
-  | 'SystemError';
+export const HOST_ERROR_CODES = [
+  'ModuleInUse',
+  'ModuleNotFound',
+  'ModuleExists',
+  'ModuleInvalid',
+  'SignatureRequired',
+  'VermagicMismatch',
+  'UnknownSymbol',
+  'PermissionDenied',
+  'NotFound',
+  'AlreadyExists',
+  'NotSupported',
+  'InvalidArgument',
+  'NoSpace',
+  'Busy',
+  'Interrupted',
+  'CommandNotFound',
+  'CommandFailed',
+  'CommandTimedOut',
+  'CommandAborted',
+  'NetlinkError',
+  'MalformedReply',
+  'VerifierRejected',
+  'ObjectInvalid',
+  'SystemError',
+] as const;
+
+export type HostErrorCode = (typeof HOST_ERROR_CODES)[number];
 
 export interface HostErrorOptions {
   readonly code: HostErrorCode;

@@ -4,6 +4,8 @@
  * each of them; a test compares.
  */
 
+import { HOST_ERROR_CODES } from './errors.ts';
+
 /** Reasons of one condition: with which status each goes. */
 interface Reasons {
   readonly True: readonly string[];
@@ -175,6 +177,16 @@ export const PROBLEM_REASONS = [
   'KernelNotMapped',
 ] as const;
 
+/** Why the last attempt of a node failed: status.lastFailure.reason. */
+export const FAILURE_REASONS = [
+  ...HOST_ERROR_CODES,
+  /** The probe after a change; with no answer in time. */
+  'ProbeFailed',
+  'ProbeTimeout',
+  /** A mistake of this program. */
+  'StepFailed',
+] as const;
+
 /** Reasons of Events about policies and nodes. */
 export const EVENT_REASONS = {
   Normal: ['NodeGranted', 'NodeUpdated', 'NodeReverted', 'CanarySoaked', 'RolloutComplete', 'Accepted'],
@@ -200,4 +212,5 @@ export type RejectReason = (typeof REJECT_REASONS)[number];
 export type Caveat = (typeof CAVEATS)[number];
 export type WaitingReason = (typeof WAITING_REASONS)[number];
 export type ProblemReason = (typeof PROBLEM_REASONS)[number];
+export type FailureReason = (typeof FAILURE_REASONS)[number];
 export type EventReason = (typeof EVENT_REASONS)[keyof typeof EVENT_REASONS][number];

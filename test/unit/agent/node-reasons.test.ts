@@ -2,10 +2,17 @@
 /** Every reason that an agent gives comes out of a machine, an IpvsBpfNode and a whitelist that it fits. */
 import { describe, expect, it } from 'vitest';
 import { observe } from '../../../src/agent/observe.ts';
+import { HOST_ERROR_CODES } from '../../../src/core/errors.ts';
 import { EMPTY_RECORD } from '../../../src/core/facts.ts';
 import { nodeFindings } from '../../../src/core/node-findings.ts';
 import { decide, NATIVE_PROGRESS } from '../../../src/core/node-target.ts';
-import { NODE_CONDITIONS, type NodeConditionType, type NodeReason } from '../../../src/core/reasons.ts';
+import {
+  FAILURE_REASONS,
+  type FailureReason,
+  NODE_CONDITIONS,
+  type NodeConditionType,
+  type NodeReason,
+} from '../../../src/core/reasons.ts';
 import { realServer, virtualServer } from '../builders.ts';
 import { casesOf, conditionCases, NODE_REJECTIONS, type NodeRejection } from '../cases.ts';
 import { ClusterNode, LATER, NOW, SPEC, VIP, VS } from './cluster-node.ts';
@@ -221,7 +228,25 @@ const REJECTIONS: Readonly<Record<NodeRejection, Case>> = {
   NodeNotAccelerating: observed,
 };
 
+/** A step that fails with each of the errors that a host can give, and with one that is none of them. */
+const FAILURES = FAILURE_REASONS.map((reason): readonly [FailureReason, (world: ClusterNode) => void] => {
+  const code = HOST_ERROR_CODES.find((each) => each === reason);
+  if (code !== undefined) return [reason, (world) => world.fail('datapath.load', code)];
+  if (reason === 'ProbeFailed') return [reason, (world) => world.fail('selfCheck.run')];
+  if (reason === 'ProbeTimeout') return [reason, (world) => world.fail('selfCheck.run', 'CommandTimedOut')];
+  return [reason, ({ machine }) => machine.calls.fail('datapath.load', new TypeError('a mistake'))];
+});
+
 describe('an agent says', () => {
+  it.each(FAILURES)('why its last attempt failed: %s', async (reason, fail) => {
+    const world = new ClusterNode();
+    world.serve();
+    world.put();
+    fail(world);
+    await world.look(2);
+    expect(world.status.lastFailure).toMatchObject({ reason, revision: 'r1', rollback: 'Succeeded' });
+  });
+
   it.each(conditionCases(AGENT_CONDITIONS, CONDITIONS))('%s', async (text, happen) => {
     const world = new ClusterNode();
     await happen(world);

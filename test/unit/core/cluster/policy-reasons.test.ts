@@ -289,3 +289,30 @@ describe('planning records', () => {
     expect([...bring().told]).toContain(text);
   });
 });
+
+describe('a condition of a policy', () => {
+  const conditionsOf = ({ state }: World) => state.policies[0]?.status?.conditions ?? [];
+
+  it('has the generation that it is about, and moves its time only with its status', () => {
+    const world = settled();
+    const before = conditionsOf(world);
+    world.after(60);
+    world.edit('p', {
+      services: { include: [{ namespace: 'a', name: 'web' }], exclude: [], filtering: 'Bypass' },
+    });
+    world.plan();
+    expect(conditionsOf(world)).toEqual(before.map((each) => ({ ...each, observedGeneration: 2 })));
+    world.after(60);
+    world.edit('p', rolloutOf({ paused: true }));
+    world.edit('p', NO_SERVICES);
+    world.plan();
+    const after = conditionsOf(world);
+    expect(after.every(({ observedGeneration }) => observedGeneration === 4)).toBe(true);
+    const moved = after.filter(
+      ({ lastTransitionTime }, i) => lastTransitionTime !== before[i]?.lastTransitionTime,
+    );
+    const changed = after.filter(({ status }, i) => status !== before[i]?.status);
+    expect(moved).toEqual(changed);
+    expect(changed.map(({ type }) => type)).toEqual(['Ready', 'Accepted']);
+  });
+});

@@ -5,6 +5,7 @@ import { readAgentConfig } from '../../../../src/agent/kubernetes-command.ts';
 import {
   CAVEATS,
   EVENT_REASONS,
+  FAILURE_REASONS,
   NODE_CONDITIONS,
   POLICY_CONDITIONS,
   PROBLEM_REASONS,
@@ -64,6 +65,7 @@ describe('docs/reference.md', () => {
     ['## Caveats of Services', CAVEATS],
     ['## Waiting nodes', WAITING_REASONS],
     ['## Problem nodes', PROBLEM_REASONS],
+    ['## Failures of nodes', FAILURE_REASONS],
     ['## Events', [...EVENT_REASONS.Normal, ...EVENT_REASONS.Warning]],
   ])('%s has every reason and no others', (heading, reasons) => {
     expect([...documented(heading).keys()].sort()).toEqual([...reasons].sort());
