@@ -63,6 +63,8 @@ export interface VethOptions {
   /** Path of the network namespace that the peer is moved to (/run/netns/NAME), with its addresses there. */
   readonly peerNetns: string;
   readonly peerAddresses: readonly string[];
+  /** Address of the peer's default route; unset: it has none. */
+  readonly peerGateway?: string;
 }
 
 /** A real server (ip_vs_dest). */

@@ -211,7 +211,9 @@ async function configurePeer(options: VethOptions): Promise<void> {
     const nodad = addressFamily(address) === 'IPv6' ? ' nodad' : '';
     return `address replace ${address} dev ${options.peer}${nodad}`;
   });
-  const input = [...lines, 'link set lo up', `link set ${options.peer} up`, ''].join('\n');
+  const { peer, peerGateway } = options;
+  const route = peerGateway === undefined ? [] : [`route replace default via ${peerGateway} dev ${peer}`];
+  const input = [...lines, 'link set lo up', `link set ${peer} up`, ...route, ''].join('\n');
   await exec('nsenter', [`--net=${options.peerNetns}`, 'ip', '-batch', '-'], { input });
 }
 

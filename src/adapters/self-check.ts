@@ -5,7 +5,7 @@
  *
  *   client .242 --- .241 (virtual server) director .245 (SNAT) --- .246 real server
  */
-import { createServer, connect as open, type Server, type Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import { HostError, type HostErrorCode } from '../core/errors.ts';
 import { SELF_CHECK_CLIENT_SIDE, SELF_CHECK_PREFIX } from '../core/interfaces.ts';
 import {
@@ -16,8 +16,15 @@ import {
   selfCheckServer,
   type TestAddresses,
 } from '../core/self-check-network.ts';
-import type { Datapath, Ipvs, Links, SelfCheck } from '../ports.ts';
+import type { Ipvs, SelfCheck } from '../ports.ts';
 import { NetworkNamespace } from './network-namespace.ts';
+import {
+  attachPrograms,
+  createClientSide,
+  detachPrograms,
+  openSockets,
+  type TestNetworkPorts,
+} from './test-network.ts';
 
 const SERVER_SIDE = `${SELF_CHECK_PREFIX}1`;
 const REPLY = 'ipvs-bpf';
@@ -25,10 +32,8 @@ const TIMEOUT_MS = 10_000;
 /** The highest: the planner gives out the lowest that is free. */
 const ADDRESS_ID = 1023;
 
-export interface SelfCheckPorts {
-  readonly links: Links;
+export interface SelfCheckPorts extends TestNetworkPorts {
   readonly ipvs: Ipvs;
-  readonly datapath: Datapath;
 }
 
 export class VethSelfCheck implements SelfCheck {
@@ -87,7 +92,7 @@ export class VethSelfCheck implements SelfCheck {
   }
 
   async #removeEntries(): Promise<void> {
-    const { links, datapath } = this.#ports;
+    const { datapath } = this.#ports;
     const virtual = new Set(ALL_TEST_ADDRESSES.map((addresses) => addresses.virtual));
     for (const entry of await datapath.services()) {
       if (virtual.has(entry.address) && entry.port === SELF_CHECK_PORT) await datapath.removeService(entry);
@@ -95,21 +100,12 @@ export class VethSelfCheck implements SelfCheck {
     for (const entry of await datapath.snatInterfaces()) {
       if (entry.addressId === ADDRESS_ID) await datapath.removeSnatInterface(entry);
     }
-    const indexes = new Set((await links.list()).filter(isOurs).map(({ index }) => index));
-    for (const { ifindex, direction } of await datapath.attachments()) {
-      if (indexes.has(ifindex)) await datapath.detach(ifindex, direction);
-    }
+    await detachPrograms(this.#ports);
   }
 
   async #build(addresses: TestAddresses, serviceId: number, peerNetns: string): Promise<void> {
     const { links, ipvs, datapath } = this.#ports;
-    await links.createVeth({
-      name: SELF_CHECK_CLIENT_SIDE,
-      peer: 'client',
-      addresses: [`${addresses.virtual}/30`],
-      peerNetns,
-      peerAddresses: [`${addresses.client}/30`],
-    });
+    await createClientSide(links, addresses, { netns: peerNetns, gateway: false });
     await links.createVeth({
       name: SERVER_SIDE,
       peer: 'server',
@@ -121,10 +117,7 @@ export class VethSelfCheck implements SelfCheck {
     if (server === undefined) throw new HostError(`${SERVER_SIDE} is gone`, { code: 'NotFound' });
     await datapath.putSnatAddress({ id: ADDRESS_ID, address: addresses.snat });
     await datapath.putSnatInterface({ ifindex: server.index, family: 'IPv4', addressId: ADDRESS_ID });
-    for (const { index } of (await links.list()).filter(isOurs)) {
-      await datapath.attach(index, 'Ingress');
-      await datapath.attach(index, 'Egress');
-    }
+    await attachPrograms(this.#ports);
     await datapath.putService({
       address: addresses.virtual,
       port: SELF_CHECK_PORT,
@@ -135,10 +128,6 @@ export class VethSelfCheck implements SelfCheck {
     });
     await ipvs.restore([selfCheckServer(addresses)]);
   }
-}
-
-function isOurs(link: { readonly name: string }): boolean {
-  return link.name.startsWith(SELF_CHECK_PREFIX);
 }
 
 /** A connection to the virtual server, and what the real server, in the namespace, sees of it. */
@@ -156,11 +145,9 @@ async function exchange(
   // Sockets stay where they were made, and everything else that this program does meanwhile must not be there.
   await namespace.run(() => listen(server, addresses.real));
   const make = async (): Promise<Socket> => {
-    const socket = open({ host: addresses.virtual, port: SELF_CHECK_PORT, localAddress: addresses.client });
-    socket.on('error', () => {});
-    // The socket itself is made in the next turn.
-    await new Promise((resolve) => setImmediate(resolve));
-    return socket;
+    const end = { host: addresses.virtual, port: SELF_CHECK_PORT, localAddress: addresses.client };
+    const [socket] = await openSockets([end]);
+    return socket as Socket;
   };
   const client = path === 'Native' ? await make() : await namespace.run(make);
   try {
