@@ -398,6 +398,22 @@ export interface SelfCheck {
   remove(): Promise<void>;
 }
 
+export type ServiceVerdict =
+  | { readonly verdict: 'Passed' }
+  /** Failed: the way to the real servers is broken, and they are not. Unsure: nothing follows from it. For people. */
+  | { readonly verdict: 'Failed' | 'Unsure'; readonly message: string };
+
+/** Connections to virtual servers of others, made as clients elsewhere make them. */
+export interface ServiceProbe {
+  /**
+   * Opens a TCP connection to each of these virtual servers from a network namespace of its own, all at once, and
+   * closes it in order. One that cannot be opened fails only if it fails a second time and every real server with a
+   * weight takes a connection of this node directly. One verdict for each, in their order, within some five seconds.
+   * Throws HostError if that cannot be done. Adds no virtual server; leaves nothing behind.
+   */
+  run(servers: readonly VirtualServer[]): Promise<readonly ServiceVerdict[]>;
+}
+
 export type OutageResult =
   | { readonly measured: true; readonly outage: Outage }
   /** `why`: what kept the probe from telling, for people. */

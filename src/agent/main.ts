@@ -10,6 +10,7 @@ import { ProcKubeProxy } from '../adapters/kube-proxy.ts';
 import { NetlinkLinks } from '../adapters/links.ts';
 import { VethOutageProbe } from '../adapters/outage-probe.ts';
 import { VethSelfCheck } from '../adapters/self-check.ts';
+import { VethServiceProbe } from '../adapters/service-probe.ts';
 import { StateFiles } from '../adapters/state-files.ts';
 import type { Cluster } from '../cluster-ports.ts';
 import type { Clock, NodeMemories } from '../ports.ts';
@@ -56,6 +57,7 @@ export function createNode(options: NodeOptions): Node & { readonly memories: No
       datapath,
       records,
       selfCheck: new VethSelfCheck({ links, ipvs, datapath }),
+      serviceProbe: new VethServiceProbe({ links, datapath, clock }),
       outageProbe: new VethOutageProbe({ links, ipvs, clock }),
       kubeProxy: new ProcKubeProxy(),
       clock,

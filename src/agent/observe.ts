@@ -13,6 +13,7 @@ import type {
   NodeRecords,
   OutageProbe,
   SelfCheck,
+  ServiceProbe,
 } from '../ports.ts';
 
 /** Everything that the agent acts on. */
@@ -24,6 +25,7 @@ export interface NodePorts {
   readonly datapath: Datapath;
   readonly records: NodeRecords;
   readonly selfCheck: SelfCheck;
+  readonly serviceProbe: ServiceProbe;
   readonly outageProbe: OutageProbe;
   readonly kubeProxy: KubeProxy;
   readonly clock: Clock;

@@ -17,6 +17,7 @@ import type { Clock, JournalEntry, NodeRecords, SelfCheck } from '../../src/port
 import type { Calls } from './calls.ts';
 import { type FakeMachine, fakeMachine } from './fake-machine.ts';
 import { FakeOutageProbe } from './fake-outage-probe.ts';
+import { FakeServiceProbe } from './fake-service-probe.ts';
 
 /** A state directory that outlives the program. */
 export class FakeRecords implements NodeRecords {
@@ -177,6 +178,7 @@ export interface FakeNode extends Node {
   readonly machine: FakeMachine;
   readonly records: FakeRecords;
   readonly check: FakeSelfCheck;
+  readonly serviceProbe: FakeServiceProbe;
   readonly outageProbe: FakeOutageProbe;
   readonly log: FakeLog;
 }
@@ -187,12 +189,14 @@ export function fakeNode(killPoint: KillPoint = () => {}): FakeNode {
   const { calls, modules, ipvs, links, host, datapath, kubeProxy } = machine;
   const records = new FakeRecords(calls);
   const check = new FakeSelfCheck(calls, machine);
+  const serviceProbe = new FakeServiceProbe(calls, machine);
   const clock = new FakeClock();
   const outageProbe = new FakeOutageProbe(calls, ipvs, clock);
   return {
     machine,
     records,
     check,
+    serviceProbe,
     outageProbe,
     log: new FakeLog(),
     killPoint,
@@ -205,6 +209,7 @@ export function fakeNode(killPoint: KillPoint = () => {}): FakeNode {
       kubeProxy,
       records,
       selfCheck: check,
+      serviceProbe,
       outageProbe,
       clock,
     },
