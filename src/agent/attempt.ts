@@ -5,21 +5,26 @@ import { shorten } from '../core/conditions.ts';
 import { HostError } from '../core/errors.ts';
 import { ipVs, type NodeFacts } from '../core/facts.ts';
 import {
+  currentProgress,
   type Decision,
+  failureBeside,
   NATIVE_PROGRESS,
   type NodeFailure,
   type NodeProgress,
   type NodeTarget,
+  nodePortAddresses,
   OFF_REVISION,
 } from '../core/node-target.ts';
 import { PreflightFailed, StepFailed } from '../core/outcome.ts';
 import type { FailureReason } from '../core/reasons.ts';
+import { unprobedAfter } from '../core/service-probe.ts';
+import { entryName, ownerOf, withServiceOff } from '../core/services-off.ts';
 import { describeStep } from '../core/steps.ts';
 import { virtualServerKey } from '../core/virtual-servers.ts';
 import { descend, type Landing, messageOf } from './ladder.ts';
 import { down, type Node, up } from './reconcile.ts';
 
-const MESSAGE_LENGTH = 1024;
+export const MESSAGE_LENGTH = 1024;
 
 export interface Attempt {
   readonly progress: NodeProgress;
@@ -48,21 +53,26 @@ export async function attemptUp(
       limits: { stepMs: timeouts.stepSeconds * 1000, totalMs: timeouts.nodeSeconds * 1000 },
     });
     const probed = steps.some(({ kind }) => kind === 'selfCheck');
-    return { progress: succeeded(decision, target, withBaseline), probed, again: false };
+    // Before the first step these were written down as planned; a second round may have done more.
+    const unprobed = unprobedAfter(withBaseline.unprobed ?? [], steps, decision.config);
+    const progress = { ...withBaseline, ...(unprobed.length === 0 ? {} : { unprobed }) };
+    return { progress: succeeded(decision, target, progress), probed, again: false };
   } catch (error) {
     if (error instanceof PreflightFailed) return { progress, probed: false, again: false };
     if (!(error instanceof StepFailed)) throw error;
-    return await failedUp(error, { target, progress: withBaseline, node });
+    const context = { target, progress: withBaseline, node };
+    return serviceOff(error, decision.revision, { ...context, before }) ?? (await failedUp(error, context));
   }
 }
 
 function succeeded(
   { revision, input }: { readonly revision: string; readonly input: string },
-  { spec }: NodeTarget,
+  target: NodeTarget,
   { failure, ...progress }: NodeProgress,
 ): NodeProgress {
+  const { spec } = target;
   const isNew = revision === spec.revision;
-  return {
+  const next = {
     ...progress,
     appliedRevision: revision,
     converged: input,
@@ -70,22 +80,44 @@ function succeeded(
     // What became of a newer revision stays known while the old one is kept.
     ...(failure !== undefined && (!isNew || failure.rung === 'ServiceOff') ? { failure } : {}),
   };
+  return currentProgress(next, target);
 }
 
-async function failedUp(
+/** What it knows of the node, and what it acts on. */
+export interface AttemptContext {
+  readonly target: NodeTarget;
+  readonly progress: NodeProgress;
+  readonly node: Node;
+}
+
+/** A virtual server that could not be whitelisted stays native, and the rest is tried again. */
+function serviceOff(
   error: StepFailed,
-  {
-    target,
-    progress,
-    node,
-  }: { readonly target: NodeTarget; readonly progress: NodeProgress; readonly node: Node },
-): Promise<Attempt> {
+  revision: string,
+  { target, progress, node, before }: AttemptContext & { readonly before: NodeFacts },
+): Attempt | undefined {
   const { failed } = error;
-  if (failed.kind === 'putService') {
-    const failure = failureOf(error, target, node, { rollback: error.rollback, rung: 'ServiceOff' });
-    const servicesOff = [...new Set([...progress.servicesOff, virtualServerKey(failed.entry)])];
-    return { progress: { ...progress, servicesOff, failure }, probed: false, again: true };
-  }
+  if (failed.kind !== 'putService') return undefined;
+  const key = virtualServerKey(failed.entry);
+  const owner = ownerOf(key, target.services, nodePortAddresses(before));
+  if (owner === undefined) return undefined;
+  const { spec } = target;
+  const ofService = failureOf(error, target, node, { rollback: error.rollback, rung: 'ServiceOff' });
+  const failure = failureBeside(spec, progress, ofService);
+  const servicesOff = withServiceOff(progress.servicesOff, {
+    namespace: owner.namespace,
+    name: owner.name,
+    servers: [key],
+    entry: entryName(owner),
+    revision,
+    attempt: spec.attempt,
+    message: ofService.message ?? '',
+  });
+  const next = { ...progress, servicesOff, ...(failure === undefined ? {} : { failure }) };
+  return { progress: next, probed: false, again: true };
+}
+
+async function failedUp(error: StepFailed, { target, progress, node }: AttemptContext): Promise<Attempt> {
   const landing = await landAfter(error, node);
   const failure = failureOf(error, target, node, {
     rollback: landing === undefined || landing.passed ? 'Succeeded' : 'Failed',
@@ -147,11 +179,7 @@ function probeReason(error: unknown): 'ProbeFailed' | 'ProbeTimeout' {
 /** A probe between two changes failed: down the ladder. */
 export async function afterFailedProbe(
   error: unknown,
-  {
-    target,
-    progress,
-    node,
-  }: { readonly target: NodeTarget; readonly progress: NodeProgress; readonly node: Node },
+  { target, progress, node }: AttemptContext,
 ): Promise<NodeProgress> {
   const landing = await descend(node);
   const { converged, ...rest } = fallen(progress, landing);

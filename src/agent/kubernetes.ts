@@ -10,6 +10,7 @@ import { apiVersionOf } from '../core/kube-object.ts';
 import { firstNodeFindings } from '../core/node-findings.ts';
 import { resourceStatus } from '../core/node-resource-status.ts';
 import {
+  currentProgress,
   type Decision,
   decide,
   driftOf,
@@ -20,6 +21,7 @@ import {
 import { planUp } from '../core/plan.ts';
 import { preflight } from '../core/preflight.ts';
 import { IPVS_BPF_NODES, SERVICE_SLICES } from '../core/resource-types.ts';
+import { unprobedAfter } from '../core/service-probe.ts';
 import { describeStep, type Step } from '../core/steps.ts';
 import type { NodeMemories } from '../ports.ts';
 import { afterFailedProbe, attemptDown, attemptUp } from './attempt.ts';
@@ -28,6 +30,7 @@ import { messageOf, probe } from './ladder.ts';
 import { observe } from './observe.ts';
 import { ProxyWatch, type Restart } from './proxy-watch.ts';
 import type { Node } from './reconcile.ts';
+import { probeServices } from './service-probe.ts';
 import { nodeObject, targetOf } from './target.ts';
 
 export const MANAGER = 'ipvs-bpf-agent';
@@ -61,6 +64,7 @@ export class KubernetesAgent {
   #hooked: ReadonlySet<number> = new Set();
   #probe: Probe | undefined;
   #probedAt = Number.NEGATIVE_INFINITY;
+  #servicesProbedAt = Number.NEGATIVE_INFINITY;
   #corrected: string | undefined;
   /** The restart of kube-proxy that `#corrected` was written after. */
   #told: Restart | undefined;
@@ -109,13 +113,14 @@ export class KubernetesAgent {
       return;
     }
     await this.#greet(target);
+    await this.#setProgress(currentProgress(this.#progress, target));
     const seen = await this.#see(target);
     const drift = this.#driftIn(seen);
     const held = drift !== undefined && target.spec.driftPolicy === 'Report';
     if (seen.decision.act === 'Down') await this.#goDown(target, seen);
     else if (seen.decision.act === 'Up' && seen.mustAct && !held) await this.#goUp(target, seen);
     else await this.#stayThere(target, seen);
-    const now = await this.#see(target);
+    const now = await this.#validate(target, await this.#see(target));
     const left = drift === undefined ? undefined : this.#driftIn(now);
     if (drift !== undefined && left === undefined && this.#isConverged(now)) this.#putRight(drift, now);
     await this.#noteProxy(now);
@@ -216,6 +221,7 @@ export class KubernetesAgent {
     if (steps.some(({ kind }) => kind === 'removeModule' || kind === 'insertModule')) {
       await this.#report(target, seen, undefined, true);
     }
+    await this.#setUnprobed(unprobedAfter(this.#progress.unprobed ?? [], steps, decision.config));
     const attempt = await attemptUp(decision, target, {
       before: facts,
       progress: this.#progress,
@@ -244,7 +250,7 @@ export class KubernetesAgent {
       this.#probe = undefined;
       return;
     }
-    if (clock.now() - this.#probedAt < PROBE_EVERY_MS) return;
+    if (this.#probe !== undefined && clock.now() - this.#probedAt < PROBE_EVERY_MS) return;
     try {
       await probe(this.#node);
       this.#probed({ passed: true, message: 'A request went through the accelerated path.' });
@@ -253,6 +259,26 @@ export class KubernetesAgent {
       const context = { target, progress: this.#progress, node: this.#node };
       await this.#setProgress(await afterFailedProbe(error, context));
     }
+  }
+
+  /** Once a node is what it should be and passes packets: does each Service that is new on it, too? */
+  async #validate(target: NodeTarget, seen: Seen): Promise<Seen> {
+    const { facts, decision, steps } = seen;
+    const { servicesOff, unprobed = [], converged } = this.#progress;
+    const { clock } = this.#node.ports;
+    if (unprobed.length === 0 || clock.now() - this.#servicesProbedAt < INTERVAL_MS) return seen;
+    if (decision.act !== 'Up' || target.spec.mode !== 'Enabled' || this.#probe?.passed !== true) return seen;
+    if (steps.length > 0 || decision.input !== converged) return seen;
+    this.#servicesProbedAt = clock.now();
+    const context = { target, progress: this.#progress, node: this.#node };
+    await this.#setProgress(await probeServices({ facts, revision: decision.revision }, context));
+    if (sameValue(servicesOff, this.#progress.servicesOff)) return seen;
+    await this.#goUp(target, await this.#see(target));
+    return this.#see(target);
+  }
+
+  async #setUnprobed(unprobed: NonNullable<NodeProgress['unprobed']>): Promise<void> {
+    if (unprobed.length > 0) await this.#setProgress({ ...this.#progress, unprobed });
   }
 
   #probed(result: Probe): void {

@@ -12,7 +12,8 @@ import { nodeStatus } from './node-status.ts';
 import { isUntouched, nodePortAddresses, OFF_REVISION } from './node-target.ts';
 import type { RejectReason } from './reasons.ts';
 import { type AcceleratedServer, selfAccess } from './self-access.ts';
-import { virtualServerKey } from './virtual-servers.ts';
+import { serversOff } from './services-off.ts';
+import { serverText, virtualServerKey } from './virtual-servers.ts';
 
 const LIST_LENGTH = 20;
 const HOOKS_LENGTH = 64;
@@ -132,17 +133,26 @@ function reasonsByKey(
   );
 }
 
+/** What was taken off of the revision that the node has. */
+function offOf({ target, progress, facts, decision }: NodeSituation): ReadonlyMap<string, string> {
+  const { services, spec } = target;
+  const revision = decision.act === 'Up' ? decision.revision : spec.revision;
+  const context = { services, attempt: spec.attempt, revisions: [revision] };
+  return serversOff(progress.servicesOff, context, nodePortAddresses(facts));
+}
+
 function servicesStatus(
   input: StatusInput,
   reports: ReturnType<typeof nodeStatus>['virtualServers'],
 ): Pick<NodeResourceStatus, 'services' | 'rejectedServices' | 'selfAccess'> {
-  const { target, progress, facts, decision, stepsLeft, routes, previous, time } = input;
+  const { target, facts, decision, stepsLeft, routes, previous, time } = input;
+  const { services } = target;
   const byKey = reasonsByKey(reports);
-  const off = new Set(progress.servicesOff);
+  const off = offOf(input);
   const rejected = new Map<string, NonNullable<NodeResourceStatus['rejectedServices']>[number]>();
   const accelerated: AcceleratedServer[] = [];
   const names = new Set<string>();
-  for (const { server, namespace, name } of virtualServersOf(target.services, nodePortAddresses(facts))) {
+  for (const { server, namespace, name } of virtualServersOf(services, nodePortAddresses(facts))) {
     const key = virtualServerKey(server);
     names.add(`${namespace}/${name}`);
     const found = byKey.get(key) ?? 'NoSuchVirtualServer';
@@ -150,16 +160,17 @@ function servicesStatus(
       accelerated.push({ namespace, name, key });
       continue;
     }
-    const reason = off.has(key) ? 'ProbeFailed' : (REJECTIONS[found] ?? 'NodeNotAccelerating');
-    const message = `${key.replace(/ (\d+)$/, ' port $1')}: ${found}`;
-    if (!rejected.has(`${namespace}/${name}`)) {
+    const why = off.get(key);
+    const reason = why === undefined ? (REJECTIONS[found] ?? 'NodeNotAccelerating') : 'ProbeFailed';
+    const message = shorten(why ?? `${serverText(key)}: ${found}`, MESSAGE_LENGTH);
+    if (why !== undefined || !rejected.has(`${namespace}/${name}`)) {
       rejected.set(`${namespace}/${name}`, { namespace, name, reason, message });
     }
   }
   const list = [...rejected.keys()].sort().flatMap((key) => rejected.get(key) ?? []);
   return {
     services: {
-      ...(decision.act === 'Up' && stepsLeft === 0 ? { revision: whitelistRevision(target.services) } : {}),
+      ...(decision.act === 'Up' && stepsLeft === 0 ? { revision: whitelistRevision(services) } : {}),
       accelerated: names.size - rejected.size,
       rejected: rejected.size,
       virtualServers: accelerated.length,

@@ -13,6 +13,8 @@ import { moduleOrigin, type NodeFacts, type NodeRecord } from './facts.ts';
 import { nodeConfigOf } from './node-spec.ts';
 import { needsSwap } from './plan.ts';
 import type { KnownProxy } from './proxy-restart.ts';
+import type { Unprobed } from './service-probe.ts';
+import { type ServiceOff, serversOff, stillOff } from './services-off.ts';
 import type { Step } from './steps.ts';
 import { virtualServerKey } from './virtual-servers.ts';
 
@@ -34,8 +36,10 @@ export interface NodeProgress {
   /** The last attempt that ended. */
   readonly attempt: number;
   readonly failure?: NodeFailure;
-  /** Virtual servers that were taken off the whitelist here, by virtualServerKey(). */
-  readonly servicesOff: readonly string[];
+  /** Services that were taken off the whitelist here. */
+  readonly servicesOff: readonly ServiceOff[];
+  /** Virtual servers that a probe has told nothing about since they, or what they need, were changed. */
+  readonly unprobed?: readonly Unprobed[];
   /** Names the input that the node was last brought to: what differs from it now has drifted. */
   readonly converged?: string;
   readonly baseline?: NonNullable<NodeResourceStatus['baseline']>;
@@ -129,7 +133,8 @@ function keep(
   if (none || applied === undefined || appliedRevision === target.spec.revision) {
     return { ...configured(target, progress, facts), ...waiting, act: 'Nothing', why };
   }
-  const old = configured({ ...target, spec: { ...target.spec, ...applied } }, progress, facts);
+  const spec = { ...target.spec, ...applied, revision: appliedRevision };
+  const old = configured({ ...target, spec }, progress, facts);
   return { ...old, ...waiting, act: 'Up', revision: appliedRevision };
 }
 
@@ -150,6 +155,26 @@ export function hasFailed(spec: NodeSpec, { failure, attempt }: NodeProgress): b
   return failure.revision === revision && attempt >= spec.attempt;
 }
 
+/** Forgets Services that are to be tried again, or are no longer asked for; with the last also its failure. */
+export function currentProgress(
+  { servicesOff: before, failure, ...rest }: NodeProgress,
+  { spec, services }: NodeTarget,
+): NodeProgress {
+  const revisions = [spec.revision, rest.appliedRevision];
+  const servicesOff = stillOff(before, { services, attempt: spec.attempt, revisions });
+  const over = failure?.rung === 'ServiceOff' && servicesOff.length === 0;
+  return { ...rest, servicesOff, ...(failure === undefined || over ? {} : { failure }) };
+}
+
+/** A failure of one Service does not hide that of a revision: that one must not be tried again. */
+export function failureBeside(
+  spec: NodeSpec,
+  progress: NodeProgress,
+  ofService: NodeFailure,
+): NodeFailure | undefined {
+  return hasFailed(spec, progress) ? progress.failure : ofService;
+}
+
 function grantProblem(
   { revision, disruptionGrant: grant }: NodeSpec,
   now: number,
@@ -163,12 +188,15 @@ function configured(
   { servicesOff }: NodeProgress,
   facts: NodeFacts,
 ): { readonly config: NodeConfig; readonly input: string } {
-  const whole = nodeConfigOf(spec, services, nodePortAddresses(facts));
-  const off = new Set(servicesOff);
+  const addresses = nodePortAddresses(facts);
+  const whole = nodeConfigOf(spec, services, addresses);
+  const { attempt, revision } = spec;
+  const off = serversOff(servicesOff, { services, attempt, revisions: [revision] }, addresses);
   const virtualServers = whole.services.virtualServers.filter((server) => !off.has(virtualServerKey(server)));
   const config = { ...whole, services: { ...whole.services, virtualServers } };
   const { mode, snat, ipvs, datapath, module } = spec;
-  const input = shortHash(canonicalJson({ mode, snat, ipvs, datapath, module, services, servicesOff }));
+  const without = [...off.keys()];
+  const input = shortHash(canonicalJson({ mode, snat, ipvs, datapath, module, services, without }));
   return { config, input };
 }
 

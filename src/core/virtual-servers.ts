@@ -22,6 +22,11 @@ export function virtualServerKey(server: {
   return `${server.protocol} ${server.address} ${server.port}`;
 }
 
+/** virtualServerKey() for people: "TCP 10.96.0.10 port 80". */
+export function serverText(key: string): string {
+  return key.replace(/ (\d+)$/, ' port $1');
+}
+
 /** Why this virtual server cannot run accelerated, or undefined if it can. */
 export function obstacle(server: VirtualServer): VirtualServerReason | undefined {
   if (server.fwmark !== undefined && server.fwmark !== 0) return 'FirewallMark';

@@ -1085,7 +1085,7 @@ export interface IpvsBpfNode {
       startedAt?: string;
     };
     /**
-     * The last attempt that failed; stays until one succeeds.
+     * The last attempt that failed; stays until one succeeds, with rung ServiceOff while a Service is off.
      */
     lastFailure?: {
       /**
@@ -1113,7 +1113,7 @@ export interface IpvsBpfNode {
        */
       rollback?: 'Succeeded' | 'Failed' | 'NotNeeded';
       /**
-       * How far down the node went until its probe passed: one Service off, switch off, programs off, or the kernel's own module back.
+       * How far down the node went until its probe passed: Services off that do not work accelerated (everything else does, and the node is Ready), switch off, programs off, or the kernel's own module back.
        */
       rung?: 'ServiceOff' | 'SwitchOff' | 'ProgramsOff' | 'ModuleRestored';
     };

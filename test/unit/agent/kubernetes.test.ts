@@ -1,146 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The agent of a cluster's node: its IpvsBpfNode in, kernel state and status out. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { KubernetesAgent } from '../../../src/agent/kubernetes.ts';
-import type { IpvsBpfNode } from '../../../src/api/generated/resource-types.ts';
-import type { NodeResourceStatus, NodeSpec, SliceService } from '../../../src/api/resources.ts';
-import type { Watched } from '../../../src/cluster-ports.ts';
+import type { KubernetesAgent } from '../../../src/agent/kubernetes.ts';
 import { HostError } from '../../../src/core/errors.ts';
-import type { KubeObject } from '../../../src/core/kube-object.ts';
-import { IPVS_BPF_NODES } from '../../../src/core/resource-types.ts';
-import type { NodeMemory } from '../../../src/ports.ts';
 import { PATCHED_SRCVERSION } from '../../fakes/fake-machine.ts';
 import { type FakeNode, fakeNode } from '../../fakes/fake-node.ts';
 import { virtualServer } from '../builders.ts';
+import { agentOf, type Disk, NOW, OneNode, SERVICE, SPEC, VIP } from './one-node.ts';
 
-const NAME = 'n1';
-const POLICY = { name: 'default', uid: 'policy-uid' };
-const VIP = '10.96.0.10';
 const MODE = 'net/ipv4/vs/bpf_mode';
 const SYSCTL = 'net/ipv4/vs/expire_nodest_conn';
-const NOW = Date.parse('2026-01-02T03:04:05Z');
-
-const SPEC: NodeSpec = {
-  policyRef: POLICY,
-  action: 'Apply',
-  mode: 'Enabled',
-  revision: 'r1',
-  disruptionGrant: { revision: 'r1', expiresAt: '2026-01-02T04:00:00Z' },
-  attempt: 1,
-  timeouts: { stepSeconds: 120, nodeSeconds: 900 },
-  driftPolicy: 'Correct',
-  snat: { mode: 'External', clusterCIDRs: ['10.244.0.0/16'] },
-  ipvs: { expireNodestConn: 1 },
-  datapath: {
-    interfaces: { autoDetect: 'Enabled', include: [], exclude: [] },
-    sessionMapMaxEntries: 4096,
-    onMapFull: 'Bypass',
-  },
-  module: {},
-};
-
-const SERVICE: SliceService = {
-  namespace: 'shop',
-  name: 'web',
-  virtualServers: [{ addresses: [VIP], ports: [{ port: 80, protocol: 'TCP' }], snatMode: 'External' }],
-  nodePorts: [{ port: 30080, protocol: 'TCP', snatMode: 'Always' }],
-};
-
-/** The API server with one node and one slice. */
-class OneNode {
-  spec: NodeSpec = SPEC;
-  services: readonly SliceService[] = [SERVICE];
-  generation = 1;
-  status: NodeResourceStatus | undefined;
-  reachable = true;
-  exists = true;
-  writes = 0;
-
-  edit(change: Partial<NodeSpec>): void {
-    this.spec = { ...this.spec, ...change };
-    this.generation += 1;
-  }
-
-  watch(type: { readonly kind: string }): Watched {
-    const objects = (): readonly KubeObject[] => {
-      if (type.kind !== IPVS_BPF_NODES.kind) return [this.#slice()];
-      return this.exists ? [this.#node()] : [];
-    };
-    const synced = Promise.resolve();
-    const self = this;
-    return {
-      get hasSynced() {
-        return self.reachable;
-      },
-      synced,
-      problem: undefined,
-      list: objects,
-      get: ({ name }) => objects().find(({ metadata }) => metadata.name === name),
-      stop: () => {},
-    };
-  }
-
-  async applyStatus(_type: unknown, object: KubeObject): Promise<KubeObject> {
-    if (!this.reachable) throw new Error('connection refused');
-    this.writes += 1;
-    this.status = object.status as NodeResourceStatus;
-    return object;
-  }
-
-  condition(type: string): string | undefined {
-    const found = this.status?.conditions?.find((condition) => condition.type === type);
-    return found === undefined ? undefined : `${found.status} ${found.reason}`;
-  }
-
-  #node(): KubeObject {
-    const metadata = { name: NAME, generation: this.generation };
-    const node = { apiVersion: 'ipvs-bpf.io/v1alpha1', kind: 'IpvsBpfNode', metadata, spec: this.spec };
-    return (this.status === undefined ? node : { ...node, status: this.status }) as unknown as KubeObject &
-      IpvsBpfNode;
-  }
-
-  #slice(): KubeObject {
-    return {
-      apiVersion: 'ipvs-bpf.io/v1alpha1',
-      kind: 'IpvsBpfServiceSlice',
-      metadata: { name: 'default-0' },
-      spec: { policyRef: POLICY, services: this.services },
-    };
-  }
-}
 
 let node: FakeNode;
 let api: OneNode;
-let memory: NodeMemory;
-
-function agentOf(now = NOW): KubernetesAgent {
-  return new KubernetesAgent(node, {
-    cluster: {
-      watch: (type) => api.watch(type),
-      applyStatus: (type, object) => api.applyStatus(type, object),
-    },
-    nodeName: NAME,
-    agentVersion: '0.0.0',
-    osImage: 'Test',
-    memories: {
-      read: async () => memory,
-      write: async (next) => {
-        node.machine.calls.change('memories.write', '', () => {
-          memory = structuredClone(next);
-        });
-      },
-    },
-    now: () => now,
-    wake: () => {},
-  });
-}
+let disk: Disk;
 
 async function look(agent: KubernetesAgent, times = 1): Promise<void> {
   for (let i = 0; i < times; i += 1) await agent.look();
 }
 
 async function started(now = NOW): Promise<KubernetesAgent> {
-  const agent = agentOf(now);
+  const agent = agentOf(node, api, disk, now);
   await agent.start();
   return agent;
 }
@@ -151,7 +31,7 @@ const modeOf = () => node.machine.host.sysctls.get(MODE);
 beforeEach(() => {
   node = fakeNode();
   api = new OneNode();
-  memory = {};
+  disk = { memory: {} };
   node.machine.ipvs.seed(virtualServer(VIP), virtualServer('192.0.2.1', { port: 30080 }));
   node.machine.kubeProxy.start(4711);
 });
@@ -243,7 +123,7 @@ describe('an IpvsBpfNode', () => {
     expect(api.condition('Ready')).toBe('True InTreeAsRequested');
     expect(node.records.isEmpty).toBe(true);
     // The operator may end the agent as soon as it reads this: nothing may be left to do.
-    expect(memory).toEqual({});
+    expect(disk.memory).toEqual({});
     expect(await node.machine.ipvs.familyId()).toBe(31);
   });
 
@@ -687,7 +567,7 @@ describe('an agent that was killed', () => {
     for (let index = 0; index < total; index += 1) {
       node = fakeNode();
       api = new OneNode();
-      memory = {};
+      disk = { memory: {} };
       node.machine.ipvs.seed(virtualServer(VIP), virtualServer('192.0.2.1', { port: 30080 }));
       node.machine.kubeProxy.start(4711);
       node.machine.calls.reset();
