@@ -83,7 +83,7 @@ function readyFinding(planned: PlannedPolicy, summary: NodeSummary, accepted: Fi
   if (rollout.halted) return policyFinding('Ready', 'RolloutHalted', `${progress}. ${problemText(summary)}`);
   const silent = selected.filter(({ previous, intent }) => !intent.skipped && !isObserved(previous));
   const started = silent.every(({ previous }) => previous?.status !== undefined);
-  const settling = started && summary.problems.length === 0;
+  const settling = started && summary.problems.every(({ reason }) => reason === 'ServiceOff');
   if (policy.spec.mode === 'Enabled' && (isMoving(summary) || settling)) {
     return policyFinding('Ready', 'RollingOut', `${progress}.`);
   }

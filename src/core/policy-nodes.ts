@@ -149,7 +149,7 @@ function manage(
   const again =
     previous !== undefined &&
     retry !== previous.metadata.annotations?.[RETRY_ANNOTATION] &&
-    (hasFailed(previous) || hasTimedOut(previous, spec.rollout, now));
+    (hasFailed(previous) || hasServiceOff(previous) || hasTimedOut(previous, spec.rollout, now));
   const before = previous?.spec.attempt ?? 0;
   const changed = previous?.spec.revision !== revision;
   return {
@@ -184,6 +184,11 @@ export function hasFailed({ spec, status }: IpvsBpfNode): boolean {
     status?.attempt === spec.attempt &&
     status?.lastFailure?.revision === spec.revision
   );
+}
+
+/** The node is as asked for, but for Services that it has taken off its whitelist. */
+export function hasServiceOff({ status }: IpvsBpfNode): boolean {
+  return status?.lastFailure?.rung === 'ServiceOff';
 }
 
 /** Neither success nor failure was reported in all the time that the node had. */

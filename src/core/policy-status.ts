@@ -3,7 +3,14 @@
 import type { NodeResourceStatus, PolicyStatus } from '../api/resources.ts';
 import type { ClusterFacts } from './cluster-facts.ts';
 import { conditionOf, isoTime, shorten } from './conditions.ts';
-import { hasFailed, isNodeReady, isReachable, isSettled, targetRevision } from './policy-nodes.ts';
+import {
+  hasFailed,
+  hasServiceOff,
+  isNodeReady,
+  isReachable,
+  isSettled,
+  targetRevision,
+} from './policy-nodes.ts';
 import type { PlannedNode, PlannedPolicy } from './policy-plan.ts';
 import type { ProblemReason, WaitingReason } from './reasons.ts';
 
@@ -133,6 +140,9 @@ function problemOf(node: PlannedNode, now: number): readonly NodeProblem[] {
   }
   const drifted = conditionOf(status?.conditions, 'Drifted');
   if (drifted?.status === 'True') return problem('DriftUncorrected', `${drifted.reason}: ${drifted.message}`);
+  if (previous !== undefined && hasServiceOff(previous)) {
+    return problem('ServiceOff', status?.lastFailure?.message);
+  }
   return [];
 }
 

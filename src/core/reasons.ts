@@ -175,6 +175,8 @@ export const PROBLEM_REASONS = [
   'DriftUncorrected',
   'PreflightFailed',
   'KernelNotMapped',
+  /** The node is ready, without a Service of which its probe failed. */
+  'ServiceOff',
 ] as const;
 
 /** Why the last attempt of a node failed: status.lastFailure.reason. */

@@ -529,7 +529,7 @@ export interface IpvsBpfPolicy {
       since?: string;
     }[];
     /**
-     * The first 20 nodes, by name, that failed or do not report.
+     * The first 20 nodes, by name, that failed, do not report, or have taken a Service off their whitelist.
      *
      * @maxItems 20
      */

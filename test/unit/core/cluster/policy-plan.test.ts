@@ -73,6 +73,41 @@ describe('a policy', () => {
     expect(world.conditions('p').Ready).toBe('True AllNodesReady');
   });
 
+  it('stays ready with a Service that a node took off, says so, and tries again when asked to', () => {
+    const world = new World([policy('p')], ['n1']);
+    const lastFailure = {
+      rung: 'ServiceOff',
+      rollback: 'Succeeded',
+      message: 'Service a/web: gone',
+    } as const;
+    const withoutWeb = (object: IpvsBpfNode): NodeResourceStatus => ({
+      ...good(world)(object),
+      lastFailure: { ...lastFailure, revision: object.spec.revision },
+    });
+    world.settle(withoutWeb);
+    expect(world.conditions('p')).toMatchObject({
+      Ready: 'True AllNodesReady',
+      Degraded: 'False AsExpected',
+    });
+    expect(world.state.policies[0]?.status).toMatchObject({
+      nodes: { ready: 1, failed: 0 },
+      problemNodes: [{ node: 'n1', reason: 'ServiceOff', message: 'Service a/web: gone' }],
+    });
+    expect(world.state.nodeObjects[0]?.spec.attempt).toBe(1);
+    const policies = world.state.policies.map((each) => ({
+      ...each,
+      metadata: { ...each.metadata, annotations: { 'ipvs-bpf.io/retry': '1' } },
+    }));
+    world.state = { ...world.state, policies };
+    world.plan();
+    expect(world.state.nodeObjects[0]?.spec.attempt).toBe(2);
+    expect(world.conditions('p').Ready).toBe('False RollingOut');
+    world.settle(good(world));
+    expect(world.state.policies[0]?.status?.problemNodes).toEqual([]);
+    expect(world.state.nodeObjects[0]?.spec.attempt).toBe(2);
+    expect(world.conditions('p').Ready).toBe('True AllNodesReady');
+  });
+
   it('puts every node back when it is deleted, one after the other, and goes', () => {
     const world = new World([policy('p')], ['n1', 'n2']);
     world.settle(good(world));
