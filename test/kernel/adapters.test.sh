@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# vm: memory=2048 timeout=600
+# vm: memory=2048 timeout=900
 # The contract that the in-memory ports fulfil, on the adapters and this kernel.
 set -eu
 cd "$(dirname "$0")/../.."
