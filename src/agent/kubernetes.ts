@@ -123,7 +123,7 @@ export class KubernetesAgent {
     const now = await this.#validate(target, await this.#see(target));
     const left = drift === undefined ? undefined : this.#driftIn(now);
     if (drift !== undefined && left === undefined && this.#isConverged(now)) this.#putRight(drift, now);
-    await this.#noteProxy(now);
+    if (this.#isConverged(now) && now.steps.length === 0) await this.#note(now);
     if (now.decision.act === 'Nothing' && now.decision.why === 'Reverted') await this.#forget();
     await this.#report(target, now, left);
     this.lookedAt = this.#node.ports.clock.now();
@@ -197,10 +197,9 @@ export class KubernetesAgent {
     this.#node.log.warn('drift corrected', { reason: drift.reason, message: drift.message });
   }
 
-  /** A node that is as it should be, also after a restart of kube-proxy, which may have changed nothing. */
-  async #noteProxy(seen: Seen): Promise<void> {
-    const { facts, restart, steps } = seen;
-    if (!this.#isConverged(seen) || steps.length > 0) return;
+  /** What a node has that is as it should be, also after a restart of kube-proxy, which may have changed nothing. */
+  async #note({ facts, restart }: Seen): Promise<void> {
+    this.#hooked = new Set(facts.attachments.map(({ ifindex }) => ifindex));
     if (restart !== undefined && restart !== this.#told) {
       this.#told = restart;
       this.#corrected = `kube-proxy restarted at ${restart.at}; its settings were checked, and nothing had to be put right.`;
@@ -241,9 +240,8 @@ export class KubernetesAgent {
   }
 
   /** Nothing is to be done; an accelerating node shows now and then that it is one. */
-  async #stayThere(target: NodeTarget, { facts, decision }: Seen): Promise<void> {
+  async #stayThere(target: NodeTarget, { decision }: Seen): Promise<void> {
     await thawAll(this.#node.ports, this.#node.log);
-    this.#hooked = new Set(facts.attachments.map(({ ifindex }) => ifindex));
     const { clock } = this.#node.ports;
     const accelerates = decision.act === 'Up' && target.spec.mode === 'Enabled';
     if (!accelerates) {

@@ -458,7 +458,7 @@ describe('a restart of kube-proxy', () => {
     await look(agent);
     expect(node.machine.calls.changes).toContain('kubeProxy.freeze 4712');
     expect(await node.machine.kubeProxy.frozen()).toEqual([]);
-    expect(memory).toEqual({});
+    expect(disk.memory).toEqual({});
   });
 });
 

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Every reason that an agent gives comes out of a machine, an IpvsBpfNode and a whitelist that it fits. */
 import { describe, expect, it } from 'vitest';
-import { observe } from '../../../src/agent/observe.ts';
 import { HOST_ERROR_CODES } from '../../../src/core/errors.ts';
-import { EMPTY_RECORD } from '../../../src/core/facts.ts';
-import { nodeFindings } from '../../../src/core/node-findings.ts';
-import { decide, NATIVE_PROGRESS } from '../../../src/core/node-target.ts';
 import {
   FAILURE_REASONS,
   type FailureReason,
@@ -15,7 +11,7 @@ import {
 } from '../../../src/core/reasons.ts';
 import { realServer, virtualServer } from '../builders.ts';
 import { casesOf, conditionCases, NODE_REJECTIONS, type NodeRejection } from '../cases.ts';
-import { ClusterNode, LATER, NOW, SPEC, VIP, VS } from './cluster-node.ts';
+import { ClusterNode, LATER, VIP, VS } from './cluster-node.ts';
 
 /** Lets the world do what is to be told. */
 type Case = (world: ClusterNode) => Promise<void>;
@@ -92,16 +88,12 @@ const replaced = ({ machine }: ClusterNode): void => {
 };
 
 /** What the agent does about a kube-proxy that has started anew says so. */
-const proxyRestarted: Case = async (world) => {
-  const target = { generation: 1, spec: SPEC, services: [] };
-  const facts = await observe(world.node.ports, () => world.machine.patchedModule);
-  const decision = decide(target, NATIVE_PROGRESS, { facts, record: EMPTY_RECORD, now: NOW });
-  const drift = { reason: 'KubeProxyRestarted', message: '' } as const;
-  const situation = { target, progress: NATIVE_PROGRESS, decision, facts, checks: [], stepsLeft: 0 };
-  for (const { type, status, reason } of nodeFindings({ ...situation, drift, working: false })) {
-    world.told.add(`${type} ${status} ${reason}`);
-  }
-};
+/** Another kube-proxy, which writes what it writes at its start. */
+const proxyRestarted = then(({ machine }) => {
+  machine.kubeProxy.end(4711);
+  machine.kubeProxy.start(4712);
+  machine.host.control(`${VS}/expire_nodest_conn`, '0');
+});
 
 type AgentCondition = Exclude<NodeConditionType, 'AgentReachable'>;
 const { AgentReachable: _, ...AGENT_CONDITIONS } = NODE_CONDITIONS;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from 'vitest';
-import type { PolicySpec } from '../../../../src/api/resources.ts';
+import type { IpvsBpfNode } from '../../../../src/api/generated/resource-types.ts';
+import type { NodeResourceStatus, PolicySpec } from '../../../../src/api/resources.ts';
 import { conditionOf, isReady } from '../../../../src/core/conditions.ts';
 import { moduleFor } from '../../../../src/core/policy-nodes.ts';
 import { NOW, policy, service } from './builders.ts';

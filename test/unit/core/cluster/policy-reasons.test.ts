@@ -73,6 +73,20 @@ function saying(more: NodeResourceStatus, change: Partial<PolicySpec> = {}): Wor
   return world;
 }
 
+/** A node that works on without one of its Services. */
+function serviceOff(): World {
+  const world = new World([policy('p')], ['n1']);
+  const fine = good(world);
+  world.settle((object) => {
+    const { revision } = object.spec;
+    return {
+      ...fine(object),
+      lastFailure: { rung: 'ServiceOff', rollback: 'Succeeded', revision, message: '' },
+    };
+  });
+  return world;
+}
+
 const proxy = (mode: string, version?: string): World =>
   saying({ kubeProxy: { mode, ...(version === undefined ? {} : { version }) } });
 
@@ -216,6 +230,7 @@ const PROBLEMS: Readonly<Record<ProblemReason, Case>> = {
   DriftUncorrected: () => saying({ conditions: [condition('Drifted', 'True', 'MapChanged')] }),
   PreflightFailed: checksFail,
   KernelNotMapped: () => settled(UNMAPPED),
+  ServiceOff: serviceOff,
 };
 
 const EVENTS: Readonly<Record<Exclude<EventReason, LoopEvent>, Case>> = {
