@@ -4,7 +4,7 @@ import { nodeNamed } from './layout.ts';
 import type { ClusterSession } from './session.ts';
 import { HTTP_PORT, NAMESPACE, NODE_PORT, POLICY, policy, shop } from './shop.ts';
 
-const START_LIMIT_MS = 240_000;
+const START_LIMIT_MS = 600_000;
 const ROLLOUT_LIMIT_MS = 600_000;
 const AGENTS = 'app.kubernetes.io/component=agent';
 

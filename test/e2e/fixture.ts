@@ -17,7 +17,7 @@ import { CLUSTER, NODES } from './settings.ts';
 export const session = ClusterSession.attach(CLUSTER);
 export const RELEASE_NAMESPACE = 'ipvs-bpf-system';
 /** What an emulated machine may take for what a real one does within seconds. */
-export const PATIENCE_MS = 240_000;
+export const PATIENCE_MS = 480_000;
 
 /** Requests from outside through each node, and what of them nf_conntrack knows. */
 export async function outside(count = 20): Promise<{ readonly answered: number; readonly tracked: number }> {
