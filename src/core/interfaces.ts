@@ -82,9 +82,10 @@ export function planSnat(input: SnatInput): SnatPlan {
   const newAddresses: SnatAddress[] = [];
   const interfaces: SnatInterface[] = [];
   const withoutAddress: Link[] = [];
+  const addressOf = snatAddresses(input);
   let next = 1;
   for (const link of input.covered) {
-    const address = snatAddress(link, input);
+    const address = addressOf.get(link.index);
     if (address !== undefined && !ids.has(address)) {
       while (used.has(next)) next += 1;
       if (next < SNAT_ADDRESSES) {
@@ -100,12 +101,16 @@ export function planSnat(input: SnatInput): SnatPlan {
   return { newAddresses, interfaces, withoutAddress };
 }
 
-function snatAddress(link: Link, input: SnatInput): string | undefined {
-  const rank = (address: LinkAddress): number =>
-    (input.virtualAddresses.has(address.address) ? 2 : 0) + (address.secondary ? 1 : 0);
-  return input.addresses
-    .filter(
-      ({ linkIndex, family, scope }) => linkIndex === link.index && family === 'IPv4' && scope === 'global',
-    )
-    .toSorted((a, b) => rank(a) - rank(b))[0]?.address;
+/** Interface → the address that stands for clients there; in one pass, as kube-ipvs0 has thousands of them. */
+function snatAddresses({ covered, addresses, virtualAddresses }: SnatInput): ReadonlyMap<number, string> {
+  const wanted = new Set(covered.map(({ index }) => index));
+  const rank = ({ address, secondary }: LinkAddress): number =>
+    (virtualAddresses.has(address) ? 2 : 0) + (secondary ? 1 : 0);
+  const best = new Map<number, LinkAddress>();
+  for (const address of addresses) {
+    if (!wanted.has(address.linkIndex) || address.family !== 'IPv4' || address.scope !== 'global') continue;
+    const before = best.get(address.linkIndex);
+    if (before === undefined || rank(address) < rank(before)) best.set(address.linkIndex, address);
+  }
+  return new Map([...best].map(([index, { address }]) => [index, address]));
 }

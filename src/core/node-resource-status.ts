@@ -74,6 +74,13 @@ export function resourceStatus(input: StatusInput): NodeResourceStatus {
   };
 }
 
+/** Of what is in status, the operator's condition is not the agent's to write. */
+export function withoutOperators(status: NodeResourceStatus | undefined): NodeResourceStatus | undefined {
+  if (status === undefined) return undefined;
+  const conditions = (status.conditions ?? []).filter(({ type }) => type !== 'AgentReachable');
+  return { ...status, conditions };
+}
+
 /** "native" only if that is certain: the operator forgets such a node. */
 function appliedRevision({ progress, facts, record }: StatusInput): string {
   const { appliedRevision: remembered } = progress;

@@ -63,11 +63,22 @@ export function virtualServersOf(
   return [...found.values()];
 }
 
-/** Names a whitelist, whichever way it is cut into slices. Status of policies and nodes gives it. */
-export function whitelistRevision(services: readonly SliceService[]): string {
-  return shortHash(services.map(signatureOf).sort().join());
-}
-
 const signatureOf = remember(
   (service: SliceService) => `${keyOf(service)} ${shortHash(canonicalText(service))}`,
 );
+
+/** Names a whitelist, whichever way it is cut into slices. Status of policies and nodes gives it. */
+export const whitelistRevision: (services: readonly SliceService[]) => string = remember((services) =>
+  shortHash(services.map(signatureOf).sort().join()),
+);
+
+/** True if both say the same of the same Services in the same order. */
+export function sameServices(a: readonly SliceService[], b: readonly SliceService[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every((service, at) => {
+      const other = b[at];
+      return service === other || (other !== undefined && canonicalText(service) === canonicalText(other));
+    })
+  );
+}

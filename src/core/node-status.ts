@@ -7,7 +7,7 @@ import type { VirtualServer } from '../ports.ts';
 import { ipVs, isModuleControl, moduleOrigin, type NodeFacts, switchIsOn } from './facts.ts';
 import { coveredLinks } from './interfaces.ts';
 import { DIRECTIONS, desiredSysctls } from './plan-datapath.ts';
-import { desiredServices, namedObstacle, obstacle, virtualServerKey } from './virtual-servers.ts';
+import { namedObstacle, obstacle, virtualServerKey } from './virtual-servers.ts';
 
 /** The status of a machine under this config. */
 export function nodeStatus(config: NodeConfig, facts: NodeFacts): NodeStatus {
@@ -53,7 +53,7 @@ export function notAccelerated(config: NodeConfig, status: NodeStatus): readonly
 function virtualServers(config: NodeConfig, facts: NodeFacts): VirtualServerStatus[] {
   const table = facts.ipvs?.virtualServers ?? [];
   const known = new Set(table.map(virtualServerKey));
-  const desired = new Set(desiredServices(config, table).map(virtualServerKey));
+  const reasonOf = reasonFinder(config, facts);
   const missing = config.services.virtualServers
     .filter((server) => !known.has(virtualServerKey(server)))
     .map(({ address, port, protocol }): VirtualServerStatus => {
@@ -61,7 +61,7 @@ function virtualServers(config: NodeConfig, facts: NodeFacts): VirtualServerStat
       return { address, port, protocol, accelerated: false, reason };
     });
   const present = table.map((server): VirtualServerStatus => {
-    const reason = reasonOf(server, desired, facts, config);
+    const reason = reasonOf(server);
     return { ...endOf(server), accelerated: reason === 'Accelerated', reason };
   });
   return [...present, ...missing];
@@ -74,22 +74,28 @@ function endOf(server: VirtualServer): Pick<VirtualServerStatus, 'address' | 'po
   return { address: server.address ?? '', port: server.port ?? 0, protocol: server.protocol ?? 'TCP' };
 }
 
-function reasonOf(
-  server: VirtualServer,
-  desired: ReadonlySet<string>,
-  facts: NodeFacts,
+/** What holds for every virtual server is found out once: there are thousands of them. */
+function reasonFinder(config: NodeConfig, facts: NodeFacts): (server: VirtualServer) => VirtualServerReason {
+  const named = new Set(config.services.virtualServers.map(virtualServerKey));
+  const listed = new Set((facts.datapath?.services ?? []).map(virtualServerKey));
+  const ofAll = reasonOfAll(config, facts);
+  return (server) => {
+    const key = virtualServerKey(server);
+    if (!config.services.all && !named.has(key)) return 'NotWhitelisted';
+    const cannot = obstacle(server);
+    if (cannot !== undefined) return cannot;
+    if (ofAll === 'ModuleNotPatched' || ofAll === 'SwitchOff') return ofAll;
+    return listed.has(key) ? ofAll : 'NotInMap';
+  };
+}
+
+/** What becomes of a virtual server that is in the map. */
+function reasonOfAll(
   config: NodeConfig,
-): VirtualServerReason {
-  const key = virtualServerKey(server);
-  const asked =
-    config.services.all || config.services.virtualServers.some((named) => virtualServerKey(named) === key);
-  if (!asked) return 'NotWhitelisted';
-  const cannot = obstacle(server);
-  if (cannot !== undefined) return cannot;
+  facts: NodeFacts,
+): 'ModuleNotPatched' | 'SwitchOff' | 'ProgramsNotAttached' | 'Accelerated' {
   if (moduleOrigin(facts) !== 'Patched') return 'ModuleNotPatched';
   if (!switchIsOn(facts)) return 'SwitchOff';
-  const listed = facts.datapath?.services.some((entry) => virtualServerKey(entry) === key) ?? false;
-  if (!desired.has(key) || !listed) return 'NotInMap';
   const covered = coveredLinks(config.datapath.interfaces, facts.links);
   const attached = covered.every(({ index }) =>
     DIRECTIONS.every((direction) =>

@@ -7,10 +7,9 @@ import {
   type NodeSpec,
   type SliceService,
 } from '../api/resources.ts';
-import { canonicalAddress } from './abi.ts';
-import { canonicalJson, shortHash } from './canonical.ts';
+import { canonicalJson, sameValue, shortHash } from './canonical.ts';
 import { moduleOrigin, type NodeFacts, type NodeRecord } from './facts.ts';
-import { nodeConfigOf } from './node-spec.ts';
+import { nodeConfigOf, sameServices, whitelistRevision } from './node-spec.ts';
 import { needsSwap } from './plan.ts';
 import type { KnownProxy } from './proxy-restart.ts';
 import type { Unprobed } from './service-probe.ts';
@@ -23,6 +22,13 @@ export interface NodeTarget {
   readonly generation: number;
   readonly spec: NodeSpec;
   readonly services: readonly SliceService[];
+}
+
+/** True if both ask for the same. */
+export function sameTarget(a: NodeTarget, b: NodeTarget): boolean {
+  const { services, ...rest } = a;
+  const { services: otherServices, ...otherRest } = b;
+  return sameServices(services, otherServices) && sameValue(rest, otherRest);
 }
 
 export type NodeFailure = NonNullable<NodeResourceStatus['lastFailure']>;
@@ -196,20 +202,17 @@ function configured(
   const config = { ...whole, services: { ...whole.services, virtualServers } };
   const { mode, snat, ipvs, datapath, module } = spec;
   const without = [...off.keys()];
-  const input = shortHash(canonicalJson({ mode, snat, ipvs, datapath, module, services, without }));
+  const whitelist = whitelistRevision(services);
+  const input = shortHash(canonicalJson({ mode, snat, ipvs, datapath, module, whitelist, without }));
   return { config, input };
 }
 
 /** The addresses of this node at which IPVS has virtual servers: kube-proxy may leave some without node ports. */
 export function nodePortAddresses(facts: Pick<NodeFacts, 'ipvs' | 'links' | 'addresses'>): readonly string[] {
   const dummies = new Set(facts.links.filter(({ name }) => name === 'kube-ipvs0').map(({ index }) => index));
-  const virtual = new Set(
-    (facts.ipvs?.virtualServers ?? []).flatMap(({ address }) =>
-      address === undefined ? [] : [canonicalAddress(address)],
-    ),
-  );
+  const virtual = new Set((facts.ipvs?.virtualServers ?? []).map(({ address }) => address));
   return facts.addresses
-    .filter(({ linkIndex, address }) => !dummies.has(linkIndex) && virtual.has(canonicalAddress(address)))
+    .filter(({ linkIndex, address }) => !dummies.has(linkIndex) && virtual.has(address))
     .map(({ address }) => address);
 }
 

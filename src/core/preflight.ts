@@ -193,12 +193,12 @@ function interfaces(config: NodeConfig, facts: NodeFacts, needed: boolean): Verd
     const message = 'datapath.interfaces covers no interface that is up: nothing runs accelerated.';
     return needed ? fail(message) : warn(message);
   }
-  const missing = covered.filter(
-    ({ index }) =>
-      !facts.addresses.some(
-        ({ linkIndex, family, scope }) => linkIndex === index && family === 'IPv4' && scope === 'global',
-      ),
+  const addressed = new Set(
+    facts.addresses
+      .filter(({ family, scope }) => family === 'IPv4' && scope === 'global')
+      .map(({ linkIndex }) => linkIndex),
   );
+  const missing = covered.filter(({ index }) => !addressed.has(index));
   if (missing.length === 0 || config.snat.mode === 'Never') return PASS;
   const names = missing.map(({ name }) => name).join(', ');
   return warn(

@@ -82,7 +82,8 @@ export function desiredServices(
         return [entry({ address, port, protocol }, config.snat.mode)];
       })
     : [];
-  return [...named, ...all].toSorted((a, b) => compare(virtualServerKey(a), virtualServerKey(b)));
+  const keyed = [...named, ...all].map((service) => ({ key: virtualServerKey(service), service }));
+  return keyed.sort((a, b) => compare(a.key, b.key)).map(({ service }) => service);
 }
 
 export interface ServiceDiff {
@@ -98,7 +99,7 @@ export function diffServices(
 ): ServiceDiff {
   const existing = new Map(actual.map((entry) => [virtualServerKey(entry), entry]));
   const wanted = new Set(desired.map(virtualServerKey));
-  let next = Math.max(lastId, ...actual.map(({ id }) => id)) + 1;
+  let next = actual.reduce((highest, { id }) => Math.max(highest, id), lastId) + 1;
   const put: { entry: ServiceEntry; previous?: ServiceEntry }[] = [];
   for (const service of desired) {
     const previous = existing.get(virtualServerKey(service));
