@@ -22,7 +22,7 @@ import { entryName, ownerOf, withServiceOff } from '../core/services-off.ts';
 import { describeStep } from '../core/steps.ts';
 import { virtualServerKey } from '../core/virtual-servers.ts';
 import { descend, type Landing, messageOf } from './ladder.ts';
-import { down, type Node, up } from './reconcile.ts';
+import { down, type Node, type Observation, type UpOptions, up } from './reconcile.ts';
 
 export const MESSAGE_LENGTH = 1024;
 
@@ -32,6 +32,8 @@ export interface Attempt {
   readonly probed: boolean;
   /** True if the same may be tried again at once. */
   readonly again: boolean;
+  /** What was observed last, if nothing was done after it. */
+  readonly after?: Observation;
 }
 
 /** Goes up. Never throws for a failed step: that is remembered. */
@@ -42,12 +44,17 @@ export async function attemptUp(
     before,
     progress,
     node,
-  }: { readonly before: NodeFacts; readonly progress: NodeProgress; readonly node: Node },
+  }: {
+    readonly before: NonNullable<UpOptions['before']>;
+    readonly progress: NodeProgress;
+    readonly node: Node;
+  },
 ): Promise<Attempt> {
   const { timeouts } = target.spec;
-  const withBaseline = { baseline: baselineOf(before, node), ...progress };
+  const withBaseline = { baseline: baselineOf(before.facts, node), ...progress };
   try {
-    const { steps } = await up(decision.config, node, {
+    const { steps, after } = await up(decision.config, node, {
+      before,
       keepAfterFailedCheck: true,
       needsKubeProxy: true,
       limits: { stepMs: timeouts.stepSeconds * 1000, totalMs: timeouts.nodeSeconds * 1000 },
@@ -56,12 +63,16 @@ export async function attemptUp(
     // Before the first step these were written down as planned; a second round may have done more.
     const unprobed = unprobedAfter(withBaseline.unprobed ?? [], steps, decision.config);
     const progress = { ...withBaseline, ...(unprobed.length === 0 ? {} : { unprobed }) };
-    return { progress: succeeded(decision, target, progress), probed, again: false };
+    const attempt = { progress: succeeded(decision, target, progress), probed, again: false };
+    return after === undefined ? attempt : { ...attempt, after };
   } catch (error) {
     if (error instanceof PreflightFailed) return { progress, probed: false, again: false };
     if (!(error instanceof StepFailed)) throw error;
     const context = { target, progress: withBaseline, node };
-    return serviceOff(error, decision.revision, { ...context, before }) ?? (await failedUp(error, context));
+    return (
+      serviceOff(error, decision.revision, { ...context, before: before.facts }) ??
+      (await failedUp(error, context))
+    );
   }
 }
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The node of a cluster: what its IpvsBpfNode asks is done, and what is found is written into its status. */
-import type { Condition, NodeResourceStatus } from '../api/resources.ts';
+import type { NodeResourceStatus } from '../api/resources.ts';
 import { POLICY_LABEL } from '../api/resources.ts';
 import type { Cluster, Watched } from '../cluster-ports.ts';
 import { sameValue } from '../core/canonical.ts';
 import { mergeConditions } from '../core/conditions.ts';
-import { type NodeFacts, switchIsOn } from '../core/facts.ts';
+import { switchIsOn } from '../core/facts.ts';
 import { apiVersionOf } from '../core/kube-object.ts';
 import { firstNodeFindings } from '../core/node-findings.ts';
-import { resourceStatus } from '../core/node-resource-status.ts';
+import { resourceStatus, withoutOperators } from '../core/node-resource-status.ts';
 import {
   currentProgress,
   type Decision,
@@ -17,6 +17,7 @@ import {
   NATIVE_PROGRESS,
   type NodeProgress,
   type NodeTarget,
+  sameTarget,
 } from '../core/node-target.ts';
 import { planUp } from '../core/plan.ts';
 import { preflight } from '../core/preflight.ts';
@@ -29,7 +30,7 @@ import { thawAll } from './execute.ts';
 import { messageOf, probe } from './ladder.ts';
 import { observe } from './observe.ts';
 import { ProxyWatch, type Restart } from './proxy-watch.ts';
-import type { Node } from './reconcile.ts';
+import type { Node, Observation } from './reconcile.ts';
 import { probeServices } from './service-probe.ts';
 import { nodeObject, targetOf } from './target.ts';
 
@@ -117,10 +118,13 @@ export class KubernetesAgent {
     const seen = await this.#see(target);
     const drift = this.#driftIn(seen);
     const held = drift !== undefined && target.spec.driftPolicy === 'Report';
+    const progress = this.#progress;
+    let known: Observation | undefined;
     if (seen.decision.act === 'Down') await this.#goDown(target, seen);
-    else if (seen.decision.act === 'Up' && seen.mustAct && !held) await this.#goUp(target, seen);
-    else await this.#stayThere(target, seen);
-    const now = await this.#validate(target, await this.#see(target));
+    else if (seen.decision.act === 'Up' && seen.mustAct && !held) known = await this.#goUp(target, seen);
+    else known = await this.#stayThere(target, seen);
+    const isSame = known === seen && progress === this.#progress;
+    const now = await this.#validate(target, isSame ? seen : await this.#see(target, known));
     const left = drift === undefined ? undefined : this.#driftIn(now);
     if (drift !== undefined && left === undefined && this.#isConverged(now)) this.#putRight(drift, now);
     if (this.#isConverged(now) && now.steps.length === 0) await this.#note(now);
@@ -141,7 +145,7 @@ export class KubernetesAgent {
       this.#slices = { policy, watched: this.#options.cluster.watch(SERVICE_SLICES, scope, handlers) };
     }
     const next = targetOf(object, this.#slices.watched);
-    if (next === undefined || sameValue(next, this.#target)) return;
+    if (next === undefined || (this.#target !== undefined && sameTarget(next, this.#target))) return;
     this.#target = next;
     await this.#remember();
   }
@@ -156,12 +160,13 @@ export class KubernetesAgent {
     await this.#write({ ...found, conditions: [...mergeConditions([], firstNodeFindings(), at)] });
   }
 
-  async #see(target: NodeTarget): Promise<Seen> {
+  /** @param known what the node is like, if that was observed just now */
+  async #see(target: NodeTarget, known?: Observation): Promise<Seen> {
     const { ports, defaultModuleFile } = this.#node;
     const path = target.spec.module.path;
-    const observed = await observe(ports, (release) => path ?? defaultModuleFile(release));
+    const observed = known?.facts ?? (await observe(ports, (release) => path ?? defaultModuleFile(release)));
     const facts = await this.#proxy.withVersion(observed);
-    const record = await ports.records.read();
+    const record = known?.record ?? (await ports.records.read());
     const decision = decide(target, this.#progress, { facts, record, now: this.#options.now() });
     const asked = target.spec.action === 'Apply' || target.spec.action === 'Hold';
     const checks = preflight(decision.config, facts, { needsKubeProxy: true });
@@ -211,18 +216,16 @@ export class KubernetesAgent {
     await this.#setProgress({ ...this.#progress, kubeProxy });
   }
 
-  async #goUp(target: NodeTarget, seen: Seen): Promise<void> {
-    const { decision, facts, steps, checks } = seen;
-    if (decision.act !== 'Up' || checks.some(({ result }) => result === 'Fail')) {
-      await thawAll(this.#node.ports, this.#node.log);
-      return;
-    }
+  /** Answers what the node is like then, if that was observed. */
+  async #goUp(target: NodeTarget, seen: Seen): Promise<Observation | undefined> {
+    const { decision, steps, checks } = seen;
+    if (decision.act !== 'Up' || checks.some(({ result }) => result === 'Fail')) return this.#thaw(seen);
     if (steps.some(({ kind }) => kind === 'removeModule' || kind === 'insertModule')) {
       await this.#report(target, seen, undefined, true);
     }
     await this.#setUnprobed(unprobedAfter(this.#progress.unprobed ?? [], steps, decision.config));
     const attempt = await attemptUp(decision, target, {
-      before: facts,
+      before: seen,
       progress: this.#progress,
       node: this.#node,
     });
@@ -231,6 +234,7 @@ export class KubernetesAgent {
     else if (attempt.progress.failure !== this.#progress.failure) this.#probe = undefined;
     await this.#setProgress(attempt.progress);
     if (attempt.again) this.#options.wake();
+    return attempt.after;
   }
 
   async #goDown(target: NodeTarget, seen: Seen): Promise<void> {
@@ -240,15 +244,16 @@ export class KubernetesAgent {
   }
 
   /** Nothing is to be done; an accelerating node shows now and then that it is one. */
-  async #stayThere(target: NodeTarget, { decision }: Seen): Promise<void> {
-    await thawAll(this.#node.ports, this.#node.log);
+  async #stayThere(target: NodeTarget, seen: Seen): Promise<Observation | undefined> {
+    const { decision } = seen;
+    const known = await this.#thaw(seen);
     const { clock } = this.#node.ports;
     const accelerates = decision.act === 'Up' && target.spec.mode === 'Enabled';
     if (!accelerates) {
       this.#probe = undefined;
-      return;
+      return known;
     }
-    if (this.#probe !== undefined && clock.now() - this.#probedAt < PROBE_EVERY_MS) return;
+    if (this.#probe !== undefined && clock.now() - this.#probedAt < PROBE_EVERY_MS) return known;
     try {
       await probe(this.#node);
       this.#probed({ passed: true, message: 'A request went through the accelerated path.' });
@@ -257,6 +262,14 @@ export class KubernetesAgent {
       const context = { target, progress: this.#progress, node: this.#node };
       await this.#setProgress(await afterFailedProbe(error, context));
     }
+    return undefined;
+  }
+
+  /** Undefined if that changed something. */
+  async #thaw(seen: Seen): Promise<Seen | undefined> {
+    if (seen.record.frozen === undefined) return seen;
+    await thawAll(this.#node.ports, this.#node.log);
+    return undefined;
   }
 
   /** Once a node is what it should be and passes packets: does each Service that is new on it, too? */
@@ -348,9 +361,7 @@ export class KubernetesAgent {
   }
 }
 
-interface Seen {
-  readonly facts: NodeFacts;
-  readonly record: Awaited<ReturnType<Node['ports']['records']['read']>>;
+interface Seen extends Observation {
   readonly decision: Decision;
   readonly checks: ReturnType<typeof preflight>;
   readonly steps: readonly Step[];
@@ -362,13 +373,6 @@ interface Seen {
 interface Drift {
   readonly reason: NonNullable<ReturnType<typeof driftOf>>;
   readonly message: string;
-}
-
-/** Of what is in status, the operator's condition is not this agent's to write. */
-function withoutOperators(status: NodeResourceStatus | undefined): NodeResourceStatus | undefined {
-  if (status === undefined) return undefined;
-  const conditions: Condition[] = (status.conditions ?? []).filter(({ type }) => type !== 'AgentReachable');
-  return { ...status, conditions };
 }
 
 async function thawLeftBehind({ ports, log }: Node): Promise<void> {

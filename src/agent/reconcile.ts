@@ -2,7 +2,7 @@
 /** Observe, plan, apply, report: for `up`, `down`, `status` and `run`. */
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
 import type { NodeStatus } from '../api/node-status.ts';
-import type { NodeFacts } from '../core/facts.ts';
+import type { NodeFacts, NodeRecord } from '../core/facts.ts';
 import { nodeStatus, notAccelerated } from '../core/node-status.ts';
 import { PreflightFailed } from '../core/outcome.ts';
 import { planDown, planUp } from '../core/plan.ts';
@@ -27,6 +27,14 @@ export interface Outcome {
   readonly warnings: readonly Check[];
   /** True if connections that IPVS had were ended, because its module was exchanged. */
   readonly connectionsLost: boolean;
+  /** What was observed last, if nothing was done after it. */
+  readonly after?: Observation;
+}
+
+/** What the machine is like, and what is on disk about it. */
+export interface Observation {
+  readonly facts: NodeFacts;
+  readonly record: NodeRecord;
 }
 
 /** A second round takes up what the first could not see, such as the ids of maps that it made. */
@@ -36,10 +44,16 @@ const MAX_ROUNDS = 3;
 export type UpOptions = Pick<Execution, 'limits' | 'keepAfterFailedCheck'> & {
   /** True on a node of Kubernetes. */
   readonly needsKubeProxy?: boolean;
+  /** What was observed just now, with the steps that this config needs then: spares the first look. */
+  readonly before?: Observation & { readonly steps: readonly Step[] };
 };
 
 export function observeFor(config: NodeConfig, node: Node): Promise<NodeFacts> {
   return observe(node.ports, (release) => config.module.path ?? node.defaultModuleFile(release));
+}
+
+async function observationFor(config: NodeConfig, node: Node): Promise<Observation> {
+  return { facts: await observeFor(config, node), record: await node.ports.records.read() };
 }
 
 /** The steps that `up` would take now. */
@@ -56,9 +70,13 @@ export async function stepsDown(node: Node, drainTimeoutMs = 0): Promise<readonl
 export async function up(config: NodeConfig, node: Node, options: UpOptions = {}): Promise<Outcome> {
   const done: Step[] = [];
   let warnings: readonly Check[] = [];
+  let after: Observation | undefined;
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
-    const facts = await observeFor(config, node);
-    const steps = planUp(config, facts, await node.ports.records.read());
+    const before = round === 0 ? options.before : undefined;
+    const seen = before ?? (await observationFor(config, node));
+    const { facts } = seen;
+    const steps = before?.steps ?? planUp(config, facts, seen.record);
+    after = steps.length === 0 ? seen : undefined;
     if (steps.length === 0 && round > 0) break;
     const checks = preflight(config, facts, options);
     if (checks.some(({ result }) => result === 'Fail')) {
@@ -70,7 +88,8 @@ export async function up(config: NodeConfig, node: Node, options: UpOptions = {}
     await execute(steps, { ...node, ...options, verb: 'up', bootId: facts.bootId });
     done.push(...steps);
   }
-  return { steps: done, warnings, connectionsLost: endsConnections(done) };
+  const outcome = { steps: done, warnings, connectionsLost: endsConnections(done) };
+  return after === undefined ? outcome : { ...outcome, after };
 }
 
 /** Leaves the machine as it was before the first `up`. Throws StepFailed, HostError. */
