@@ -124,9 +124,8 @@ async function applyDatapathStep(
     case 'detach':
       return datapath.detach(step.ifindex, step.direction);
     case 'putService':
-      // On disk first: after a crash no other virtual server may get this id.
-      if (step.entry.id > (await records.read()).lastServiceId)
-        await records.writeLastServiceId(step.entry.id);
+      // On disk first: after a crash no other virtual server may get one of these ids.
+      if (step.lastId !== undefined) await records.writeLastServiceId(step.lastId);
       return datapath.putService(step.entry);
     case 'removeService':
       return datapath.removeService(step.entry);

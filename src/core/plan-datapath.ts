@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From the config to what maps, programs and sysctls should hold, as the steps that are still to be done. */
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
-import type { DatapathConstants, Link, TcDirection } from '../ports.ts';
+import type { DatapathConstants, Link, ServiceEntry, TcDirection } from '../ports.ts';
 import { type DatapathFacts, mapsOfModule, type NodeFacts, type NodeRecord } from './facts.ts';
 import { coveredLinks, planSnat } from './interfaces.ts';
 import { snatPortRanges } from './port-pool.ts';
@@ -161,9 +161,14 @@ function planServices(
 ): Step[] {
   const desired = desiredServices(config, tableInTheEnd(facts, record));
   const { put, remove } = diffServices(desired, contents?.services ?? [], record.lastServiceId);
+  const isNew = ({ previous }: { readonly previous?: ServiceEntry }): boolean => previous === undefined;
+  const [first, last] = [put.find(isNew), put.findLast(isNew)];
   return [
     ...remove.map((entry) => ({ kind: 'removeService', entry }) as const),
-    ...put.map((change) => ({ kind: 'putService', ...change }) as const),
+    ...put.map((change): Step => {
+      const step = { kind: 'putService', ...change } as const;
+      return change === first && last !== undefined ? { ...step, lastId: last.entry.id } : step;
+    }),
   ];
 }
 

@@ -82,7 +82,13 @@ export type Step =
       readonly name: string;
       readonly direction: TcDirection;
     }
-  | { readonly kind: 'putService'; readonly entry: ServiceEntry; readonly previous?: ServiceEntry }
+  /** `lastId`: the highest id that this plan gives away; it is on disk before the first of them is used. */
+  | {
+      readonly kind: 'putService';
+      readonly entry: ServiceEntry;
+      readonly previous?: ServiceEntry;
+      readonly lastId?: number;
+    }
   | { readonly kind: 'removeService'; readonly entry: ServiceEntry }
   /** Sets net.ipv4.vs.NAME; the value before the first time is kept for `down`. */
   | {

@@ -96,6 +96,22 @@ describe('up', () => {
     expect(node.check.runs).toBe(1);
   });
 
+  it('writes the ids of all new virtual servers down at once, before the first is used', async () => {
+    const vips = ['198.51.100.11', '198.51.100.12', '198.51.100.13'];
+    const node = director(...vips.map((vip) => virtualServer(vip)));
+    const services = { virtualServers: vips.map((address) => ({ address, port: 80, protocol: 'TCP' })) };
+    await up(nodeConfig({ services }), node);
+    const calls = node.machine.calls.changes.filter((call) => /ServiceId|datapath.putService/.test(call));
+    expect(calls).toEqual([
+      'records.writeLastServiceId 3',
+      'datapath.putService 6 198.51.100.11 80',
+      'datapath.putService 6 198.51.100.12 80',
+      'datapath.putService 6 198.51.100.13 80',
+      'records.writeLastServiceId 4',
+    ]);
+    expect((await node.machine.datapath.services()).map(({ id }) => id).sort()).toEqual([1, 2, 3]);
+  });
+
   it('changes nothing the second time', async () => {
     const node = director(...TABLE);
     await up(CONFIG, node);
