@@ -8,12 +8,12 @@ import { mergeConditions, shorten } from './conditions.ts';
 import { ipVs, moduleOrigin, type NodeRecord, switchIsOn } from './facts.ts';
 import { type NodeSituation, nodeFindings } from './node-findings.ts';
 import { virtualServersOf, whitelistRevision } from './node-spec.ts';
-import { nodeStatus } from './node-status.ts';
+import { machineStatus, virtualServerReasons } from './node-status.ts';
 import { isUntouched, nodePortAddresses, OFF_REVISION } from './node-target.ts';
 import type { RejectReason } from './reasons.ts';
 import { type AcceleratedServer, selfAccess } from './self-access.ts';
 import { serversOff } from './services-off.ts';
-import { serverText, virtualServerKey } from './virtual-servers.ts';
+import { serverText } from './virtual-servers.ts';
 
 const LIST_LENGTH = 20;
 const HOOKS_LENGTH = 64;
@@ -36,7 +36,7 @@ export interface StatusInput extends NodeSituation {
 
 export function resourceStatus(input: StatusInput): NodeResourceStatus {
   const { target, progress, facts, decision, record, checks, step } = input;
-  const report = nodeStatus(decision.config, facts);
+  const report = machineStatus(decision.config, facts);
   const conditions = mergeConditions(input.previous?.conditions ?? [], nodeFindings(input), {
     generation: target.generation,
     time: input.time,
@@ -54,7 +54,7 @@ export function resourceStatus(input: StatusInput): NodeResourceStatus {
     ...(progress.baseline === undefined ? {} : { baseline: progress.baseline }),
     hooks: hooksOf(report.interfaces),
     sessionMap: sessions(report.sessions),
-    ...servicesStatus(input, report.virtualServers),
+    ...servicesStatus(input),
     sysctls: report.sysctls.map(({ name, desired, actual }) => ({
       name,
       desired,
@@ -104,7 +104,7 @@ function moduleStatus({ facts }: NodeSituation): NonNullable<NodeResourceStatus[
 }
 
 function hooksOf(
-  interfaces: ReturnType<typeof nodeStatus>['interfaces'],
+  interfaces: ReturnType<typeof machineStatus>['interfaces'],
 ): NonNullable<NodeResourceStatus['hooks']> {
   return interfaces
     .flatMap(({ name, attach, ingress, egress }) => [
@@ -130,16 +130,6 @@ const REJECTIONS: Readonly<Partial<Record<VirtualServerReason, RejectReason>>> =
   PersistenceEngine: 'UnsupportedVirtualServer',
 };
 
-function reasonsByKey(
-  reports: ReturnType<typeof nodeStatus>['virtualServers'],
-): ReadonlyMap<string, VirtualServerReason> {
-  return new Map(
-    reports.flatMap(({ protocol, address, port, reason }) =>
-      protocol === 'FirewallMark' ? [] : [[`${protocol} ${address} ${port}`, reason] as const],
-    ),
-  );
-}
-
 /** What was taken off of the revision that the node has. */
 function offOf({ target, progress, facts, decision }: NodeSituation): ReadonlyMap<string, string> {
   const { services, spec } = target;
@@ -150,21 +140,20 @@ function offOf({ target, progress, facts, decision }: NodeSituation): ReadonlyMa
 
 function servicesStatus(
   input: StatusInput,
-  reports: ReturnType<typeof nodeStatus>['virtualServers'],
 ): Pick<NodeResourceStatus, 'services' | 'rejectedServices' | 'selfAccess'> {
   const { target, facts, decision, stepsLeft, routes, previous, time } = input;
   const { services } = target;
-  const byKey = reasonsByKey(reports);
+  const reasons = virtualServerReasons(decision.config, facts);
   const off = offOf(input);
   const rejected = new Map<string, NonNullable<NodeResourceStatus['rejectedServices']>[number]>();
   const accelerated: AcceleratedServer[] = [];
   const names = new Set<string>();
-  for (const { server, namespace, name } of virtualServersOf(services, nodePortAddresses(facts))) {
-    const key = virtualServerKey(server);
+  for (const server of virtualServersOf(services, nodePortAddresses(facts))) {
+    const { key, namespace, name } = server;
     names.add(`${namespace}/${name}`);
-    const found = byKey.get(key) ?? 'NoSuchVirtualServer';
+    const found = reasons.get(key) ?? 'NoSuchVirtualServer';
     if (found === 'Accelerated') {
-      accelerated.push({ namespace, name, key });
+      accelerated.push(server);
       continue;
     }
     const why = off.get(key);

@@ -7,6 +7,7 @@ import { addressFamily, canonicalAddress } from './abi.ts';
 import { canonicalText, shortHash } from './canonical.ts';
 import { keyOf } from './kube-object.ts';
 import { remember } from './remember.ts';
+import { virtualServerKey } from './virtual-servers.ts';
 
 type VirtualServer = NodeConfig['services']['virtualServers'][number];
 
@@ -25,7 +26,7 @@ export function nodeConfigOf(
     mode: spec.mode,
     services: {
       all: false,
-      virtualServers: virtualServersOf(services, addresses).map(({ server }) => server),
+      virtualServers: whitelistOf(services, addresses).servers,
     },
     snat: spec.snat,
     ipvs: spec.ipvs,
@@ -34,20 +35,54 @@ export function nodeConfigOf(
   };
 }
 
+/** A virtual server with the Service that it is of. */
+export interface NamedServer {
+  /** virtualServerKey() */
+  readonly key: string;
+  readonly server: VirtualServer;
+  readonly namespace: string;
+  readonly name: string;
+}
+
+interface Whitelist {
+  readonly named: readonly NamedServer[];
+  readonly servers: VirtualServer[];
+}
+
+/** What was made of a whitelist last. The node's addresses seldom change, and each look asks several times. */
+const lastOf = remember((_: readonly SliceService[]): { addresses: string; whitelist?: Whitelist } => ({
+  addresses: '',
+}));
+
+function whitelistOf(services: readonly SliceService[], addresses: readonly string[]): Whitelist {
+  const last = lastOf(services);
+  const text = addresses.join();
+  if (last.whitelist === undefined || last.addresses !== text) {
+    const named = findServers(services, addresses);
+    last.addresses = text;
+    last.whitelist = { named, servers: named.map(({ server }) => server) };
+  }
+  return last.whitelist;
+}
+
 /** The virtual servers of these Services on a node with these addresses, each with the Service that it is of. */
 export function virtualServersOf(
   services: readonly SliceService[],
   addresses: readonly string[],
-): readonly { readonly server: VirtualServer; readonly namespace: string; readonly name: string }[] {
+): readonly NamedServer[] {
+  return whitelistOf(services, addresses).named;
+}
+
+function findServers(services: readonly SliceService[], addresses: readonly string[]): NamedServer[] {
   const own = [...new Set(addresses.map(canonicalAddress))].filter(
     (address) => addressFamily(address) === 'IPv4',
   );
-  const found = new Map<string, { server: VirtualServer; namespace: string; name: string }>();
+  const found = new Map<string, NamedServer>();
   const add = ({ namespace, name }: SliceService, { address, port, protocol, snat }: VirtualServer): void => {
-    const key = `${protocol} ${address} ${port}`;
+    const key = virtualServerKey({ protocol, address, port });
     if (found.has(key)) return;
     const server = { address, port, protocol, ...(snat === undefined ? {} : { snat }) };
-    found.set(key, { server, namespace, name });
+    found.set(key, { key, server, namespace, name });
   };
   for (const service of services) {
     for (const { addresses: virtual, ports, snatMode } of service.virtualServers) {

@@ -7,10 +7,16 @@ import type { VirtualServer } from '../ports.ts';
 import { ipVs, isModuleControl, moduleOrigin, type NodeFacts, switchIsOn } from './facts.ts';
 import { coveredLinks } from './interfaces.ts';
 import { DIRECTIONS, desiredSysctls } from './plan-datapath.ts';
-import { namedObstacle, obstacle, virtualServerKey } from './virtual-servers.ts';
+import { byKey, namedObstacle, obstacle } from './virtual-servers.ts';
 
 /** The status of a machine under this config. */
 export function nodeStatus(config: NodeConfig, facts: NodeFacts): NodeStatus {
+  const { interfaces, counters, sysctls, ...rest } = machineStatus(config, facts);
+  return { ...rest, virtualServers: virtualServers(config, facts), interfaces, counters, sysctls };
+}
+
+/** All of it but the virtual servers. */
+export function machineStatus(config: NodeConfig, facts: NodeFacts): Omit<NodeStatus, 'virtualServers'> {
   return {
     apiVersion: API_VERSION,
     kind: 'NodeStatus',
@@ -25,7 +31,6 @@ export function nodeStatus(config: NodeConfig, facts: NodeFacts): NodeStatus {
       entries: facts.datapath?.sessionCount ?? 0,
       maxEntries: facts.datapath?.state.sessionMapMaxEntries ?? 0,
     },
-    virtualServers: virtualServers(config, facts),
     interfaces: interfaces(config, facts),
     counters: Object.entries(facts.datapath?.counters ?? {}).map(([reason, packets]) => ({
       reason,
@@ -41,7 +46,7 @@ export function nodeStatus(config: NodeConfig, facts: NodeFacts): NodeStatus {
 /** The virtual servers that the config names and that do not run accelerated. */
 export function notAccelerated(config: NodeConfig, status: NodeStatus): readonly VirtualServerStatus[] {
   if (config.mode === 'Disabled') return [];
-  const named = new Set(config.services.virtualServers.map(virtualServerKey));
+  const named = byKey(config.services.virtualServers);
   return status.virtualServers.filter(
     (server) =>
       !server.accelerated &&
@@ -50,21 +55,31 @@ export function notAccelerated(config: NodeConfig, status: NodeStatus): readonly
   );
 }
 
-function virtualServers(config: NodeConfig, facts: NodeFacts): VirtualServerStatus[] {
-  const table = facts.ipvs?.virtualServers ?? [];
-  const known = new Set(table.map(virtualServerKey));
+/** By virtualServerKey(): first all that IPVS has, then those that the config names and IPVS does not have. */
+export function virtualServerReasons(
+  config: NodeConfig,
+  facts: NodeFacts,
+): ReadonlyMap<string, VirtualServerReason> {
+  const known = byKey(facts.ipvs?.virtualServers ?? []);
   const reasonOf = reasonFinder(config, facts);
-  const missing = config.services.virtualServers
-    .filter((server) => !known.has(virtualServerKey(server)))
-    .map(({ address, port, protocol }): VirtualServerStatus => {
-      const reason = namedObstacle({ address, protocol }) ?? 'NoSuchVirtualServer';
-      return { address, port, protocol, accelerated: false, reason };
-    });
-  const present = table.map((server): VirtualServerStatus => {
-    const reason = reasonOf(server);
-    return { ...endOf(server), accelerated: reason === 'Accelerated', reason };
+  const reasons = new Map<string, VirtualServerReason>();
+  for (const [key, server] of known) reasons.set(key, reasonOf(key, server));
+  for (const [key, server] of byKey(config.services.virtualServers)) {
+    if (!known.has(key)) reasons.set(key, namedObstacle(server) ?? 'NoSuchVirtualServer');
+  }
+  return reasons;
+}
+
+function virtualServers(config: NodeConfig, facts: NodeFacts): VirtualServerStatus[] {
+  const known = byKey(facts.ipvs?.virtualServers ?? []);
+  const named = byKey(config.services.virtualServers);
+  return [...virtualServerReasons(config, facts)].flatMap(([key, reason]): VirtualServerStatus[] => {
+    const server = known.get(key);
+    const end = server === undefined ? named.get(key) : endOf(server);
+    if (end === undefined) return [];
+    const { address, port, protocol } = end;
+    return [{ address, port, protocol, accelerated: reason === 'Accelerated', reason }];
   });
-  return [...present, ...missing];
 }
 
 function endOf(server: VirtualServer): Pick<VirtualServerStatus, 'address' | 'port' | 'protocol'> {
@@ -75,12 +90,14 @@ function endOf(server: VirtualServer): Pick<VirtualServerStatus, 'address' | 'po
 }
 
 /** What holds for every virtual server is found out once: there are thousands of them. */
-function reasonFinder(config: NodeConfig, facts: NodeFacts): (server: VirtualServer) => VirtualServerReason {
-  const named = new Set(config.services.virtualServers.map(virtualServerKey));
-  const listed = new Set((facts.datapath?.services ?? []).map(virtualServerKey));
+function reasonFinder(
+  config: NodeConfig,
+  facts: NodeFacts,
+): (key: string, server: VirtualServer) => VirtualServerReason {
+  const named = byKey(config.services.virtualServers);
+  const listed = byKey(facts.datapath?.services ?? []);
   const ofAll = reasonOfAll(config, facts);
-  return (server) => {
-    const key = virtualServerKey(server);
+  return (key, server) => {
     if (!config.services.all && !named.has(key)) return 'NotWhitelisted';
     const cannot = obstacle(server);
     if (cannot !== undefined) return cannot;

@@ -198,13 +198,19 @@ function configured(
   const whole = nodeConfigOf(spec, services, addresses);
   const { attempt, revision } = spec;
   const off = serversOff(servicesOff, { services, attempt, revisions: [revision] }, addresses);
-  const virtualServers = whole.services.virtualServers.filter((server) => !off.has(virtualServerKey(server)));
-  const config = { ...whole, services: { ...whole.services, virtualServers } };
+  const config = off.size === 0 ? whole : withoutServers(whole, off);
   const { mode, snat, ipvs, datapath, module } = spec;
   const without = [...off.keys()];
   const whitelist = whitelistRevision(services);
   const input = shortHash(canonicalJson({ mode, snat, ipvs, datapath, module, whitelist, without }));
   return { config, input };
+}
+
+function withoutServers(config: NodeConfig, off: ReadonlyMap<string, unknown>): NodeConfig {
+  const virtualServers = config.services.virtualServers.filter(
+    (server) => !off.has(virtualServerKey(server)),
+  );
+  return { ...config, services: { ...config.services, virtualServers } };
 }
 
 /** The addresses of this node at which IPVS has virtual servers: kube-proxy may leave some without node ports. */

@@ -177,8 +177,8 @@ function tableInTheEnd(
   facts: NodeFacts,
   record: NodeRecord,
 ): NonNullable<NodeFacts['ipvs']>['virtualServers'] {
-  const saved = record.saved?.flushed === true ? record.saved.virtualServers : [];
-  return [...(facts.ipvs?.virtualServers ?? []), ...saved];
+  const table = facts.ipvs?.virtualServers ?? [];
+  return record.saved?.flushed === true ? [...table, ...record.saved.virtualServers] : table;
 }
 
 /** Sysctls that do not have the value that the config asks for. */

@@ -8,7 +8,7 @@ import type { Link, Route, VirtualServer } from '../ports.ts';
 import type { NodeFacts } from './facts.ts';
 import type { Caveat } from './reasons.ts';
 import { longestMatch } from './route-table.ts';
-import { virtualServerKey } from './virtual-servers.ts';
+import { byKey } from './virtual-servers.ts';
 
 export type SelfAccess = NonNullable<NodeResourceStatus['selfAccess']>[number];
 
@@ -38,26 +38,26 @@ const POD_LINKS: ReadonlySet<string> = new Set(['veth', 'bridge']);
 /** The first 20 Services, by namespace and name, that have pods on this node to which they send connections. */
 export function selfAccess(input: SelfAccessInput): SelfAccess[] {
   const { accelerated, facts, previous, time } = input;
-  const table = new Map((facts.ipvs?.virtualServers ?? []).map((each) => [virtualServerKey(each), each]));
-  const services = Map.groupBy(accelerated, ({ namespace, name }) => `${namespace}/${name}`);
+  const table = byKey(facts.ipvs?.virtualServers ?? []);
   const seenBy = sourceFinder(input);
-  const list: SelfAccess[] = [];
-  for (const key of [...services.keys()].sort()) {
-    if (list.length === LIST_LENGTH) break;
-    const servers = services.get(key) ?? [];
-    const [first] = servers;
-    const sourceAddress = firstSource(
-      servers.flatMap((server) => table.get(server.key) ?? []),
-      seenBy,
-    );
-    if (first === undefined || sourceAddress === undefined) continue;
-    const entry = { namespace: first.namespace, name: first.name, reason: REASON, sourceAddress };
-    list.push({ ...entry, since: previous.find((before) => isSame(before, entry))?.since ?? time });
-  }
-  return list;
+  // Few of thousands of virtual servers have pods here.
+  const seen = accelerated.flatMap(({ namespace, name, key }) =>
+    sourcesOf(table.get(key), seenBy).map((sourceAddress) => ({ namespace, name, sourceAddress })),
+  );
+  const services = [...Map.groupBy(seen, ({ namespace, name }) => `${namespace}/${name}`)];
+  return services
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .slice(0, LIST_LENGTH)
+    .flatMap(([, found]) => {
+      // Pods behind several interfaces may see several addresses: the first as texts stands for them.
+      const [first] = found.sort((a, b) => (a.sourceAddress < b.sourceAddress ? -1 : 1));
+      if (first === undefined) return [];
+      const entry = { ...first, reason: REASON };
+      return [{ ...entry, since: previous.find((before) => isSame(before, entry))?.since ?? time }];
+    });
 }
 
-function isSame(a: SelfAccess, b: SelfAccess): boolean {
+function isSame(a: SelfAccess, b: Omit<SelfAccess, 'since'>): boolean {
   return (
     a.namespace === b.namespace &&
     a.name === b.name &&
@@ -66,16 +66,14 @@ function isSame(a: SelfAccess, b: SelfAccess): boolean {
   );
 }
 
-/** Pods behind several interfaces may see several addresses: the first as texts stands for them. */
-function firstSource(
-  servers: readonly VirtualServer[],
+function sourcesOf(
+  server: VirtualServer | undefined,
   seenBy: (address: string) => string | undefined,
-): string | undefined {
-  const sources = servers.flatMap(({ realServers }) =>
-    // A pod that is about to end has weight 0, and gets no new connections.
-    realServers.flatMap(({ address, weight }) => (weight === 0 ? [] : (seenBy(address) ?? []))),
+): string[] {
+  // A pod that is about to end has weight 0, and gets no new connections.
+  return (server?.realServers ?? []).flatMap(({ address, weight }) =>
+    weight === 0 ? [] : (seenBy(address) ?? []),
   );
-  return sources.sort()[0];
 }
 
 /** Real server → source address that it sees of itself; undefined if it is no pod of this node. */

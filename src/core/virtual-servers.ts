@@ -4,22 +4,35 @@ import type { NodeConfig } from '../api/generated/node-config-types.ts';
 import type { VirtualServerReason } from '../api/node-status.ts';
 import type { Protocol, ServiceEntry, SnatMode, VirtualServer } from '../ports.ts';
 import { addressFamily, SERVICE_ID_MAX } from './abi.ts';
+import { remember } from './remember.ts';
 
 const MASQUERADING = 0;
 /** IP_VS_SVC_F_ONEPACKET */
 const ONE_PACKET = 4;
 
-/** A virtual server's name among all: protocol, address and port, or firewall mark. */
-export function virtualServerKey(server: {
+interface Keyed {
   readonly protocol?: Protocol | undefined;
   readonly address?: string | undefined;
   readonly port?: number | undefined;
   readonly fwmark?: number | undefined;
   readonly family?: string | undefined;
-}): string {
+}
+
+/** A virtual server's name among all: protocol, address and port, or firewall mark. */
+export function virtualServerKey(server: Keyed): string {
   if (server.fwmark !== undefined && server.fwmark !== 0)
     return `fwmark ${server.fwmark} ${server.family ?? ''}`;
   return `${server.protocol} ${server.address} ${server.port}`;
+}
+
+const index = remember(
+  (servers: readonly Keyed[]): ReadonlyMap<string, Keyed> =>
+    new Map(servers.map((server) => [virtualServerKey(server), server])),
+);
+
+/** The virtual servers of a list by virtualServerKey(); made once for each list, which nobody may change. */
+export function byKey<T extends Keyed>(servers: readonly T[]): ReadonlyMap<string, T> {
+  return index(servers) as ReadonlyMap<string, T>;
 }
 
 /** virtualServerKey() for people: "TCP 10.96.0.10 port 80". */
@@ -51,12 +64,12 @@ export function namedObstacle(server: {
 /** A whitelist entry before it has an id. */
 export type DesiredService = Omit<ServiceEntry, 'id'>;
 
-/** The entries that the whitelist should hold, sorted. */
+/** The entries that the whitelist should hold. */
 export function desiredServices(
   config: NodeConfig,
   table: readonly VirtualServer[],
 ): readonly DesiredService[] {
-  const byKey = new Map(table.map((server) => [virtualServerKey(server), server]));
+  const known = byKey(table);
   const dropOnFull = config.datapath.onMapFull === 'Drop';
   const entry = (
     server: Pick<ServiceEntry, 'address' | 'port' | 'protocol'>,
@@ -68,12 +81,12 @@ export function desiredServices(
     snat,
     dropOnFull,
   });
-  const named = config.services.virtualServers
-    .filter((server) => {
-      const existing = byKey.get(virtualServerKey(server));
+  const named = [...byKey(config.services.virtualServers)]
+    .filter(([key, server]) => {
+      const existing = known.get(key);
       return (existing === undefined ? namedObstacle(server) : obstacle(existing)) === undefined;
     })
-    .map((server) => entry(server, server.snat?.mode ?? config.snat.mode));
+    .map(([, server]) => entry(server, server.snat?.mode ?? config.snat.mode));
   const all = config.services.all
     ? table.flatMap((server) => {
         const { address, port, protocol } = server;
@@ -82,8 +95,7 @@ export function desiredServices(
         return [entry({ address, port, protocol }, config.snat.mode)];
       })
     : [];
-  const keyed = [...named, ...all].map((service) => ({ key: virtualServerKey(service), service }));
-  return keyed.sort((a, b) => compare(a.key, b.key)).map(({ service }) => service);
+  return [...named, ...all];
 }
 
 export interface ServiceDiff {
@@ -91,23 +103,30 @@ export interface ServiceDiff {
   readonly remove: readonly ServiceEntry[];
 }
 
-/** New entries get ids above `lastId`: an id is never given to a second virtual server. */
+/**
+ * What is to be put goes by virtualServerKey(). New entries get ids above `lastId`: an id is never given to a second
+ * virtual server.
+ */
 export function diffServices(
   desired: readonly DesiredService[],
   actual: readonly ServiceEntry[],
   lastId: number,
 ): ServiceDiff {
-  const existing = new Map(actual.map((entry) => [virtualServerKey(entry), entry]));
-  const wanted = new Set(desired.map(virtualServerKey));
+  const existing = byKey(actual);
+  const wanted = byKey(desired);
+  const changed = [...wanted].filter(([key, { snat, dropOnFull }]) => {
+    const previous = existing.get(key);
+    return previous?.snat !== snat || previous.dropOnFull !== dropOnFull;
+  });
   let next = actual.reduce((highest, { id }) => Math.max(highest, id), lastId) + 1;
   const put: { entry: ServiceEntry; previous?: ServiceEntry }[] = [];
-  for (const service of desired) {
-    const previous = existing.get(virtualServerKey(service));
-    if (previous?.snat === service.snat && previous.dropOnFull === service.dropOnFull) continue;
+  for (const [key, service] of changed.sort(([a], [b]) => compare(a, b))) {
+    const previous = existing.get(key);
     if (previous === undefined) put.push({ entry: { ...service, id: checkedId(next++) } });
     else put.push({ entry: { ...service, id: previous.id }, previous });
   }
-  return { put, remove: actual.filter((entry) => !wanted.has(virtualServerKey(entry))) };
+  const unwanted = [...existing].filter(([key]) => !wanted.has(key));
+  return { put, remove: unwanted.map(([, entry]) => entry) };
 }
 
 function checkedId(id: number): number {
