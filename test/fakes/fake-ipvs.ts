@@ -20,6 +20,8 @@ function realServerKey(server: RealServer): string {
 /** An IPVS table that lives as long as the module ip_vs is loaded. */
 export class FakeIpvs implements Ipvs {
   readonly #table = new Map<string, VirtualServer>();
+  /** The table in order, as long as it does not change. */
+  #sorted: readonly VirtualServer[] | undefined;
   #timeouts = KERNEL_TIMEOUTS;
   #familyId = 0;
   connections = 0;
@@ -46,7 +48,8 @@ export class FakeIpvs implements Ipvs {
 
   /** The table as `ipvsadm -S -n` would list it, sorted. */
   get table(): readonly VirtualServer[] {
-    return [...this.#table.keys()].sort().map((key) => this.#table.get(key) as VirtualServer);
+    this.#sorted ??= [...this.#table.keys()].sort().map((key) => this.#table.get(key) as VirtualServer);
+    return this.#sorted;
   }
 
   /** `ipvsadm -A` and `-a` by a user: loads ip_vs and the scheduler as the kernel would. */
@@ -57,7 +60,7 @@ export class FakeIpvs implements Ipvs {
 
   /** `ipvsadm -D` by a user. */
   unseed(server: VirtualServer): void {
-    this.#table.delete(serverKey(server));
+    this.#delete(server);
   }
 
   async available(): Promise<boolean> {
@@ -99,7 +102,7 @@ export class FakeIpvs implements Ipvs {
 
   async remove(server: VirtualServer): Promise<boolean> {
     return this.#calls.change('ipvs.remove', serverKey(server), () =>
-      this.#needed(() => this.#table.delete(serverKey(server))),
+      this.#needed(() => this.#delete(server)),
     );
   }
 
@@ -133,6 +136,7 @@ export class FakeIpvs implements Ipvs {
   #put(server: VirtualServer): void {
     this.#modules.probe(`ip_vs_${server.scheduler}`);
     const key = serverKey(server);
+    this.#sorted = undefined;
     const merged = new Map<string, RealServer>();
     for (const real of this.#table.get(key)?.realServers ?? []) merged.set(realServerKey(real), real);
     for (const real of server.realServers) merged.set(realServerKey(real), real);
@@ -143,7 +147,13 @@ export class FakeIpvs implements Ipvs {
     });
   }
 
+  #delete(server: VirtualServer): boolean {
+    this.#sorted = undefined;
+    return this.#table.delete(serverKey(server));
+  }
+
   #clearTable(): void {
+    this.#sorted = undefined;
     this.#table.clear();
     for (const tell of this.onChange) tell();
   }
