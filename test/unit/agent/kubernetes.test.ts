@@ -64,6 +64,22 @@ describe('an IpvsBpfNode', () => {
     expect(node.machine.calls.changes).toEqual([]);
   });
 
+  it('is observed once where nothing is done, and before and after a change', async () => {
+    const agent = await started();
+    await look(agent);
+    const { calls } = node.machine;
+    const observations = () => calls.log.filter((call) => call === 'ipvs.virtualServers').length;
+    calls.reset();
+    await look(agent);
+    expect(observations()).toBe(1);
+    api.services = [{ ...SERVICE, nodePorts: [] }];
+    calls.reset();
+    await look(agent);
+    expect(calls.changes).toContain('datapath.removeService 6 192.0.2.1 30080');
+    expect(api.status?.services).toMatchObject({ virtualServers: 1 });
+    expect(observations()).toBe(2);
+  });
+
   it('waits for the grant, and does not take one that has ended', async () => {
     api.edit({ disruptionGrant: { revision: 'r0', expiresAt: '2026-01-02T04:00:00Z' } });
     const agent = await started();
