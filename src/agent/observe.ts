@@ -63,6 +63,7 @@ export async function observe(
     localReservedPorts: (await host.readSysctl('net/ipv4/ip_local_reserved_ports')) ?? '',
     links: await links.list(),
     addresses: await links.addresses(),
+    routes: await links.routes(),
     ...(maps === undefined ? {} : { datapath: maps }),
     attachments: await datapath.attachments(),
     foreignPrograms: moduleFile === undefined ? [] : await datapath.foreignPrograms(),

@@ -9,6 +9,7 @@ import type {
   LinkAddress,
   LoadedModule,
   ProcessIdentity,
+  Route,
   ServiceEntry,
   SnatAddress,
   SnatInterface,
@@ -81,6 +82,8 @@ export interface NodeFacts {
   readonly localReservedPorts: string;
   readonly links: readonly Link[];
   readonly addresses: readonly LinkAddress[];
+  /** IPv4, of the main table; of routes to one destination the preferred one comes first. */
+  readonly routes: readonly Route[];
   readonly datapath?: DatapathFacts;
   readonly attachments: readonly TcAttachment[];
   readonly foreignPrograms: readonly ForeignProgram[];

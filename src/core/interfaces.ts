@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Which interfaces get the programs, and which of their addresses stands for clients. */
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
-import type { Link, LinkAddress, SnatAddress, SnatInterface } from '../ports.ts';
+import type { Link, LinkAddress, Route, SnatAddress, SnatInterface } from '../ports.ts';
 import { SNAT_ADDRESSES } from './abi.ts';
 
 /** Names of the self-check's own interfaces begin with this. */
@@ -63,19 +63,25 @@ export interface SnatPlan {
   /** Address ids that are not in the map yet. */
   readonly newAddresses: readonly SnatAddress[];
   readonly interfaces: readonly SnatInterface[];
-  /** Interfaces without a global IPv4 address, or for which no address id is left. */
+  /** Interfaces for which there is no address, or no address id is left. */
   readonly withoutAddress: readonly Link[];
 }
 
 export interface SnatInput {
   readonly covered: readonly Link[];
+  readonly links: readonly Link[];
   readonly addresses: readonly LinkAddress[];
+  readonly routes: readonly Route[];
   /** Virtual addresses: clients know them, so they stand for a client only if there is nothing else. */
   readonly virtualAddresses: ReadonlySet<string>;
   readonly existing: readonly SnatAddress[];
 }
 
-/** One address an interface. An id is bound to its address for as long as the maps live. */
+/**
+ * One address an interface: one of its own, else the one that stands for the machine, as MASQUERADE chooses it
+ * (inet_select_addr in net/ipv4/devinet.c). Pods of Calico and others are behind interfaces without any. An id is bound
+ * to its address for as long as the maps live.
+ */
 export function planSnat(input: SnatInput): SnatPlan {
   const ids = new Map(input.existing.map(({ id, address }) => [address, id]));
   const used = new Set(ids.values());
@@ -83,9 +89,10 @@ export function planSnat(input: SnatInput): SnatPlan {
   const interfaces: SnatInterface[] = [];
   const withoutAddress: Link[] = [];
   const addressOf = snatAddresses(input);
+  const fallback = machineAddress(input, addressOf);
   let next = 1;
   for (const link of input.covered) {
-    const address = addressOf.get(link.index);
+    const address = addressOf.get(link.index) ?? fallback;
     if (address !== undefined && !ids.has(address)) {
       while (used.has(next)) next += 1;
       if (next < SNAT_ADDRESSES) {
@@ -101,16 +108,35 @@ export function planSnat(input: SnatInput): SnatPlan {
   return { newAddresses, interfaces, withoutAddress };
 }
 
-/** Interface → the address that stands for clients there; in one pass, as kube-ipvs0 has thousands of them. */
-function snatAddresses({ covered, addresses, virtualAddresses }: SnatInput): ReadonlyMap<number, string> {
-  const wanted = new Set(covered.map(({ index }) => index));
+/** Interface → the best of its addresses; in one pass, as kube-ipvs0 has thousands of them. */
+function snatAddresses({ addresses, virtualAddresses }: SnatInput): ReadonlyMap<number, string> {
   const rank = ({ address, secondary }: LinkAddress): number =>
     (virtualAddresses.has(address) ? 2 : 0) + (secondary ? 1 : 0);
   const best = new Map<number, LinkAddress>();
   for (const address of addresses) {
-    if (!wanted.has(address.linkIndex) || address.family !== 'IPv4' || address.scope !== 'global') continue;
+    if (address.family !== 'IPv4' || address.scope !== 'global') continue;
     const before = best.get(address.linkIndex);
     if (before === undefined || rank(address) < rank(before)) best.set(address.linkIndex, address);
   }
   return new Map([...best].map(([index, { address }]) => [index, address]));
+}
+
+/**
+ * The address of the interface with the default route, else of the first that has one. Not of loopback, nor of
+ * kube-ipvs0, whose addresses are other machines' too; other dummy interfaces come last.
+ */
+function machineAddress(
+  { links, routes }: SnatInput,
+  addressOf: ReadonlyMap<number, string>,
+): string | undefined {
+  const usable = links
+    .filter(({ name, type, up }) => up && type !== 'loopback' && name !== 'lo' && name !== 'kube-ipvs0')
+    .filter(({ name }) => !name.startsWith(SELF_CHECK_PREFIX))
+    .toSorted((a, b) => Number(a.type === 'dummy') - Number(b.type === 'dummy') || a.index - b.index)
+    .map(({ index }) => index);
+  const uplinks = routes
+    .filter(({ destination }) => destination === '0.0.0.0/0')
+    .map(({ linkIndex }) => linkIndex)
+    .filter((index) => usable.includes(index));
+  return [...uplinks, ...usable].flatMap((index) => addressOf.get(index) ?? [])[0];
 }

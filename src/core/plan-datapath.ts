@@ -3,7 +3,7 @@
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
 import type { DatapathConstants, Link, ServiceEntry, TcDirection } from '../ports.ts';
 import { type DatapathFacts, mapsOfModule, type NodeFacts, type NodeRecord } from './facts.ts';
-import { coveredLinks, planSnat } from './interfaces.ts';
+import { coveredLinks, planSnat, type SnatPlan } from './interfaces.ts';
 import { snatPortRanges } from './port-pool.ts';
 import type { DatapathOptions, Step } from './steps.ts';
 import { desiredServices, diffServices } from './virtual-servers.ts';
@@ -86,16 +86,23 @@ function loadStep(options: DatapathOptions, previous: DatapathFacts['state'] | u
   return { kind: 'loadDatapath', options, previous: { sessionMapMaxEntries, constants } };
 }
 
+/** Which address stands for clients on which interface. `contents`: what the maps hold that will be used. */
+export function desiredSnat(
+  { ipvs, links, addresses, routes }: NodeFacts,
+  contents: DatapathFacts | undefined,
+  covered: readonly Link[],
+): SnatPlan {
+  const virtualAddresses = new Set((ipvs?.virtualServers ?? []).flatMap(({ address }) => address ?? []));
+  const existing = contents?.snatAddresses ?? [];
+  return planSnat({ covered, links, addresses, routes, virtualAddresses, existing });
+}
+
 function planSnatTables(
   facts: NodeFacts,
   contents: DatapathFacts | undefined,
   covered: readonly Link[],
 ): Step[] {
-  const virtualAddresses = new Set(
-    (facts.ipvs?.virtualServers ?? []).flatMap(({ address }) => address ?? []),
-  );
-  const existing = contents?.snatAddresses ?? [];
-  const plan = planSnat({ covered, addresses: facts.addresses, virtualAddresses, existing });
+  const plan = desiredSnat(facts, contents, covered);
   const actual = contents?.snatInterfaces.filter(({ family }) => family === 'IPv4') ?? [];
   const byIndex = new Map(actual.map((entry) => [entry.ifindex, entry]));
   const wanted = new Set(plan.interfaces.map(({ ifindex }) => ifindex));

@@ -4,7 +4,7 @@ import type { NodeConfig } from '../api/generated/node-config-types.ts';
 import { ipVs, moduleOrigin, type NodeFacts } from './facts.ts';
 import { coveredLinks } from './interfaces.ts';
 import { needsSwap } from './plan.ts';
-import { desiredOptions } from './plan-datapath.ts';
+import { desiredOptions, desiredSnat, needsNewMaps } from './plan-datapath.ts';
 
 export type CheckName =
   | 'Root'
@@ -193,16 +193,12 @@ function interfaces(config: NodeConfig, facts: NodeFacts, needed: boolean): Verd
     const message = 'datapath.interfaces covers no interface that is up: nothing runs accelerated.';
     return needed ? fail(message) : warn(message);
   }
-  const addressed = new Set(
-    facts.addresses
-      .filter(({ family, scope }) => family === 'IPv4' && scope === 'global')
-      .map(({ linkIndex }) => linkIndex),
-  );
-  const missing = covered.filter(({ index }) => !addressed.has(index));
-  if (missing.length === 0 || config.snat.mode === 'Never') return PASS;
-  const names = missing.map(({ name }) => name).join(', ');
+  const contents = needsNewMaps(config, facts) ? undefined : facts.datapath;
+  const { withoutAddress } = desiredSnat(facts, contents, covered);
+  if (withoutAddress.length === 0 || config.snat.mode === 'Never') return PASS;
+  const names = withoutAddress.map(({ name }) => name).join(', ');
   return warn(
-    `No global IPv4 address on ${names}: requests that leave there and need SNAT are dropped and counted.`,
+    `There is no global IPv4 address for ${names}, on no other interface either: requests that leave there and need SNAT are dropped and counted.`,
   );
 }
 

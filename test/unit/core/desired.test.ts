@@ -131,6 +131,8 @@ describe('covered interfaces', () => {
         address(3, '198.51.100.10'),
         address(4, '169.254.0.1', { scope: 'link' }),
       ],
+      links: [],
+      routes: [],
       virtualAddresses: new Set(['198.51.100.10']),
       existing: [{ id: 1, address: '203.0.113.1' }],
     });
@@ -143,6 +145,66 @@ describe('covered interfaces', () => {
       { ifindex: 3, family: 'IPv4', addressId: 3 },
     ]);
     expect(plan.withoutAddress.map(({ name }) => name)).toEqual(['eth2']);
+  });
+
+  describe('without an address of their own', () => {
+    const pod = link(9, 'cali9', { type: 'veth' });
+    const all = [
+      link(1, 'lo', { type: 'loopback' }),
+      link(2, 'kube-ipvs0', { type: 'dummy' }),
+      link(3, 'dns', { type: 'dummy' }),
+      link(4, 'eth0'),
+      link(5, 'eth1'),
+      link(6, 'eth2', { up: false }),
+      pod,
+    ];
+    const addresses = [
+      address(1, '203.0.113.1'),
+      address(2, '10.96.0.1'),
+      address(3, '169.254.20.10'),
+      address(6, '192.0.2.6'),
+      address(5, '192.0.2.5'),
+      address(4, '192.0.2.4'),
+    ];
+    const route = (linkIndex: number, destination = '0.0.0.0/0') => ({
+      destination,
+      linkIndex,
+      viaGateway: true,
+    });
+    const without = (...indexes: readonly number[]) =>
+      addresses.filter(({ linkIndex }) => !indexes.includes(linkIndex));
+    it.each([
+      { name: 'of the default route', addresses, routes: [route(5)], expected: '192.0.2.5' },
+      { name: 'of the first default route', addresses, routes: [route(4), route(5)], expected: '192.0.2.4' },
+      {
+        name: 'of the first interface, without a default route',
+        addresses,
+        routes: [route(5, '10.0.0.0/8')],
+        expected: '192.0.2.4',
+      },
+      {
+        name: 'of the first that has one, if the default route has none',
+        addresses: without(4),
+        routes: [route(4)],
+        expected: '192.0.2.5',
+      },
+      {
+        name: 'of a dummy interface for want of another',
+        addresses: without(4, 5),
+        routes: [],
+        expected: '169.254.20.10',
+      },
+      { name: 'never of loopback and kube-ipvs0', addresses: without(3, 4, 5), routes: [route(1), route(2)] },
+    ])('they get the one $name', ({ addresses: found, routes, expected }) => {
+      // kube-proxy has virtual servers at the node's own addresses too: node ports.
+      const virtualAddresses = new Set(['10.96.0.1', '192.0.2.4', '192.0.2.5']);
+      const input = { covered: [pod], links: all, addresses: found, routes, virtualAddresses };
+      const plan = planSnat({ ...input, existing: [] });
+      expect(plan.newAddresses.map((entry) => entry.address)).toEqual(
+        expected === undefined ? [] : [expected],
+      );
+      expect(plan.withoutAddress).toEqual(expected === undefined ? [pod] : []);
+    });
   });
 });
 
