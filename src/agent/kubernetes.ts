@@ -334,7 +334,7 @@ export class KubernetesAgent {
       working,
       agentVersion: this.#options.agentVersion,
       osImage: this.#options.osImage,
-      routes: switchIsOn(seen.facts) ? seen.facts.routes : [],
+      routes: switchIsOn(seen.facts) ? await this.#node.ports.links.routes() : [],
       previous: this.#written,
       time,
       ...(working

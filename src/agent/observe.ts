@@ -2,6 +2,7 @@
 /** All reads of a reconciliation: ports in, facts out. */
 import { isNotFound } from '../core/errors.ts';
 import type { DatapathFacts, IpvsFacts, KubeProxyFacts, ModuleFileFacts, NodeFacts } from '../core/facts.ts';
+import { hasUnaddressed } from '../core/interfaces.ts';
 import type {
   Clock,
   Datapath,
@@ -61,9 +62,7 @@ export async function observe(
     ipForward: (await host.readSysctl('net/ipv4/ip_forward')) === '1',
     localPortRange: (await host.readSysctl('net/ipv4/ip_local_port_range')) ?? '',
     localReservedPorts: (await host.readSysctl('net/ipv4/ip_local_reserved_ports')) ?? '',
-    links: await links.list(),
-    addresses: await links.addresses(),
-    routes: await links.routes(),
+    ...(await observeLinks(links)),
     ...(maps === undefined ? {} : { datapath: maps }),
     attachments: await datapath.attachments(),
     foreignPrograms: moduleFile === undefined ? [] : await datapath.foreignPrograms(),
@@ -93,6 +92,14 @@ async function observeIpvs(ports: NodePorts): Promise<IpvsFacts | undefined> {
     timeouts: await ipvs.timeouts(),
     daemons: await ipvs.daemons(),
   };
+}
+
+/** A router may have a million routes: they are read only where they are needed. */
+async function observeLinks(ports: Links): Promise<Pick<NodeFacts, 'links' | 'addresses' | 'routes'>> {
+  const links = await ports.list();
+  const addresses = await ports.addresses();
+  const needed = hasUnaddressed(links, addresses);
+  return { links, addresses, routes: needed ? await ports.routes() : [] };
 }
 
 async function observeKubeProxy(kubeProxy: KubeProxy): Promise<KubeProxyFacts> {

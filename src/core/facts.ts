@@ -82,7 +82,10 @@ export interface NodeFacts {
   readonly localReservedPorts: string;
   readonly links: readonly Link[];
   readonly addresses: readonly LinkAddress[];
-  /** IPv4, of the main table; of routes to one destination the preferred one comes first. */
+  /**
+   * IPv4, of the main table; of routes to one destination the preferred one comes first. None where every interface
+   * that packets may leave by has an address of its own.
+   */
   readonly routes: readonly Route[];
   readonly datapath?: DatapathFacts;
   readonly attachments: readonly TcAttachment[];

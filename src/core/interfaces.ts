@@ -37,17 +37,19 @@ type InterfaceRules = NodeConfig['datapath']['interfaces'];
 
 /** The interfaces that get the programs, in the order of their index. */
 export function coveredLinks(rules: InterfaceRules, links: readonly Link[]): readonly Link[] {
-  const masters = new Map(links.map((link) => [link.index, link.type]));
+  const isPort = portOfBundle(links);
   const detected = (link: Link): boolean =>
-    rules.autoDetect === 'Enabled' &&
-    link.name !== 'lo' &&
-    !NOT_DETECTED.has(link.type) &&
-    !BUNDLES.has(link.masterIndex === undefined ? '' : (masters.get(link.masterIndex) ?? ''));
+    rules.autoDetect === 'Enabled' && link.name !== 'lo' && !NOT_DETECTED.has(link.type) && !isPort(link);
   return links
     .filter((link) => link.up && !link.name.startsWith(SELF_CHECK_PREFIX))
     .filter((link) => !rules.exclude.some((pattern) => matchesPattern(link.name, pattern)))
     .filter((link) => detected(link) || rules.include.some((pattern) => matchesPattern(link.name, pattern)))
     .toSorted((a, b) => a.index - b.index);
+}
+
+function portOfBundle(links: readonly Link[]): (link: Link) => boolean {
+  const types = new Map(links.map(({ index, type }) => [index, type]));
+  return ({ masterIndex }) => BUNDLES.has(masterIndex === undefined ? '' : (types.get(masterIndex) ?? ''));
 }
 
 /** True if the name fits: * stands for any characters, ? for one. */
@@ -57,6 +59,19 @@ export function matchesPattern(name: string, pattern: string): boolean {
     .replaceAll('*', '.*')
     .replaceAll('?', '.');
   return new RegExp(`^${source}$`).test(name);
+}
+
+/** True if packets may leave by an interface that has no IPv4 address of its own. */
+export function hasUnaddressed(links: readonly Link[], addresses: readonly LinkAddress[]): boolean {
+  const addressed = new Set(addresses.filter(isGlobal).map(({ linkIndex }) => linkIndex));
+  const isPort = portOfBundle(links);
+  return links
+    .filter(({ type, up }) => up && type !== 'loopback' && type !== 'dummy')
+    .some((link) => !isPort(link) && !addressed.has(link.index));
+}
+
+function isGlobal({ family, scope }: LinkAddress): boolean {
+  return family === 'IPv4' && scope === 'global';
 }
 
 export interface SnatPlan {
@@ -114,7 +129,7 @@ function snatAddresses({ addresses, virtualAddresses }: SnatInput): ReadonlyMap<
     (virtualAddresses.has(address) ? 2 : 0) + (secondary ? 1 : 0);
   const best = new Map<number, LinkAddress>();
   for (const address of addresses) {
-    if (address.family !== 'IPv4' || address.scope !== 'global') continue;
+    if (!isGlobal(address)) continue;
     const before = best.get(address.linkIndex);
     if (before === undefined || rank(address) < rank(before)) best.set(address.linkIndex, address);
   }

@@ -140,6 +140,19 @@ describe('up', () => {
     expect(outcome.steps.map(({ kind }) => kind)).toEqual(['attach', 'attach', 'selfCheck']);
   });
 
+  it('gives an interface without an address the one of the default route, and reads routes only then', async () => {
+    const node = director(...TABLE);
+    const { links, datapath, calls } = node.machine;
+    links.addRoute('0.0.0.0/0', 'eth1', true);
+    await up(CONFIG, node);
+    expect(calls.log).not.toContain('links.routes');
+    const index = links.add({ name: 'cali1', type: 'veth' });
+    expect((await up(CONFIG, node)).warnings).toEqual([]);
+    const address = new Map((await datapath.snatAddresses()).map((entry) => [entry.id, entry.address]));
+    const used = (await datapath.snatInterfaces()).find(({ ifindex }) => ifindex === index);
+    expect(address.get(used?.addressId ?? 0)).toBe('198.51.100.1');
+  });
+
   it('takes an interface that appeared', async () => {
     const node = director(...TABLE);
     await up(CONFIG, node);
