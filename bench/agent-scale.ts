@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { main, say } from '../scripts/exec.ts';
 import { type KernelSeries, kernelFor, kernelSeries } from '../scripts/kernels.ts';
 import { seriesOption } from '../scripts/options.ts';
+import { prepareAgentGuest } from './agent-files.ts';
 import { measureNative } from './agent-native.ts';
 import type { Figures, Time } from './agent-run.ts';
 import { prepare, runGuest } from './guest.ts';
@@ -42,6 +43,7 @@ async function inMemory(services: number): Promise<void> {
 
 async function onKernel(services: number, kernel: KernelSeries): Promise<void> {
   await prepare(kernel);
+  await prepareAgentGuest([1, services]);
   const { release } = await kernelFor(kernel);
   const columns: Figures[] = [];
   for (const count of [1, services]) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { build, type Plugin } from 'esbuild';
+import { type BuildOptions, build, type Plugin } from 'esbuild';
 import { repository } from './cache.ts';
 
 /** Found next to dist/ at run time: they hold native code. */
@@ -74,23 +74,28 @@ async function usedNames(): Promise<string[]> {
   return Object.keys(await import('@kubernetes/client-node')).filter((name) => words.has(name));
 }
 
+/** How our sources become JavaScript that runs beside node_modules. */
+export const bundling = {
+  absWorkingDir: repository,
+  bundle: true,
+  splitting: true,
+  platform: 'node',
+  target: 'node24',
+  format: 'esm',
+  outExtension: { '.js': '.mjs' },
+  chunkNames: 'chunk-[hash]',
+  external,
+  banner: { js: banner },
+  logLevel: 'warning',
+} as const satisfies BuildOptions;
+
 async function bundle(directory: string): Promise<void> {
   await build({
-    absWorkingDir: repository,
+    ...bundling,
     entryPoints: { 'ipvs-bpf': 'src/cli.ts' },
     outdir: directory,
-    bundle: true,
-    splitting: true,
-    platform: 'node',
-    target: 'node24',
-    format: 'esm',
-    outExtension: { '.js': '.mjs' },
-    chunkNames: 'chunk-[hash]',
-    external,
     plugins: [onlyWhatIsUsed()],
-    banner: { js: banner },
     legalComments: 'linked',
-    logLevel: 'warning',
   });
 }
 
