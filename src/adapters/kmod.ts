@@ -86,9 +86,7 @@ export class ProcKernelModules implements KernelModules {
   }
 
   async list(): Promise<readonly LoadedModule[]> {
-    const text = (await readIfThere(join(this.#root, 'proc/modules'))) ?? '';
-    const lines = text.split('\n').filter((line) => line !== '');
-    return Promise.all(lines.map((line) => this.#parse(line)));
+    return Promise.all((await this.#lines()).map((line) => this.#parse(line)));
   }
 
   async isBuiltIn(name: string): Promise<boolean> {
@@ -110,7 +108,10 @@ export class ProcKernelModules implements KernelModules {
   /** Loads the modules that FILE depends on with modprobe first, as insmod alone does not. */
   async insertFile(file: string): Promise<void> {
     const { depends } = await readModuleInfo(file);
-    for (const dependency of depends) await this.load(dependency);
+    // Each process that need not be started is a shorter outage.
+    const loaded = new Set((await this.#lines()).map((line) => line.split(' ', 1)[0]));
+    const missing = depends.filter((name) => !loaded.has(normalized(name)));
+    if (missing.length > 0) await run('modprobe', ['-a', '--', ...missing]);
     await run('insmod', [file]);
   }
 
@@ -166,6 +167,11 @@ export class ProcKernelModules implements KernelModules {
       throw translated(error);
     }
     throw new HostError(`${helper} stayed loaded`, { code: 'ModuleInvalid' });
+  }
+
+  async #lines(): Promise<readonly string[]> {
+    const text = (await readIfThere(join(this.#root, 'proc/modules'))) ?? '';
+    return text.split('\n').filter((line) => line !== '');
   }
 
   async #parse(line: string): Promise<LoadedModule> {
