@@ -17,6 +17,12 @@ mount -t bpf bpf /sys/fs/bpf
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+# Kubernetes' programs as one group beside that of the pods, as init systems have it: each process of the root
+# group would weigh more than all pods together.
+mkdir /sys/fs/cgroup/system
+echo $$ >/sys/fs/cgroup/system/cgroup.procs
+echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
+echo 40 >/sys/fs/cgroup/system/cpu.weight
 mkdir -p "/lib/modules/$RELEASE"
 mount --bind "$MODULES" "/lib/modules/$RELEASE"
 # What the host builds while this machine runs is seen here: the root's own cache would hide it.
