@@ -10,6 +10,8 @@ export interface PathFigures {
   readonly tracked: number;
   /** Requests from a pod that were answered. */
   readonly inside: number;
+  /** Entries of nf_conntrack that those left behind. */
+  readonly insideTracked: number;
 }
 
 export interface DemoFigures {
@@ -37,6 +39,7 @@ export function demoTable({ wanted, native, accelerated, nodes, asBefore }: Demo
     row('  conntrack entries that they made', ({ tracked }) => tracked),
     row('  median latency, ms (emulated machines)', ({ milliseconds }) => median(milliseconds).toFixed(1)),
     row(`requests from a pod answered, of ${wanted.inside}`, ({ inside }) => inside),
+    row('  conntrack entries that they made', ({ insideTracked }) => insideTracked),
   ]);
   const answered = [native, accelerated].every(
     ({ outside, inside }) => outside === wanted.outside && inside === wanted.inside,

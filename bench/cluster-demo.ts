@@ -39,8 +39,9 @@ async function requests(session: ClusterSession): Promise<PathFigures> {
   return {
     outside: outside.answered,
     milliseconds: outside.milliseconds,
-    tracked: outside.tracked + inside.tracked,
+    tracked: outside.tracked,
     inside: inside.answered,
+    insideTracked: inside.tracked,
   };
 }
 

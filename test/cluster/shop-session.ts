@@ -2,7 +2,7 @@
 /** What demo and tests do with the application of shop.ts on a running cluster. */
 import { nodeNamed } from './layout.ts';
 import type { ClusterSession } from './session.ts';
-import { HTTP_PORT, NAMESPACE, NODE_PORT, POLICY, policy, shop } from './shop.ts';
+import { HTTP_PORT, NAMESPACE, NODE_PORT, OTHER_NODE_PORT, POLICY, policy, shop } from './shop.ts';
 
 const START_LIMIT_MS = 600_000;
 const ROLLOUT_LIMIT_MS = 600_000;
@@ -49,7 +49,7 @@ export async function startShop(session: ClusterSession, nodes: readonly string[
   }
 }
 
-/** Whether a listing by `ipvsadm -Sn` has both pods wherever it has one: two ClusterIPs and the node port. */
+/** Whether a listing by `ipvsadm -Sn` has both pods wherever it has one: two ClusterIPs and two node ports. */
 function knowsTheShop(table: string, address: string): boolean {
   const pods = new Map<string, number>();
   for (const [, server = ''] of table.matchAll(new RegExp(`^-a -t (\\S+) -r \\S+:${HTTP_PORT} `, 'gm'))) {
@@ -57,7 +57,8 @@ function knowsTheShop(table: string, address: string): boolean {
   }
   const complete = [...pods.values()].every((count) => count === 2);
   const clusterIPs = [...pods.keys()].filter((server) => server.endsWith(':80'));
-  return complete && clusterIPs.length === 2 && pods.has(`${address}:${NODE_PORT}`);
+  const nodePorts = [NODE_PORT, OTHER_NODE_PORT].every((port) => pods.has(`${address}:${port}`));
+  return complete && clusterIPs.length === 2 && nodePorts;
 }
 
 /** Pods say nothing of generations, and give no reason for what is right. */
@@ -130,18 +131,24 @@ export async function requestsFromOutside(
     count,
     node,
     nodes,
-  }: { readonly count: number; readonly node: string; readonly nodes: readonly string[] },
+    port = NODE_PORT,
+  }: {
+    readonly count: number;
+    readonly node: string;
+    readonly nodes: readonly string[];
+    readonly port?: number;
+  },
 ): Promise<Requests> {
-  const url = `http://${nodeNamed(node).address}:${NODE_PORT}/clientip`;
+  const url = `http://${nodeNamed(node).address}:${port}/clientip`;
   const out = await session.onClient(
     `for i in $(seq ${count}); do curl -sf -m 10 -w ' %{time_total} %{local_port}\\n' ${url} || true; done`,
   );
   const lines = out.split('\n').flatMap((line) => {
-    const [, client, seconds, port] = /^(\S+):\d+ ([\d.]+) (\d+)$/.exec(line) ?? [];
-    return client === undefined ? [] : [{ client, seconds: Number(seconds), port: port ?? '' }];
+    const [, client, seconds, local = ''] = /^(\S+):\d+ ([\d.]+) (\d+)$/.exec(line) ?? [];
+    return client === undefined ? [] : [{ client, seconds: Number(seconds), local }];
   });
-  const ports = new Set(lines.map(({ port }) => port));
-  const tracked = await trackedEntries(session, { nodes, filter: `dport=${NODE_PORT}`, ports });
+  const ports = new Set(lines.map(({ local }) => local));
+  const tracked = await trackedEntries(session, { nodes, filter: `dport=${port}`, ports });
   return {
     answered: lines.length,
     milliseconds: lines.map(({ seconds }) => seconds * 1000),

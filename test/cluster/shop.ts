@@ -4,6 +4,8 @@ import { agnhostImage } from './versions.ts';
 
 export const NAMESPACE = 'shop';
 export const NODE_PORT = 30080;
+/** Of Service other. */
+export const OTHER_NODE_PORT = 30081;
 export const POLICY = 'shop';
 export const HTTP_PORT = 8080;
 
@@ -25,7 +27,7 @@ export function shop(replicas = 2): readonly object[] {
       },
     },
     service('web', { type: 'NodePort', nodePort: NODE_PORT }),
-    service('other', {}),
+    service('other', { type: 'NodePort', nodePort: OTHER_NODE_PORT }),
     { apiVersion: 'v1', kind: 'Pod', metadata: named('client'), spec: pod('client', ['pause']) },
   ];
 }

@@ -2,7 +2,7 @@
 /** What the end-to-end tests ask the cluster that they share. */
 import { nodeNamed } from '../cluster/layout.ts';
 import { ClusterSession } from '../cluster/session.ts';
-import { NAMESPACE } from '../cluster/shop.ts';
+import { NAMESPACE, NODE_PORT } from '../cluster/shop.ts';
 import {
   type Condition,
   conditionOf,
@@ -20,9 +20,12 @@ export const RELEASE_NAMESPACE = 'ipvs-bpf-system';
 export const PATIENCE_MS = 480_000;
 
 /** Requests from outside through each node, and what of them nf_conntrack knows. */
-export async function outside(count = 20): Promise<{ readonly answered: number; readonly tracked: number }> {
+export async function outside(
+  count = 20,
+  port = NODE_PORT,
+): Promise<{ readonly answered: number; readonly tracked: number }> {
   const all = [];
-  for (const node of NODES) all.push(await requestsFromOutside(session, { count, node, nodes: NODES }));
+  for (const node of NODES) all.push(await requestsFromOutside(session, { count, node, nodes: NODES, port }));
   return {
     answered: all.reduce((sum, { answered }) => sum + answered, 0),
     tracked: all.reduce((sum, { tracked }) => sum + tracked, 0),
