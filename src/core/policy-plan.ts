@@ -61,7 +61,10 @@ export function planCluster(facts: ClusterFacts): ClusterPlan {
     steps.push(...policySteps(planned, facts));
     if (planned.rollout.recheckAt !== undefined) times.push(planned.rollout.recheckAt);
   }
-  for (const object of facts.nodeObjects) steps.push(...reachableSteps(object, facts));
+  const deleted = new Set(steps.flatMap((step) => (step.kind === 'deleteNode' ? [step.name] : [])));
+  for (const object of facts.nodeObjects) {
+    if (!deleted.has(object.metadata.name)) steps.push(...reachableSteps(object, facts));
+  }
   for (const { renewedAt } of Object.values(facts.agents)) {
     if (renewedAt !== undefined) times.push(renewedAt + LEASE_STALE_MS + 1);
   }

@@ -128,6 +128,15 @@ describe('a policy', () => {
     expect(world.state).toMatchObject({ policies: [], nodeObjects: [], slices: [] });
   });
 
+  it('writes nothing more about a node whose object it deletes', () => {
+    const world = new World([policy('p', { mode: 'DryRun' })], ['n1']);
+    world.settle(good(world));
+    world.edit('p', { nodeSelector: { matchLabels: { pool: 'other' } } });
+    world.state = { ...world.state, agents: { n1: { pod: false } } };
+    const about = world.plan().filter((step) => 'name' in step && step.name === 'n1');
+    expect(about.map(({ kind }) => kind)).toEqual(['deleteNode']);
+  });
+
   it('only looks in mode DryRun, and turns off in mode Disabled', () => {
     const world = new World([policy('p', { mode: 'DryRun' })], ['n1']);
     world.settle(good(world));
