@@ -17,10 +17,11 @@ export async function vitest(
   const directory = await mkdtemp(join(tmpdir(), 'ipvs-bpf-test-'));
   const file = join(directory, 'report.json');
   try {
-    const program = [join(repository, 'node_modules/vitest/vitest.mjs'), 'run', '--reporter=default'];
+    const program = [join(repository, 'node_modules/vitest/vitest.mjs'), 'run'];
+    const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
     const status = await inherit(
       process.execPath,
-      [...program, ...(config ? ['--config', config] : []), '--reporter=json', `--outputFile.json=${file}`],
+      [...program, ...(config ? ['--config', config] : []), ...reporters],
       { cwd: repository, env: { ...process.env, ...environment } },
     );
     return countTests(JSON.parse(await readFile(file, 'utf8')) as VitestReport, status);
