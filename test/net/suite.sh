@@ -106,12 +106,18 @@ connections() { in_director ipvsadm -Lcn | grep -cE '^(TCP|UDP)' || true; }
 
 # no_conntrack COMMAND…: runs it, and fails if any conntrack entry was made meanwhile.
 no_conntrack() {
+	local - status made
 	conntrack_count_start
-	"$@" || {
-		conntrack_count_stop >/dev/null
-		return 1
-	}
-	equal "$(conntrack_count_stop)" 0 "conntrack entries made"
+	# Not in a condition, where -e would be ignored.
+	set +e
+	(
+		set -e
+		"$@"
+	)
+	status=$?
+	made=$(conntrack_count_stop)
+	[ $status = 0 ] || return $status
+	equal "$made" 0 "conntrack entries made"
 }
 
 # What a director with kube-proxy in ipvs mode has: conntrack in use, and MASQUERADE.
