@@ -7,6 +7,10 @@
  * The packets run through ip_vs_in_hook and ip_vs_out_hook as on the native path; the route that
  * those expect is looked up for the first packet of a connection and direction, and remembered.
  * Whatever this file is not sure about it leaves to the native path.
+ *
+ * With bridge-nf-call-iptables a packet passes PRE_ROUTING inside the bridge, and ip_sabotage_in
+ * spares it the IP layer's. Of our packets, the bridge's is only kept from conntrack; they are
+ * taken at the IP layer's, when the bridge and tc ingress of its device have done their part.
  */
 #include <linux/icmp.h>
 #include <linux/ip.h>
@@ -235,7 +239,6 @@ static bool reassemble(struct ip_vs_bpf *bpf, struct sk_buff *skb)
 		return false;
 	ip_send_check(ip_hdr(skb));
 	skb_set_transport_header(skb, skb_network_offset(skb) + ip_hdr(skb)->ihl * 4);
-	ip_vs_bpf_reverse_reassembled(bpf, skb);
 	return true;
 }
 
@@ -267,8 +270,11 @@ static unsigned int take_transport(struct ip_vs_bpf_packet *packet, struct sk_bu
 	bool reply_first = is_marked_reply(skb);
 	unsigned int verdict;
 
-	if (unlikely(ip_is_fragment(ip_hdr(skb))) && !reassemble(packet->bpf, skb))
-		return NF_STOLEN;
+	if (unlikely(ip_is_fragment(ip_hdr(skb)))) {
+		if (!reassemble(packet->bpf, skb))
+			return NF_STOLEN;
+		ip_vs_bpf_reverse_reassembled(packet->bpf, skb);
+	}
 	verdict = run_hook(reply_first ? shared_out_hook : shared_in_hook, packet, skb);
 	if (packet->taken || verdict != NF_ACCEPT)
 		return verdict;
@@ -313,11 +319,19 @@ static struct ip_vs_conn *find_quoted(struct netns_ipvs *ipvs, struct sk_buff *s
 	return ip_vs_conn_out_get(&param);
 }
 
+/* Drops the reference. */
+static bool put_accelerated(struct ip_vs_conn *cp)
+{
+	bool accelerated = ip_vs_bpf_conn(cp);
+
+	__ip_vs_conn_put(cp);
+	return accelerated;
+}
+
 static unsigned int take_icmp(struct ip_vs_bpf_packet *packet, struct sk_buff *skb)
 {
 	struct ip_vs_conn *cp;
 	nf_hookfn *hook;
-	bool accelerated;
 	unsigned int verdict;
 
 	if (!atomic_read(&packet->bpf->conns) || ip_is_fragment(ip_hdr(skb)))
@@ -325,9 +339,7 @@ static unsigned int take_icmp(struct ip_vs_bpf_packet *packet, struct sk_buff *s
 	cp = find_quoted(packet->bpf->ipvs, skb, &hook);
 	if (!cp)
 		return NF_ACCEPT;
-	accelerated = ip_vs_bpf_conn(cp);
-	__ip_vs_conn_put(cp);
-	if (!accelerated)
+	if (!put_accelerated(cp))
 		return NF_ACCEPT;
 	ip_vs_bpf_set_untracked(skb);
 	if (ip_vs_bpf_needs_native_path(packet->state.net, skb) || !ip_vs_bpf_route_input(skb))
@@ -341,22 +353,102 @@ static unsigned int take_icmp(struct ip_vs_bpf_packet *packet, struct sk_buff *s
 	return verdict;
 }
 
+/* For the look-up of a TCP or UDP packet's connection, as request and as reply. */
+static bool fill_param(struct netns_ipvs *ipvs, const struct sk_buff *skb,
+		       struct ip_vs_conn_param *param)
+{
+	const struct iphdr *iph = ip_hdr(skb);
+	union nf_inet_addr source = { .ip = iph->saddr }, destination = { .ip = iph->daddr };
+	__be16 _ports[2], *ports;
+
+	ports = skb_header_pointer(skb, skb_network_offset(skb) + iph->ihl * 4, sizeof(_ports),
+				   _ports);
+	if (!ports)
+		return false;
+	ip_vs_conn_fill_param(ipvs, AF_INET, iph->protocol, &source, ports[0], &destination,
+			      ports[1], param);
+	return true;
+}
+
+static bool is_accelerated_reply(const struct ip_vs_conn_param *param)
+{
+	struct ip_vs_conn *cp = ip_vs_conn_out_get(param);
+
+	return cp && put_accelerated(cp);
+}
+
+/* Whether PRE_ROUTING of the IP layer is likely to take this packet. */
+static bool is_for_ip_layer(struct ip_vs_bpf *bpf, const struct sk_buff *skb,
+			    const struct ip_vs_conn_param *param)
+{
+	struct ip_vs_conn *cp = ip_vs_conn_in_get(param);
+
+	if (cp)
+		return put_accelerated(cp);
+	return (READ_ONCE(bpf->on) && find_service(bpf, skb)) || is_accelerated_reply(param) ||
+	       ip_vs_bpf_is_to_snat_end(bpf, skb);
+}
+
+/*
+ * PRE_ROUTING inside a bridge. A reply of one of its ports to another is translated at FORWARD. It
+ * is no packet for the bridge itself, though br_netfilter makes it look like one here.
+ */
+static unsigned int leave_to_ip_layer(struct ip_vs_bpf *bpf, struct sk_buff *skb)
+{
+	bool bridged = nf_bridge_info_get(skb)->pkt_otherhost;
+	struct ip_vs_conn_param param;
+
+	if (!READ_ONCE(bpf->on) && !atomic_read(&bpf->conns))
+		return NF_ACCEPT;
+	if (unlikely(ip_is_fragment(ip_hdr(skb)))) {
+		if (bridged)
+			return NF_ACCEPT;
+		if (!reassemble(bpf, skb))
+			return NF_STOLEN;
+	}
+	if (!fill_param(bpf->ipvs, skb, &param))
+		return NF_ACCEPT;
+	if (bridged) {
+		if (is_accelerated_reply(&param))
+			ip_vs_bpf_set_untracked(skb);
+	} else if (is_for_ip_layer(bpf, skb, &param)) {
+		ip_vs_bpf_set_untracked(skb);
+		nf_bridge_info_get(skb)->sabotage_in_done = 1;
+	}
+	return NF_ACCEPT;
+}
+
+/* Undoes what keeps a packet from conntrack inside the bridge: what is ours is marked again. */
+static void give_to_conntrack(struct sk_buff *skb)
+{
+	enum ip_conntrack_info ctinfo;
+
+	nf_ct_get(skb, &ctinfo);
+	if (ctinfo == IP_CT_UNTRACKED)
+		nf_reset_ct(skb);
+}
+
 static unsigned int pre_routing_hook(void *priv, struct sk_buff *skb,
 				     const struct nf_hook_state *state)
 {
 	struct netns_ipvs *ipvs = net_ipvs(state->net);
 	struct ip_vs_bpf_packet packet;
 	u8 protocol = ip_hdr(skb)->protocol;
+	bool by_bridge = nf_bridge_info_exists(skb);
 
-	if (skb->ipvs_property || skb->pkt_type != PACKET_HOST || skb_valid_dst(skb) ||
-	    nf_bridge_info_exists(skb))
+	if (skb->ipvs_property || skb->pkt_type != PACKET_HOST || skb_valid_dst(skb))
 		return NF_ACCEPT;
 	packet = (struct ip_vs_bpf_packet){
 		.state = *state, .bpf = ipvs->bpf, .verdict = NF_ACCEPT,
 	};
-	if (likely(protocol == IPPROTO_TCP || protocol == IPPROTO_UDP))
+	if (likely(protocol == IPPROTO_TCP || protocol == IPPROTO_UDP)) {
+		if (nf_bridge_in_prerouting(skb))
+			return leave_to_ip_layer(ipvs->bpf, skb);
+		if (by_bridge)
+			give_to_conntrack(skb);
 		return take_transport(&packet, skb);
-	if (protocol == IPPROTO_ICMP)
+	}
+	if (protocol == IPPROTO_ICMP && !by_bridge)
 		return take_icmp(&packet, skb);
 	return NF_ACCEPT;
 }
@@ -366,29 +458,14 @@ static unsigned int local_out_hook(void *priv, struct sk_buff *skb,
 				   const struct nf_hook_state *state)
 {
 	struct netns_ipvs *ipvs = net_ipvs(state->net);
-	const struct iphdr *iph = ip_hdr(skb);
-	union nf_inet_addr source, destination;
+	u8 protocol = ip_hdr(skb)->protocol;
 	struct ip_vs_conn_param param;
-	struct ip_vs_conn *cp;
-	__be16 _ports[2], *ports;
 
 	if (likely(!atomic_read(&ipvs->bpf->local_conns)) || skb->ipvs_property ||
-	    (iph->protocol != IPPROTO_TCP && iph->protocol != IPPROTO_UDP))
+	    (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
 		return NF_ACCEPT;
-	ports = skb_header_pointer(skb, skb_network_offset(skb) + iph->ihl * 4, sizeof(_ports),
-				   _ports);
-	if (!ports)
-		return NF_ACCEPT;
-	source = (union nf_inet_addr){ .ip = iph->saddr };
-	destination = (union nf_inet_addr){ .ip = iph->daddr };
-	ip_vs_conn_fill_param(ipvs, AF_INET, iph->protocol, &source, ports[0], &destination,
-			      ports[1], &param);
-	cp = ip_vs_conn_out_get(&param);
-	if (!cp)
-		return NF_ACCEPT;
-	if (ip_vs_bpf_conn(cp))
+	if (fill_param(ipvs, skb, &param) && is_accelerated_reply(&param))
 		ip_vs_bpf_set_untracked(skb);
-	__ip_vs_conn_put(cp);
 	return NF_ACCEPT;
 }
 

@@ -99,6 +99,8 @@ bool ip_vs_bpf_snat_end(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, __be32 *ad
 			__be16 *port);
 
 /* ip_vs_bpf_reply.c */
+/* Whether a TCP or UDP packet, no fragment, is a reply that tc ingress is to translate. */
+bool ip_vs_bpf_is_to_snat_end(struct ip_vs_bpf *bpf, const struct sk_buff *skb);
 /* tc ingress leaves fragmented replies alone; here they are whole again. */
 void ip_vs_bpf_reverse_reassembled(struct ip_vs_bpf *bpf, struct sk_buff *skb);
 

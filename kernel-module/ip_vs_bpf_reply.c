@@ -179,24 +179,39 @@ leave:
 	return false;
 }
 
-/* tc ingress leaves fragmented replies alone; here they are whole again. */
-void ip_vs_bpf_reverse_reassembled(struct ip_vs_bpf *bpf, struct sk_buff *skb)
+/* The session whose SNAT end a TCP or UDP packet is sent to, by a real server of it. */
+static const struct ipvs_session_key *session_of_reply(struct ip_vs_bpf *bpf,
+						       const struct sk_buff *skb)
 {
 	const struct iphdr *iph = ip_hdr(skb);
 	struct ipvs_addr address = addr4(iph->daddr);
 	struct ipvs_reply_key key = { .daddr = addr4(iph->saddr), .protocol = iph->protocol };
-	struct ipvs_session_key *session;
 	u32 *id = map_lookup(bpf, SNAT_IDS, &address);
-	__be16 *ports;
+	__be16 _ports[2], *ports;
 
-	if (!id || !make_l4_writable(skb))
-		return;
-	ports = (__be16 *)skb_transport_header(skb);
+	if (!id)
+		return NULL;
+	ports = skb_header_pointer(skb, skb_network_offset(skb) + iph->ihl * 4, sizeof(_ports),
+				   _ports);
+	if (!ports)
+		return NULL;
 	key.dport = ports[0];
 	key.snat_port = ports[1];
 	key.snat_addr_id = *id;
-	session = map_lookup(bpf, REPLIES, &key);
-	if (!session)
+	return map_lookup(bpf, REPLIES, &key);
+}
+
+bool ip_vs_bpf_is_to_snat_end(struct ip_vs_bpf *bpf, const struct sk_buff *skb)
+{
+	return session_of_reply(bpf, skb);
+}
+
+/* tc ingress leaves fragmented replies alone; here they are whole again. */
+void ip_vs_bpf_reverse_reassembled(struct ip_vs_bpf *bpf, struct sk_buff *skb)
+{
+	const struct ipvs_session_key *session = session_of_reply(bpf, skb);
+
+	if (!session || !make_l4_writable(skb))
 		return;
 	rewrite_destination(skb, session->caddr.w[3], session->cport);
 	count(bpf, IPVS_COUNT_REPLY_REASSEMBLED);
