@@ -48,7 +48,7 @@ describe('a policy', () => {
     expect((await listings()).map(withoutFiles)).toEqual(before.map(withoutFiles));
   });
 
-  it('takes requests off conntrack on all nodes once it is enabled, without losing one', async () => {
+  it('takes requests off conntrack on all nodes once it is enabled, and says how long nobody answered', async () => {
     const reports = await underTraffic(session, NODES, async () => {
       await applyPolicy(session, ['web']);
       await untilCondition('Ready', 'True AllNodesReady');

@@ -17,39 +17,15 @@ import type { NodeMemory } from '../../../src/ports.ts';
 import { FakeCluster } from '../../fakes/fake-cluster.ts';
 import { type FakeNode, fakeNode } from '../../fakes/fake-node.ts';
 import { virtualServer } from '../builders.ts';
+import { SPEC as CORRECTING, NOW, VIP, SERVICE as WITH_NODE_PORT } from './one-node.ts';
 
 const NAME = 'n1';
-const POLICY = { name: 'default', uid: 'policy-uid' };
-export const VIP = '10.96.0.10';
+const { policyRef: POLICY } = CORRECTING;
 export const VS = 'net/ipv4/vs';
-export const NOW = Date.parse('2026-01-02T03:04:05Z');
 export const LATER = '2026-01-02T04:00:00Z';
 
-export const SPEC: NodeSpec = {
-  policyRef: POLICY,
-  action: 'Apply',
-  mode: 'Enabled',
-  revision: 'r1',
-  disruptionGrant: { revision: 'r1', expiresAt: LATER },
-  attempt: 1,
-  timeouts: { stepSeconds: 120, nodeSeconds: 900 },
-  driftPolicy: 'Report',
-  snat: { mode: 'External', clusterCIDRs: ['10.244.0.0/16'] },
-  ipvs: { expireNodestConn: 1 },
-  datapath: {
-    interfaces: { autoDetect: 'Enabled', include: [], exclude: [] },
-    sessionMapMaxEntries: 4096,
-    onMapFull: 'Bypass',
-  },
-  module: {},
-};
-
-export const SERVICE: SliceService = {
-  namespace: 'shop',
-  name: 'web',
-  virtualServers: [{ addresses: [VIP], ports: [{ port: 80, protocol: 'TCP' }], snatMode: 'External' }],
-  nodePorts: [],
-};
+export const SPEC: NodeSpec = { ...CORRECTING, driftPolicy: 'Report' };
+export const SERVICE: SliceService = { ...WITH_NODE_PORT, nodePorts: [] };
 
 /** A node with kube-proxy and one virtual server, its agent, and the API server. */
 export class ClusterNode {

@@ -3,7 +3,8 @@
 import { describe, expect, it } from 'vitest';
 import { NODE_CONDITIONS } from '../../../src/core/reasons.ts';
 import { virtualServer } from '../builders.ts';
-import { ClusterNode, LATER, NOW, SERVICE, VIP } from './cluster-node.ts';
+import { ClusterNode, LATER, SERVICE } from './cluster-node.ts';
+import { NOW, VIP } from './one-node.ts';
 
 const HOUR = 3_600_000;
 const OTHER_VIP = '10.96.0.11';

@@ -11,7 +11,8 @@ import {
 } from '../../../src/core/reasons.ts';
 import { realServer, virtualServer } from '../builders.ts';
 import { casesOf, conditionCases, NODE_REJECTIONS, type NodeRejection } from '../cases.ts';
-import { ClusterNode, LATER, VIP, VS } from './cluster-node.ts';
+import { ClusterNode, LATER, VS } from './cluster-node.ts';
+import { VIP } from './one-node.ts';
 
 /** Lets the world do what is to be told. */
 type Case = (world: ClusterNode) => Promise<void>;
