@@ -26,7 +26,7 @@ export async function testOnApiServer(report: (name: string, result: TapResult) 
     };
     for (const { name, config } of suites) {
       say(name);
-      report(name, await vitest(config, environment));
+      report(name, await vitest(config, { environment }));
     }
   } finally {
     await down(layout);

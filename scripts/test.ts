@@ -100,16 +100,16 @@ async function testAll(choice: Choice): Promise<void> {
     passed += result.passed;
     failures.push(...result.failures.map((text) => `${name}: ${text}`));
   };
-  const runVitest = (name: string, config?: string) =>
+  const runVitest = (name: string, config?: string, reporter?: string) =>
     guarded(name, report, async () => {
       say(name);
-      report(name, await vitest(config));
+      report(name, await vitest(config, { ...(reporter === undefined ? {} : { reporter }) }));
     });
   const work: Readonly<Record<Part, () => Promise<void>>> = {
     checks: () => runChecks(report),
     unit: () => runVitest('unit tests'),
     api: () => guarded('API server', report, () => testOnApiServer(report)),
-    e2e: () => runVitest('cluster', 'test/e2e/vitest.config.ts'),
+    e2e: () => runVitest('cluster', 'test/e2e/vitest.config.ts', './test/e2e/progress.ts'),
     vm: async () => {
       if (choice.names.length === 0) await runVitest('npm run vm', 'test/vm/vitest.config.ts');
       await guarded('virtual machine', report, async () => {

@@ -9,16 +9,20 @@ import { inherit } from './exec.ts';
 /**
  * Runs the tests of a vitest config; its output is passed through.
  * @param config path in the repository; that of the unit tests if left out
+ * @param options.reporter what shows how it goes
  */
 export async function vitest(
   config?: string,
-  environment: Readonly<Record<string, string>> = {},
+  {
+    environment = {},
+    reporter = 'default',
+  }: { readonly environment?: Readonly<Record<string, string>>; readonly reporter?: string } = {},
 ): Promise<TapResult> {
   const directory = await mkdtemp(join(tmpdir(), 'ipvs-bpf-test-'));
   const file = join(directory, 'report.json');
   try {
     const program = [join(repository, 'node_modules/vitest/vitest.mjs'), 'run'];
-    const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
+    const reporters = [`--reporter=${reporter}`, '--reporter=json', `--outputFile.json=${file}`];
     const status = await inherit(
       process.execPath,
       [...program, ...(config ? ['--config', config] : []), ...reporters],

@@ -52,11 +52,14 @@ export async function messageOf(type: string, node?: string): Promise<string> {
   return object?.status?.conditions?.find((each: Condition) => each.type === type)?.message ?? '';
 }
 
-/** Ids of all that carries packets on a node: another one means that something was loaded anew. */
+/**
+ * Ids of all that carries packets on a node: another one means that something was loaded anew. Not those of the
+ * interfaces of pods, which come and go.
+ */
 export async function identities(node: string): Promise<string> {
   return session.onNode(
     node,
-    'cat /sys/module/ip_vs/srcversion; bpftool -j net; bpftool -j map show | grep -o \'"id":[0-9]*,"type":"[a-z_]*","name":"ipvs_[a-z]*"\'',
+    'cat /sys/module/ip_vs/srcversion; bpftool -j net show dev eth0; bpftool -j map show | grep -o \'"id":[0-9]*,"type":"[a-z_]*","name":"ipvs_[a-z]*"\'',
   );
 }
 

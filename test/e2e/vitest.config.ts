@@ -8,6 +8,7 @@ export default defineConfig({
     include: ['test/e2e/**/*.test.ts'],
     globalSetup: ['test/e2e/cluster.ts'],
     fileParallelism: false,
+    reporters: ['default', `${import.meta.dirname}/progress.ts`],
     testTimeout: 900_000,
     hookTimeout: 600_000,
   },
