@@ -9,7 +9,8 @@ import type { NodeResourceStatus, NodeSpec, SliceService } from '../src/api/reso
 import type { Watched } from '../src/cluster-ports.ts';
 import type { KubeObject } from '../src/core/kube-object.ts';
 import { IPVS_BPF_NODES } from '../src/core/resource-types.ts';
-import type { NodeMemories, SnatMode } from '../src/ports.ts';
+import type { SnatMode } from '../src/datapath-ports.ts';
+import type { NodeMemories } from '../src/ports.ts';
 
 const NAME = 'n1';
 const POLICY = { name: 'scale', uid: 'policy-uid' };

@@ -23,7 +23,7 @@ import {
 } from 'libbpf-ts';
 import { ABI_VERSION, decodePortRanges, encodePortRanges, encodeUint32 } from '../core/abi.ts';
 import { errnoOf, HostError, isNotFound } from '../core/errors.ts';
-import type { DatapathConstants, DatapathState } from '../ports.ts';
+import type { DatapathConstants, DatapathState } from '../datapath-ports.ts';
 import { translated } from './bpf-errors.ts';
 
 /** The maps of bpf/abi.h. */

@@ -19,7 +19,7 @@ import {
   unpin,
 } from 'libbpf-ts';
 import { errnoOf, HostError, isNotFound } from '../core/errors.ts';
-import type { ForeignProgram, TcAttachment, TcDirection } from '../ports.ts';
+import type { ForeignProgram, TcAttachment, TcDirection } from '../datapath-ports.ts';
 import { translated } from './bpf-errors.ts';
 import { namesIn, PROGRAM_NAMES } from './datapath-pins.ts';
 import { type TcFilterEntry, TcFilters } from './tc-filters.ts';

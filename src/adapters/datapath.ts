@@ -34,7 +34,7 @@ import type {
   SnatInterface,
   TcAttachment,
   TcDirection,
-} from '../ports.ts';
+} from '../datapath-ports.ts';
 import { translated } from './bpf-errors.ts';
 import { DatapathPins, generationName, type MapName } from './datapath-pins.ts';
 import { DatapathTc } from './datapath-tc.ts';

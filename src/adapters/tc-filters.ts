@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Lists clsact qdiscs and the filters on them, by rtnetlink. */
-import type { TcDirection } from '../ports.ts';
+import type { TcDirection } from '../datapath-ports.ts';
 import { attributes, NETLINK_ROUTE, NetlinkSocket, NLM_F_DUMP, stringOf } from './netlink-socket.ts';
 
 // linux/rtnetlink.h, linux/pkt_sched.h, linux/pkt_cls.h

@@ -3,7 +3,8 @@
 import { connect, type Socket, type TcpNetConnectOpts } from 'node:net';
 import { SELF_CHECK_CLIENT_SIDE, SELF_CHECK_PREFIX } from '../core/interfaces.ts';
 import type { TestAddresses } from '../core/self-check-network.ts';
-import type { Datapath, Links } from '../ports.ts';
+import type { Datapath } from '../datapath-ports.ts';
+import type { Links } from '../ports.ts';
 
 export interface TestNetworkPorts {
   readonly links: Links;

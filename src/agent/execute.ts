@@ -78,6 +78,13 @@ export async function thawAll(ports: NodePorts, log: Log): Promise<void> {
   }
 }
 
+/** What a program that was killed left stopped, before anything else is done. */
+export async function thawLeftBehind(ports: NodePorts, log: Log): Promise<void> {
+  const { saved } = await ports.records.read();
+  // An exchange that was begun goes on at once, and kube-proxy must not see what is between.
+  if (saved?.flushed !== true) await thawAll(ports, log);
+}
+
 async function runStep(step: Step, journaled: boolean, execution: Execution): Promise<void> {
   const { verb, bootId, ports, log, killPoint } = execution;
   const description = describeStep(step);

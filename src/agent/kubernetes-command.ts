@@ -8,12 +8,13 @@ import { LineLogger, LOG_FORMATS, LOG_LEVELS } from '../runtime/logger.ts';
 import { Metrics } from '../runtime/metrics.ts';
 import { serveStatus } from '../runtime/server.ts';
 import { every } from '../runtime/ticker.ts';
-import { INTERVAL_MS, KubernetesAgent, MANAGER } from './kubernetes.ts';
+import { INTERVAL_MS, KubernetesAgent } from './kubernetes.ts';
 import { messageOf } from './ladder.ts';
 import type { Log } from './log.ts';
 import { createCluster, createNode, type Pause, signalPause } from './main.ts';
 import type { Node } from './reconcile.ts';
 import { RENEW_EVERY_MS, SignOfLife } from './sign-of-life.ts';
+import { MANAGER } from './status-writer.ts';
 
 /** A look that takes longer than this has got stuck. */
 const STUCK_MS = 1_200_000;

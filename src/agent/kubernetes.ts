@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The node of a cluster: what its IpvsBpfNode asks is done, and what is found is written into its status. */
-import type { NodeResourceStatus } from '../api/resources.ts';
 import { POLICY_LABEL } from '../api/resources.ts';
 import type { Cluster, Watched } from '../cluster-ports.ts';
 import { sameValue } from '../core/canonical.ts';
 import { mergeConditions } from '../core/conditions.ts';
+import { type Drift, driftIn } from '../core/drift.ts';
 import { switchIsOn } from '../core/facts.ts';
-import { apiVersionOf } from '../core/kube-object.ts';
 import { firstNodeFindings } from '../core/node-findings.ts';
 import { resourceStatus, withoutOperators } from '../core/node-resource-status.ts';
 import {
   currentProgress,
   type Decision,
   decide,
-  driftOf,
   NATIVE_PROGRESS,
   type NodeProgress,
   type NodeTarget,
@@ -23,18 +21,18 @@ import { planUp } from '../core/plan.ts';
 import { preflight } from '../core/preflight.ts';
 import { IPVS_BPF_NODES, SERVICE_SLICES } from '../core/resource-types.ts';
 import { unprobedAfter } from '../core/service-probe.ts';
-import { describeStep, type Step } from '../core/steps.ts';
+import type { Step } from '../core/steps.ts';
 import type { NodeMemories } from '../ports.ts';
 import { afterFailedProbe, attemptDown, attemptUp } from './attempt.ts';
-import { thawAll } from './execute.ts';
+import { thawAll, thawLeftBehind } from './execute.ts';
 import { messageOf, probe } from './ladder.ts';
 import { observe } from './observe.ts';
 import { ProxyWatch, type Restart } from './proxy-watch.ts';
 import type { Node, Observation } from './reconcile.ts';
 import { probeServices } from './service-probe.ts';
+import { StatusWriter } from './status-writer.ts';
 import { nodeObject, targetOf } from './target.ts';
 
-export const MANAGER = 'ipvs-bpf-agent';
 /** Half of what drift may take until it is noticed. */
 export const INTERVAL_MS = 5_000;
 /** Between two probes of a node that nothing else was done to. */
@@ -69,16 +67,16 @@ export class KubernetesAgent {
   #corrected: string | undefined;
   /** The restart of kube-proxy that `#corrected` was written after. */
   #told: Restart | undefined;
-  #written: NodeResourceStatus | undefined;
+  readonly #status: StatusWriter;
   #remembers = true;
   /** When a look at the node last ended, by the node's clock. */
   lookedAt: number | undefined;
-  lastError: string | undefined;
 
   constructor(node: Node, options: KubernetesOptions) {
     this.#node = node;
     this.#options = options;
     this.#proxy = new ProxyWatch(node.ports);
+    this.#status = new StatusWriter(options.cluster, { nodeName: options.nodeName, log: node.log });
     const scope = { fieldSelector: `metadata.name=${options.nodeName}` };
     this.#nodes = options.cluster.watch(IPVS_BPF_NODES, scope, {
       onChange: options.wake,
@@ -97,7 +95,7 @@ export class KubernetesAgent {
     const { target, progress } = await this.#options.memories.read();
     this.#target = target;
     this.#progress = progress ?? NATIVE_PROGRESS;
-    await thawLeftBehind(this.#node);
+    await thawLeftBehind(this.#node.ports, this.#node.log);
   }
 
   stop(): void {
@@ -137,7 +135,7 @@ export class KubernetesAgent {
   async #takeTarget(): Promise<void> {
     const object = nodeObject(this.#nodes, this.#options.nodeName);
     if (object === undefined) return;
-    const policy = object.spec.policyRef.name;
+    const { name: policy } = object.spec.policyRef;
     if (this.#slices?.policy !== policy) {
       this.#slices?.watched.stop();
       const scope = { labelSelector: `${POLICY_LABEL}=${policy}` };
@@ -153,11 +151,11 @@ export class KubernetesAgent {
   /** The first visit: looking may take a while, and it may fail. */
   async #greet(target: NodeTarget): Promise<void> {
     const object = nodeObject(this.#nodes, this.#options.nodeName);
-    if (object === undefined || this.#written !== undefined) return;
+    if (object === undefined || this.#status.written !== undefined) return;
     const found = withoutOperators(object.status);
     if ((found?.conditions ?? []).length > 0) return;
     const at = { generation: target.generation, time: this.#node.ports.clock.date() };
-    await this.#write({ ...found, conditions: [...mergeConditions([], firstNodeFindings(), at)] });
+    await this.#status.write({ ...found, conditions: [...mergeConditions([], firstNodeFindings(), at)] });
   }
 
   /** @param known what the node is like, if that was observed just now */
@@ -186,14 +184,12 @@ export class KubernetesAgent {
   }
 
   #driftIn(seen: Seen): Drift | undefined {
-    const { steps, restart } = seen;
     if (!this.#isConverged(seen)) return undefined;
-    const reason = driftOf(steps, { hooked: this.#hooked, proxyRestarted: restart !== undefined });
-    if (reason === undefined) return undefined;
-    const who =
-      reason === 'KubeProxyRestarted' ? `kube-proxy restarted at ${restart?.at} and` : 'Something else';
-    const list = steps.slice(0, 5).map(describeStep).join(', ');
-    return { reason, message: `${who} changed what the agent had set; to be done again: ${list}.` };
+    const { steps, restart } = seen;
+    return driftIn(steps, {
+      hooked: this.#hooked,
+      ...(restart === undefined ? {} : { proxyRestartedAt: restart.at }),
+    });
   }
 
   #putRight(drift: Drift, { restart }: Seen): void {
@@ -223,7 +219,8 @@ export class KubernetesAgent {
     if (steps.some(({ kind }) => kind === 'removeModule' || kind === 'insertModule')) {
       await this.#report(target, seen, undefined, true);
     }
-    await this.#setUnprobed(unprobedAfter(this.#progress.unprobed ?? [], steps, decision.config));
+    const unprobed = unprobedAfter(this.#progress.unprobed ?? [], steps, decision.config);
+    if (unprobed.length > 0) await this.#setProgress({ ...this.#progress, unprobed });
     const attempt = await attemptUp(decision, target, {
       before: seen,
       progress: this.#progress,
@@ -247,13 +244,13 @@ export class KubernetesAgent {
   async #stayThere(target: NodeTarget, seen: Seen): Promise<Observation | undefined> {
     const { decision } = seen;
     const known = await this.#thaw(seen);
-    const { clock } = this.#node.ports;
     const accelerates = decision.act === 'Up' && target.spec.mode === 'Enabled';
     if (!accelerates) {
       this.#probe = undefined;
       return known;
     }
-    if (this.#probe !== undefined && clock.now() - this.#probedAt < PROBE_EVERY_MS) return known;
+    if (this.#probe !== undefined && this.#node.ports.clock.now() - this.#probedAt < PROBE_EVERY_MS)
+      return known;
     try {
       await probe(this.#node);
       this.#probed({ passed: true, message: 'A request went through the accelerated path.' });
@@ -288,10 +285,6 @@ export class KubernetesAgent {
     return this.#see(target);
   }
 
-  async #setUnprobed(unprobed: NonNullable<NodeProgress['unprobed']>): Promise<void> {
-    if (unprobed.length > 0) await this.#setProgress({ ...this.#progress, unprobed });
-  }
-
   #probed(result: Probe): void {
     this.#probe = result;
     this.#probedAt = this.#node.ports.clock.now();
@@ -320,7 +313,7 @@ export class KubernetesAgent {
   async #report(target: NodeTarget, seen: Seen, drift: Drift | undefined, working = false): Promise<void> {
     const object = nodeObject(this.#nodes, this.#options.nodeName);
     if (object === undefined) return;
-    this.#written ??= withoutOperators(object.status);
+    const previous = this.#status.written ?? withoutOperators(object.status);
     const time = this.#node.ports.clock.date();
     const [first] = seen.steps;
     const status = resourceStatus({
@@ -335,29 +328,13 @@ export class KubernetesAgent {
       agentVersion: this.#options.agentVersion,
       osImage: this.#options.osImage,
       routes: switchIsOn(seen.facts) ? await this.#node.ports.links.routes() : [],
-      previous: this.#written,
+      previous,
       time,
       ...(working
         ? { step: { name: first?.kind ?? 'down', attempt: target.spec.attempt, startedAt: time } }
         : {}),
     });
-    if (sameValue(status, this.#written)) return;
-    await this.#write(status);
-  }
-
-  async #write(status: NodeResourceStatus): Promise<void> {
-    const { cluster, nodeName } = this.#options;
-    try {
-      const { kind } = IPVS_BPF_NODES;
-      const object = { apiVersion: apiVersionOf(IPVS_BPF_NODES), kind, metadata: { name: nodeName }, status };
-      await cluster.applyStatus(IPVS_BPF_NODES, object, { manager: MANAGER, onConflict: 'TakeOver' });
-      this.#written = status;
-      this.lastError = undefined;
-    } catch (error) {
-      const reason = messageOf(error);
-      if (this.lastError !== reason) this.#node.log.warn('status not written', { reason });
-      this.lastError = reason;
-    }
+    if (!sameValue(status, previous)) await this.#status.write(status);
   }
 }
 
@@ -368,15 +345,4 @@ interface Seen extends Observation {
   /** Of kube-proxy, since the node was as it should be. */
   readonly restart: Restart | undefined;
   readonly mustAct: boolean;
-}
-
-interface Drift {
-  readonly reason: NonNullable<ReturnType<typeof driftOf>>;
-  readonly message: string;
-}
-
-async function thawLeftBehind({ ports, log }: Node): Promise<void> {
-  const { saved } = await ports.records.read();
-  // An exchange that was begun goes on at once, and kube-proxy must not see what is between.
-  if (saved?.flushed !== true) await thawAll(ports, log);
 }

@@ -3,9 +3,9 @@
 import { isNotFound } from '../core/errors.ts';
 import type { DatapathFacts, IpvsFacts, KubeProxyFacts, ModuleFileFacts, NodeFacts } from '../core/facts.ts';
 import { hasUnaddressed } from '../core/interfaces.ts';
+import type { Datapath } from '../datapath-ports.ts';
 import type {
   Clock,
-  Datapath,
   Host,
   Ipvs,
   KernelModules,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Byte codecs for the structs of bpf/abi.h, and address helpers. Host byte order is little endian. */
-import type { AddressFamily, PortRange, Protocol, SnatMode } from '../ports.ts';
+import type { PortRange, SnatMode } from '../datapath-ports.ts';
+import type { AddressFamily, Protocol } from '../ports.ts';
 
 /** IPVS_BPF_ABI */
 export const ABI_VERSION = 1;

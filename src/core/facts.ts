@@ -3,6 +3,12 @@
 import type {
   DatapathState,
   ForeignProgram,
+  ServiceEntry,
+  SnatAddress,
+  SnatInterface,
+  TcAttachment,
+} from '../datapath-ports.ts';
+import type {
   IpvsDaemon,
   IpvsTimeouts,
   Link,
@@ -10,10 +16,6 @@ import type {
   LoadedModule,
   ProcessIdentity,
   Route,
-  ServiceEntry,
-  SnatAddress,
-  SnatInterface,
-  TcAttachment,
   VirtualServer,
 } from '../ports.ts';
 

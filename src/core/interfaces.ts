@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Which interfaces get the programs, and which of their addresses stands for clients. */
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
-import type { Link, LinkAddress, Route, SnatAddress, SnatInterface } from '../ports.ts';
+import type { SnatAddress, SnatInterface } from '../datapath-ports.ts';
+import type { Link, LinkAddress, Route } from '../ports.ts';
 import { SNAT_ADDRESSES } from './abi.ts';
 
 /** Names of the self-check's own interfaces begin with this. */

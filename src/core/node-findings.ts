@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Conditions of a node, made from what is observed and what was tried. All of them are always there. */
+
 import type { Finding } from './conditions.ts';
 import { nodeFinding } from './conditions.ts';
+import type { Drift } from './drift.ts';
 import { moduleOrigin, type NodeFacts, switchIsOn } from './facts.ts';
 import { coveredLinks } from './interfaces.ts';
-import {
-  type Decision,
-  type DriftReason,
-  hasFailed,
-  type NodeProgress,
-  type NodeTarget,
-} from './node-target.ts';
+import { type Decision, hasFailed, type NodeProgress, type NodeTarget } from './node-target.ts';
 import { DIRECTIONS, desiredSysctls } from './plan-datapath.ts';
 import type { Check, CheckName } from './preflight.ts';
 import type { NodeReason } from './reasons.ts';
@@ -23,7 +19,7 @@ export interface NodeSituation {
   readonly checks: readonly Check[];
   /** Steps that are still to be done. */
   readonly stepsLeft: number;
-  readonly drift?: { readonly reason: DriftReason; readonly message: string };
+  readonly drift?: Drift;
   /** What was put right last, or found right when there was reason to look. */
   readonly corrected?: string;
   /** The last self-check; undefined: there was none in this mode yet. */

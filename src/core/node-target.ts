@@ -14,7 +14,6 @@ import { needsSwap } from './plan.ts';
 import type { KnownProxy } from './proxy-restart.ts';
 import type { Unprobed } from './service-probe.ts';
 import { type ServiceOff, serversOff, stillOff } from './services-off.ts';
-import type { Step } from './steps.ts';
 import { virtualServerKey } from './virtual-servers.ts';
 
 /** The IpvsBpfNode as it was read last, with its whitelist. Kept on disk: it holds without the API server. */
@@ -220,49 +219,4 @@ export function nodePortAddresses(facts: Pick<NodeFacts, 'ipvs' | 'links' | 'add
   return facts.addresses
     .filter(({ linkIndex, address }) => !dummies.has(linkIndex) && virtual.has(address))
     .map(({ address }) => address);
-}
-
-export type DriftReason =
-  | 'ModuleReplaced'
-  | 'SwitchChanged'
-  | 'HookMissing'
-  | 'KubeProxyRestarted'
-  | 'SysctlChanged'
-  | 'MapChanged';
-
-/**
- * What somebody else changed on a node that was as it should be. `hooked`: interfaces that had the programs then;
- * others are new, and so are virtual servers that kube-proxy adds. `proxyRestarted`: sysctls are written over by
- * kube-proxy's start, which changes nothing else of what the agent sets.
- */
-export function driftOf(
-  steps: readonly Step[],
-  { hooked, proxyRestarted }: { readonly hooked: ReadonlySet<number>; readonly proxyRestarted: boolean },
-): DriftReason | undefined {
-  const reasons = steps.flatMap((step): DriftReason[] => {
-    switch (step.kind) {
-      case 'insertModule':
-        return ['ModuleReplaced'];
-      case 'setSwitch':
-        return ['SwitchChanged'];
-      case 'attach':
-        return hooked.has(step.ifindex) ? ['HookMissing'] : [];
-      case 'writeSysctl':
-        return [proxyRestarted ? 'KubeProxyRestarted' : 'SysctlChanged'];
-      case 'loadDatapath':
-      case 'giveMaps':
-        return ['MapChanged'];
-      default:
-        return [];
-    }
-  });
-  const order: readonly DriftReason[] = [
-    'ModuleReplaced',
-    'SwitchChanged',
-    'MapChanged',
-    'HookMissing',
-    'KubeProxyRestarted',
-    'SysctlChanged',
-  ];
-  return order.find((reason) => reasons.includes(reason));
 }

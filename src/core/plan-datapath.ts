@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From the config to what maps, programs and sysctls should hold, as the steps that are still to be done. */
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
-import type { DatapathConstants, Link, ServiceEntry, TcDirection } from '../ports.ts';
+import type { DatapathConstants, ServiceEntry, TcDirection } from '../datapath-ports.ts';
+import type { Link } from '../ports.ts';
 import { type DatapathFacts, mapsOfModule, type NodeFacts, type NodeRecord } from './facts.ts';
 import { coveredLinks, planSnat, type SnatPlan } from './interfaces.ts';
 import { snatPortRanges } from './port-pool.ts';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Which ports of a director's address may stand for a client's. */
-import type { PortRange } from '../ports.ts';
+import type { PortRange } from '../datapath-ports.ts';
 import { PORT_RANGES } from './abi.ts';
 
 /** kube-proxy's default NodePort range; a NodePort must never be taken as a SNAT port. */

@@ -3,12 +3,12 @@
 import type {
   DatapathConstants,
   PortRange,
-  ProcessIdentity,
   ServiceEntry,
   SnatAddress,
   SnatInterface,
   TcDirection,
-} from '../ports.ts';
+} from '../datapath-ports.ts';
+import type { ProcessIdentity } from '../ports.ts';
 import { type Baseline, companionsSince, type SavedTable } from './facts.ts';
 
 export interface DatapathOptions {

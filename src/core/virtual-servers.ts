@@ -2,7 +2,8 @@
 /** Which virtual servers run accelerated, and which entries the whitelist map needs for that. */
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
 import type { VirtualServerReason } from '../api/node-status.ts';
-import type { Protocol, ServiceEntry, SnatMode, VirtualServer } from '../ports.ts';
+import type { ServiceEntry, SnatMode } from '../datapath-ports.ts';
+import type { Protocol, VirtualServer } from '../ports.ts';
 import { addressFamily, SERVICE_ID_MAX } from './abi.ts';
 import { remember } from './remember.ts';
 

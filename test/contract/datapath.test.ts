@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { exec } from '../../src/adapters/exec.ts';
-import type { Datapath, ServiceEntry } from '../../src/ports.ts';
+import type { Datapath, ServiceEntry } from '../../src/datapath-ports.ts';
 import { fakeMachine } from '../fakes/fake-machine.ts';
 import { ON_REAL_KERNEL, type Subject } from './subject.ts';
 

@@ -6,7 +6,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FileHost } from '../../src/adapters/host.ts';
 import { NetlinkIpvs } from '../../src/adapters/ipvs.ts';
 import { ProcKernelModules } from '../../src/adapters/kmod.ts';
-import type { Datapath, Host, Ipvs, KernelModules, VirtualServer } from '../../src/ports.ts';
+import type { Datapath } from '../../src/datapath-ports.ts';
+import type { Host, Ipvs, KernelModules, VirtualServer } from '../../src/ports.ts';
 import { fakeMachine } from '../fakes/fake-machine.ts';
 import { ON_REAL_KERNEL } from './subject.ts';
 

@@ -10,7 +10,8 @@ import { NetlinkLinks } from '../../src/adapters/links.ts';
 import { NetworkNamespace } from '../../src/adapters/network-namespace.ts';
 import { VethServiceProbe } from '../../src/adapters/service-probe.ts';
 import { virtualServerKey } from '../../src/core/virtual-servers.ts';
-import type { Datapath, ServiceEntry, ServiceProbe, VirtualServer } from '../../src/ports.ts';
+import type { Datapath, ServiceEntry } from '../../src/datapath-ports.ts';
+import type { ServiceProbe, VirtualServer } from '../../src/ports.ts';
 import { fakeNode } from '../fakes/fake-node.ts';
 import { ON_REAL_KERNEL, type Subject } from './subject.ts';
 

@@ -19,7 +19,7 @@ import type {
   SnatInterface,
   TcAttachment,
   TcDirection,
-} from '../../src/ports.ts';
+} from '../../src/datapath-ports.ts';
 import type { Calls } from './calls.ts';
 import type { FakeHost } from './fake-host.ts';
 import type { FakeLinks } from './fake-links.ts';

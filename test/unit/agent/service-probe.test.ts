@@ -5,7 +5,7 @@ import type { KubernetesAgent } from '../../../src/agent/kubernetes.ts';
 import type { SliceService } from '../../../src/api/resources.ts';
 import { HostError } from '../../../src/core/errors.ts';
 import { PROBES_A_LOOK } from '../../../src/core/service-probe.ts';
-import type { ServiceEntry } from '../../../src/ports.ts';
+import type { ServiceEntry } from '../../../src/datapath-ports.ts';
 import { type FakeNode, fakeNode } from '../../fakes/fake-node.ts';
 import { realServer, virtualServer } from '../builders.ts';
 import { agentOf, type Disk, OneNode, SERVICE, SPEC, VIP } from './one-node.ts';

@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { coveredLinks, matchesPattern, planSnat } from '../../../src/core/interfaces.ts';
 import { snatPortRanges } from '../../../src/core/port-pool.ts';
 import { desiredServices, diffServices, obstacle } from '../../../src/core/virtual-servers.ts';
-import type { Link, LinkAddress, ServiceEntry } from '../../../src/ports.ts';
+import type { ServiceEntry } from '../../../src/datapath-ports.ts';
+import type { Link, LinkAddress } from '../../../src/ports.ts';
 import { nodeConfig, realServer, virtualServer } from '../builders.ts';
 
 describe('SNAT ports', () => {

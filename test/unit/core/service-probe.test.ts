@@ -7,7 +7,8 @@ import {
   withoutChanged,
 } from '../../../src/core/service-probe.ts';
 import { entryName, serversOff, stillOff, withServiceOff } from '../../../src/core/services-off.ts';
-import type { ServiceEntry, ServiceVerdict, VirtualServer } from '../../../src/ports.ts';
+import type { ServiceEntry } from '../../../src/datapath-ports.ts';
+import type { ServiceVerdict, VirtualServer } from '../../../src/ports.ts';
 import { nodeConfig, realServer, virtualServer } from '../builders.ts';
 
 const WEB = 'TCP 198.51.100.10 80';
