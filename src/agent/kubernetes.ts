@@ -26,7 +26,7 @@ import type { NodeMemories } from '../ports.ts';
 import { afterFailedProbe, attemptDown, attemptUp } from './attempt.ts';
 import { thawAll, thawLeftBehind } from './execute.ts';
 import { messageOf, probe } from './ladder.ts';
-import { observe } from './observe.ts';
+import { observe, withModuleFile } from './observe.ts';
 import { ProxyWatch, type Restart } from './proxy-watch.ts';
 import type { Node, Observation } from './reconcile.ts';
 import { probeServices } from './service-probe.ts';
@@ -161,13 +161,16 @@ export class KubernetesAgent {
   /** @param known what the node is like, if that was observed just now */
   async #see(target: NodeTarget, known?: Observation): Promise<Seen> {
     const { ports, defaultModuleFile } = this.#node;
-    const path = target.spec.module.path;
-    const observed = known?.facts ?? (await observe(ports, (release) => path ?? defaultModuleFile(release)));
-    const facts = await this.#proxy.withVersion(observed);
+    const fileAt = (path: string | undefined) => (release: string) => path ?? defaultModuleFile(release);
+    const wanted = fileAt(target.spec.module.path);
+    const observed = known?.facts ?? (await observe(ports, wanted));
+    const current = await withModuleFile(await this.#proxy.withVersion(observed), ports.modules, wanted);
     const record = known?.record ?? (await ports.records.read());
-    const decision = decide(target, this.#progress, { facts, record, now: this.#options.now() });
+    const decision = decide(target, this.#progress, { facts: current, record, now: this.#options.now() });
+    // A revision that is kept until another one may come keeps its module, too.
+    const facts = await withModuleFile(current, ports.modules, fileAt(decision.config.module.path));
     const asked = target.spec.action === 'Apply' || target.spec.action === 'Hold';
-    const checks = preflight(decision.config, facts, { needsKubeProxy: true });
+    const checks = preflight(decision.config, current, { needsKubeProxy: true });
     const steps = asked && decision.act !== 'Down' ? planUp(decision.config, facts, record) : [];
     const isNew =
       decision.act === 'Up' &&
@@ -214,7 +217,8 @@ export class KubernetesAgent {
 
   /** Answers what the node is like then, if that was observed. */
   async #goUp(target: NodeTarget, seen: Seen): Promise<Observation | undefined> {
-    const { decision, steps, checks } = seen;
+    const { facts, decision, steps } = seen;
+    const checks = preflight(decision.config, facts, { needsKubeProxy: true });
     if (decision.act !== 'Up' || checks.some(({ result }) => result === 'Fail')) return this.#thaw(seen);
     if (steps.some(({ kind }) => kind === 'removeModule' || kind === 'insertModule')) {
       await this.#report(target, seen, undefined, true);
@@ -340,6 +344,7 @@ export class KubernetesAgent {
 
 interface Seen extends Observation {
   readonly decision: Decision;
+  /** Of what the spec asks for. */
   readonly checks: ReturnType<typeof preflight>;
   readonly steps: readonly Step[];
   /** Of kube-proxy, since the node was as it should be. */

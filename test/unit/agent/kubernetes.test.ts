@@ -111,6 +111,49 @@ describe('an IpvsBpfNode', () => {
     expect(api.condition('Ready')).toBe('True Accelerating');
   });
 
+  describe('with a module in another file', () => {
+    const OTHER = '/other/ip_vs.ko';
+    const edit = { revision: 'r2', module: { path: OTHER } };
+    let agent: KubernetesAgent;
+
+    beforeEach(async () => {
+      agent = await started();
+      await look(agent);
+    });
+
+    function deliver(): void {
+      const { files } = node.machine.modules;
+      const file = files.get(node.machine.patchedModule);
+      if (file !== undefined) files.set(OTHER, { ...file, srcversion: 'OTHER' });
+    }
+
+    it('keeps the one that it has until it may be disrupted', async () => {
+      deliver();
+      api.edit(edit);
+      api.services = [SERVICE, { ...SERVICE, name: 'other', nodePorts: [] }];
+      await look(agent, 3);
+      expect(origin()).toBe(PATCHED_SRCVERSION);
+      expect(api.status).toMatchObject({ appliedRevision: 'r1', attempt: 1 });
+      expect(api.condition('ModulePatched')).toBe('True Loaded');
+      expect(api.condition('DisruptionPending')).toBe('True WaitingForGrant');
+      api.edit({ disruptionGrant: { revision: 'r2', expiresAt: '2026-01-02T04:00:00Z' } });
+      await look(agent);
+      expect(origin()).toBe('OTHER');
+      expect(api.status?.appliedRevision).toBe('r2');
+    });
+
+    it('says what is wrong with that one, and repairs what it has', async () => {
+      api.edit(edit);
+      await look(agent);
+      expect(api.condition('PreflightPassed')).toBe('False KernelNotMapped');
+      node.machine.host.sysctls.set(MODE, '0');
+      await look(agent);
+      expect(modeOf()).toBe('1');
+      expect(origin()).toBe(PATCHED_SRCVERSION);
+      expect(api.condition('PreflightPassed')).toBe('False KernelNotMapped');
+    });
+  });
+
   it('only looks with action Observe', async () => {
     api.edit({ action: 'Observe' });
     const agent = await started();
