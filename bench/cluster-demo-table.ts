@@ -44,7 +44,9 @@ export function demoTable({ wanted, native, accelerated, nodes, asBefore }: Demo
   const answered = [native, accelerated].every(
     ({ outside, inside }) => outside === wanted.outside && inside === wanted.inside,
   );
-  const ok = answered && native.tracked > 0 && accelerated.tracked === 0 && asBefore === nodes;
+  const isTracked = native.tracked > 0 && native.insideTracked > 0;
+  const isUntracked = accelerated.tracked === 0 && accelerated.insideTracked === 0;
+  const ok = answered && isTracked && isUntracked && asBefore === nodes;
   const end = `nodes that are what they were before the policy: ${asBefore} of ${nodes}`;
   return { text: [...lines, end].join('\n'), ok };
 }

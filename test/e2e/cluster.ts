@@ -1,15 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The cluster of the end-to-end tests, with the application on it; gone when they end. */
+import type { TestProject } from 'vitest/node';
 import { ClusterSession } from '../cluster/session.ts';
-import { startShop } from '../cluster/shop-session.ts';
+import { nodeListing, startShop } from '../cluster/shop-session.ts';
 import { CLUSTER, NODES } from './settings.ts';
 
-export async function setup(): Promise<void> {
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** By node, what a policy may change of it, before there was one. */
+    readonly nativeListings: Readonly<Record<string, string>>;
+  }
+}
+
+export async function setup(project: TestProject): Promise<void> {
   // A run that was killed may have left one behind.
   await ClusterSession.attach(CLUSTER).down();
   const session = await ClusterSession.start({ name: CLUSTER, nodes: NODES.length });
   try {
     await startShop(session, NODES);
+    const listings: Record<string, string> = {};
+    for (const node of NODES) listings[node] = await nodeListing(session, node);
+    project.provide('nativeListings', listings);
   } catch (error) {
     await session.down();
     throw error;

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the end-to-end tests ask the cluster that they share. */
+import { inject } from 'vitest';
 import { nodeNamed } from '../cluster/layout.ts';
 import { ClusterSession } from '../cluster/session.ts';
 import { NAMESPACE, NODE_PORT } from '../cluster/shop.ts';
 import {
   type Condition,
   conditionOf,
+  nodeListing,
   nodeResource,
   type Reported,
   requestsFromAPod,
@@ -52,6 +54,17 @@ export async function messageOf(type: string, node?: string): Promise<string> {
   return object?.status?.conditions?.find((each: Condition) => each.type === type)?.message ?? '';
 }
 
+/** Of each node, what a policy may change of it. */
+export function listings(): Promise<readonly string[]> {
+  return Promise.all(NODES.map((node) => nodeListing(session, node)));
+}
+
+/** The same, before there was a policy. */
+export function nativeListings(): readonly string[] {
+  const found = inject('nativeListings');
+  return NODES.map((node) => found[node] ?? '');
+}
+
 /**
  * Ids of all that carries packets on a node: another one means that something was loaded anew. Not those of the
  * interfaces of pods, which come and go.
@@ -65,7 +78,7 @@ export async function identities(node: string): Promise<string> {
 
 /** Ids of the processes of a component on a node. */
 export async function processes(node: string, component: 'agent' | 'operator'): Promise<readonly string[]> {
-  const out = await session.onNode(node, `pgrep -f 'bin/node.*/ipvs-bpf ${component}$' || true`);
+  const out = await session.onNode(node, `pgrep -f 'ipvs-bpf.mjs ${component}$' || true`);
   return out.split('\n').filter(Boolean);
 }
 

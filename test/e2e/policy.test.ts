@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-/** A policy from its first check to its end, with requests from outside and from pods all the way. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { NAMESPACE, NODE_PORT, OTHER_NODE_PORT, POLICY } from '../cluster/shop.ts';
+/** A policy from its first check on, with requests from outside and from pods all the way. recovery.test.ts ends it. */
+import { beforeAll, describe, expect, it } from 'vitest';
+import { NAMESPACE, OTHER_NODE_PORT, POLICY } from '../cluster/shop.ts';
+import { applyPolicy, nodeResource, requestsFromOutside } from '../cluster/shop-session.ts';
 import {
-  applyPolicy,
-  deletePolicy,
-  nodeListing,
-  nodeResource,
-  requestsFromOutside,
-} from '../cluster/shop-session.ts';
-import {
-  addressOf,
   condition,
   fromAPod,
   identities,
   inPod,
+  listings,
   messageOf,
+  nativeListings,
   outside,
   PATIENCE_MS,
   session,
@@ -27,25 +22,19 @@ import { nothingLost, underTraffic } from './traffic.ts';
 
 const REQUESTS = 20;
 const POLL = { timeout: PATIENCE_MS, interval: 1000 };
-const listings = () => Promise.all(NODES.map((node) => nodeListing(session, node)));
 /** An agent keeps what it is asked, also when that is to change nothing. */
 const withoutFiles = (listing: string) => listing.slice(0, listing.indexOf('# files'));
 
 describe('a policy', () => {
-  let before: readonly string[];
-
   beforeAll(async () => {
-    before = await listings();
     const { answered, tracked } = await outside(REQUESTS);
     expect({ answered, isTracked: tracked > 0 }).toEqual({ answered: 2 * REQUESTS, isTracked: true });
   });
 
-  afterAll(() => deletePolicy(session));
-
   it('only checks the nodes while it is a DryRun', async () => {
     await applyPolicy(session, ['web'], { mode: 'DryRun' });
     await untilCondition('Ready', 'True DryRunPassed');
-    expect((await listings()).map(withoutFiles)).toEqual(before.map(withoutFiles));
+    expect((await listings()).map(withoutFiles)).toEqual(nativeListings().map(withoutFiles));
   });
 
   it('takes requests off conntrack on all nodes once it is enabled, and says how long nobody answered', async () => {
@@ -177,14 +166,5 @@ describe('a policy', () => {
     await untilCondition('Ready', 'True AllNodesReady');
     expect(await identities(node)).toBe(were);
     expect((await outside(REQUESTS)).tracked).toBe(0);
-  });
-
-  it('puts every node back when it is deleted', async () => {
-    await deletePolicy(session);
-    expect(await listings()).toEqual(before);
-    const port = `${addressOf('n1')}:${NODE_PORT}`;
-    expect(await session.onClient(`curl -sf -m 10 -o /dev/null -w '%{http_code}' ${port}/hostname`)).toBe(
-      '200',
-    );
   });
 });

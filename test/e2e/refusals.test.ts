@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Wrong policies, and clusters that do not fit them: a clear word for each, and nothing is changed. */
-import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { NAMESPACE, POLICY, policy } from '../cluster/shop.ts';
 import {
   applyPolicy,
@@ -23,13 +23,16 @@ describe('bad input', () => {
     (await Promise.all(NODES.map((node) => nodeListing(session, node)))).map(modulesOf);
 
   beforeAll(async () => {
+    await deletePolicy(session);
     before = await modules();
   });
 
+  // Each test edits the policy of the one before: agents take their time to start on an emulated machine.
   afterEach(async () => {
     expect(await modules()).toEqual(before);
-    await deletePolicy(session);
   });
+
+  afterAll(() => deletePolicy(session));
 
   it.each([
     ['a wrong word', { mode: 'On' }, /spec\.mode: Unsupported value: "On": supported values: "DryRun"/],
@@ -55,9 +58,26 @@ describe('bad input', () => {
     expect(await thePolicy(session)).toBeUndefined();
   });
 
-  it('says that the selector selects no node', async () => {
-    await applyPolicy(session, ['web'], { nodeSelector: { matchLabels: { disk: 'none' } } });
-    await untilCondition('Ready', 'False NoMatchingNodes');
+  it('says which Services cannot run accelerated, and why', async () => {
+    await applyPolicy(session, ['web', 'missing'], DRY_RUN);
+    await untilCondition('Ready', 'True DryRunPassed');
+    expect((await thePolicy(session))?.status?.rejectedServices).toMatchObject([
+      { namespace: NAMESPACE, name: 'missing', reason: 'NotFound' },
+    ]);
+  });
+
+  it('says that a module file is missing', async () => {
+    await applyPolicy(session, ['web'], { ...DRY_RUN, module: { path: '/nowhere/ip_vs.ko' } });
+    await untilCondition('Ready', 'False NodesNotReady');
+    await untilCondition('PreflightPassed', 'False ModuleUnreadable', NODES[0]);
+    expect(await messageOf('PreflightPassed', NODES[0])).toContain('/nowhere/ip_vs.ko');
+  });
+
+  it('says that a regular expression is none', async () => {
+    const mapping = { regexp: '6.1(', path: '/lib/modules/ip_vs.ko' };
+    await applyPolicy(session, ['web'], { ...DRY_RUN, module: { kernelMappings: [mapping] } });
+    await untilCondition('Accepted', 'False InvalidKernelMapping');
+    expect(await messageOf('Accepted')).toContain('6.1(');
   });
 
   it('says that there is no module for a kernel', async () => {
@@ -68,28 +88,6 @@ describe('bad input', () => {
     expect((await thePolicy(session))?.status?.problemNodes).toMatchObject(
       NODES.map((node) => ({ node, reason: 'KernelNotMapped' })),
     );
-  });
-
-  it('says that a regular expression is none', async () => {
-    const mapping = { regexp: '6.1(', path: '/lib/modules/ip_vs.ko' };
-    await applyPolicy(session, ['web'], { ...DRY_RUN, module: { kernelMappings: [mapping] } });
-    await untilCondition('Accepted', 'False InvalidKernelMapping');
-    expect(await messageOf('Accepted')).toContain('6.1(');
-  });
-
-  it('says that a module file is missing', async () => {
-    await applyPolicy(session, ['web'], { ...DRY_RUN, module: { path: '/nowhere/ip_vs.ko' } });
-    await untilCondition('Ready', 'False NodesNotReady');
-    await untilCondition('PreflightPassed', 'False ModuleUnreadable', NODES[0]);
-    expect(await messageOf('PreflightPassed', NODES[0])).toContain('/nowhere/ip_vs.ko');
-  });
-
-  it('says which Services cannot run accelerated, and why', async () => {
-    await applyPolicy(session, ['web', 'missing'], DRY_RUN);
-    await untilCondition('Ready', 'True DryRunPassed');
-    expect((await thePolicy(session))?.status?.rejectedServices).toMatchObject([
-      { namespace: NAMESPACE, name: 'missing', reason: 'NotFound' },
-    ]);
   });
 
   it('disrupts no node when none of the Services can run accelerated', async () => {
@@ -131,5 +129,10 @@ describe('bad input', () => {
     expect((await session.list<Reported>('ipvsbpfpolicy')).map(({ metadata }) => metadata.name)).toEqual([
       POLICY,
     ]);
+  });
+
+  it('says that the selector selects no node', async () => {
+    await applyPolicy(session, ['web'], { nodeSelector: { matchLabels: { disk: 'none' } } });
+    await untilCondition('Ready', 'False NoMatchingNodes');
   });
 });
