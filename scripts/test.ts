@@ -7,6 +7,8 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
+import { ClusterSession } from '../test/cluster/session.ts';
+import { CLUSTER } from '../test/e2e/settings.ts';
 import { interrupted } from '../test/vm/interrupted.ts';
 import { findSuites, runSuite, type Suite } from '../test/vm/suites.ts';
 import type { TapResult } from '../test/vm/tap.ts';
@@ -109,7 +111,11 @@ async function testAll(choice: Choice): Promise<void> {
     checks: () => runChecks(report),
     unit: () => runVitest('unit tests'),
     api: () => guarded('API server', report, () => testOnApiServer(report)),
-    e2e: () => runVitest('cluster', 'test/e2e/vitest.config.ts', './test/e2e/progress.ts'),
+    e2e: async () => {
+      await runVitest('cluster', 'test/e2e/vitest.config.ts', './test/e2e/progress.ts');
+      // One that was interrupted has not taken its cluster down.
+      await guarded('cluster', report, () => ClusterSession.attach(CLUSTER).down());
+    },
     vm: async () => {
       if (choice.names.length === 0) await runVitest('npm run vm', 'test/vm/vitest.config.ts');
       await guarded('virtual machine', report, async () => {

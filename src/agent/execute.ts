@@ -27,7 +27,7 @@ export interface Limits {
   readonly totalMs: number;
 }
 
-/** Steps that come in thousands and can be observed: the journal names the first of a row of them. */
+/** Steps that come in thousands and can be observed: the journal and the log name the first of a row of them. */
 const IN_ROWS: ReadonlySet<StepKind> = new Set(['putService', 'removeService']);
 
 /** Throws StepFailed. `up` undoes its steps then; `down` leaves them, to go on when it is run again. */
@@ -55,6 +55,10 @@ export async function execute(steps: readonly Step[], execution: Execution): Pro
     previous = step.kind;
   }
   await ports.records.writeJournal(undefined);
+  for (const kind of IN_ROWS) {
+    const count = steps.filter((step) => step.kind === kind).length;
+    if (count > 1) log.info('all steps of a kind done', { step: kind, count });
+  }
 }
 
 async function endOutageProbe({ outageProbe }: NodePorts, log: Log): Promise<void> {
@@ -95,7 +99,7 @@ async function runStep(step: Step, journaled: boolean, execution: Execution): Pr
   const begin = ports.clock.now();
   await within(execution.limits?.stepMs, applyStep(step, ports));
   killPoint(step, 'applied');
-  log.info('step done', {
+  log[journaled ? 'info' : 'debug']('step done', {
     step: step.kind,
     description,
     milliseconds: Math.round(ports.clock.now() - begin),

@@ -101,7 +101,10 @@ function ready(situation: NodeSituation): Finding {
       : nodeFinding('Ready', 'Reverting', 'The node is being put back.');
   }
   if (checks.some(({ result }) => result === 'Fail')) {
-    return nodeFinding('Ready', 'NotAccelerating', 'A check failed; condition PreflightPassed says which.');
+    const text = 'A check failed; condition PreflightPassed says which.';
+    const keeps = decision.act === 'Up' && decision.pending !== undefined;
+    if (!keeps) return nodeFinding('Ready', 'NotAccelerating', text);
+    return nodeFinding('Ready', 'Waiting', `${text} Meanwhile revision ${progress.appliedRevision} goes on.`);
   }
   if (spec.action === 'Observe') {
     return nodeFinding('Ready', 'DryRunPassed', 'All checks passed; nothing was changed.');

@@ -161,7 +161,7 @@ describe('an accelerated node', () => {
     const failure = states[NODES.indexOf(failed[0] ?? first)]?.lastFailure;
     expect(failure).toMatchObject({ step: 'insertModule', rollback: 'Succeeded' });
     // The failed node has its in-tree module, and every request through it is answered.
-    expect(await condition('ModulePatched', failed[0])).toBe('False InsertFailed');
+    await untilCondition('ModulePatched', 'False InsertFailed', failed[0]);
     const { answered, tracked } = await outside();
     expect({ answered, isTracked: tracked > 0 }).toEqual({ answered: 40, isTracked: true });
     await applyPolicy(session, ['web']);

@@ -145,6 +145,7 @@ describe('an IpvsBpfNode', () => {
     it('says what is wrong with that one, and repairs what it has', async () => {
       api.edit(edit);
       await look(agent);
+      expect(api.condition('Ready')).toBe('False Waiting');
       expect(api.condition('PreflightPassed')).toBe('False KernelNotMapped');
       node.machine.host.sysctls.set(MODE, '0');
       await look(agent);
