@@ -54,15 +54,26 @@ export async function messageOf(type: string, node?: string): Promise<string> {
   return object?.status?.conditions?.find((each: Condition) => each.type === type)?.message ?? '';
 }
 
-/** Of each node, what a policy may change of it. */
-export function listings(): Promise<readonly string[]> {
-  return Promise.all(NODES.map((node) => nodeListing(session, node)));
+/** Of each node, what a policy may change of it, in lines. */
+export async function listings(): Promise<readonly (readonly string[])[]> {
+  const found = await Promise.all(NODES.map((node) => nodeListing(session, node)));
+  return found.map(comparable);
 }
 
 /** The same, before there was a policy. */
-export function nativeListings(): readonly string[] {
+export function nativeListings(): readonly (readonly string[])[] {
   const found = inject('nativeListings');
-  return NODES.map((node) => found[node] ?? '');
+  return NODES.map((node) => comparable(found[node] ?? ''));
+}
+
+/** Without what pods and reboots change: interfaces of pods, link-local addresses, and the order of addresses. */
+function comparable(listing: string): readonly string[] {
+  const words = (line: string) => line.split(/ +/).filter((word) => !word.startsWith('fe80:'));
+  return listing
+    .split('\n')
+    .filter((line) => !/\bveth[0-9a-f]{8}\b/.test(line))
+    .map((line) => words(line).sort().join(' '))
+    .sort();
 }
 
 /**

@@ -2,25 +2,18 @@
 /** Wrong policies, and clusters that do not fit them: a clear word for each, and nothing is changed. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { NAMESPACE, POLICY, policy } from '../cluster/shop.ts';
-import {
-  applyPolicy,
-  conditionOf,
-  deletePolicy,
-  nodeListing,
-  type Reported,
-  thePolicy,
-} from '../cluster/shop-session.ts';
+import { applyPolicy, conditionOf, deletePolicy, type Reported, thePolicy } from '../cluster/shop-session.ts';
 import { messageOf, session, untilCondition } from './fixture.ts';
 import { NODES } from './settings.ts';
 
 const DRY_RUN = { mode: 'DryRun' };
-/** Of the listing, what no agent has written only to remember it. */
-const modulesOf = (listing: string) => listing.slice(0, listing.indexOf('# sysctls'));
+/** Which ip_vs a node has, and what it is set to. */
+const IP_VS =
+  "grep -o '^ip_vs[a-z_]*' /proc/modules | sort; cat /sys/module/ip_vs/{taint,srcversion}; ls /proc/sys/net/ipv4/vs";
 
 describe('bad input', () => {
   let before: readonly string[];
-  const modules = async () =>
-    (await Promise.all(NODES.map((node) => nodeListing(session, node)))).map(modulesOf);
+  const modules = () => Promise.all(NODES.map((node) => session.onNode(node, IP_VS)));
 
   beforeAll(async () => {
     await deletePolicy(session);
@@ -37,7 +30,7 @@ describe('bad input', () => {
   it.each([
     ['a wrong word', { mode: 'On' }, /spec\.mode: Unsupported value: "On": supported values: "DryRun"/],
     ['a wrong type', { rollout: { paused: 'yes' } }, /spec\.rollout\.paused.*boolean/],
-    ['an unknown field', { modus: 'Enabled' }, /unknown field "spec\.modus"/],
+    ['an unknown field', { modus: 'Enabled' }, /IpvsBpfPolicy\.spec\): unknown field "modus"/],
     [
       'nothing to accelerate',
       { mode: 'Enabled', services: {} },
