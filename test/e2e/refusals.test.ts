@@ -62,7 +62,7 @@ describe('bad input', () => {
   it('says that a module file is missing', async () => {
     await applyPolicy(session, ['web'], { ...DRY_RUN, module: { path: '/nowhere/ip_vs.ko' } });
     await untilCondition('Ready', 'False NodesNotReady');
-    await untilCondition('PreflightPassed', 'False ModuleUnreadable', NODES[0]);
+    await untilCondition('PreflightPassed', 'False KernelNotMapped', NODES[0]);
     expect(await messageOf('PreflightPassed', NODES[0])).toContain('/nowhere/ip_vs.ko');
   });
 
