@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Sysctls and facts of the host, as files below a root directory. */
-import { readdir, readFile, readlink, stat, writeFile } from 'node:fs/promises';
+import { stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoError, errnoOf, isNotFound } from '../core/errors.ts';
 import type { Host } from '../ports.ts';
 import { exec } from './exec.ts';
+import { linkIfThere, listIfThere, readIfThere } from './proc.ts';
 
 /** Lines of /proc/net/ip_vs before the first virtual server. */
 const IP_VS_HEADER_LINES = 3;
@@ -35,7 +36,7 @@ export class FileHost implements Host {
   }
 
   async bootId(): Promise<string> {
-    const id = await this.#read('proc/sys/kernel/random/boot_id');
+    const id = this.#read('proc/sys/kernel/random/boot_id');
     if (id === undefined) throw errnoError('read /proc/sys/kernel/random/boot_id', 'ENOENT');
     return id;
   }
@@ -51,9 +52,9 @@ export class FileHost implements Host {
   }
 
   async requiresSignedModules(): Promise<boolean> {
-    if ((await this.#read('sys/module/module/parameters/sig_enforce')) === 'Y') return true;
+    if (this.#read('sys/module/module/parameters/sig_enforce') === 'Y') return true;
     // "none [integrity] confidentiality"; not there without securityfs or lockdown.
-    const lockdown = (await this.#read('sys/kernel/security/lockdown')) ?? '';
+    const lockdown = this.#read('sys/kernel/security/lockdown') ?? '';
     return /\[(integrity|confidentiality)\]/.test(lockdown);
   }
 
@@ -66,19 +67,19 @@ export class FileHost implements Host {
    * those that are only mounted (`ip netns add`, container runtimes).
    */
   async namespacesUsingIpvs(): Promise<readonly string[]> {
-    if ((await this.#read('proc/net/ip_vs')) === undefined) return [];
-    const own = await readlink(join(this.#root, 'proc/self/ns/net'));
+    if (this.#read('proc/net/ip_vs') === undefined) return [];
+    const own = linkIfThere(join(this.#root, 'proc/self/ns/net'));
     const seen = new Set([own]);
     const users: string[] = [];
-    for (const pid of (await this.#list('proc')).filter((name) => /^[0-9]+$/.test(name))) {
-      const namespace = await this.#namespace(pid);
+    for (const pid of this.#list('proc').filter((name) => /^[0-9]+$/.test(name))) {
+      const namespace = linkIfThere(join(this.#root, 'proc', pid, 'ns/net'));
       if (namespace === undefined || seen.has(namespace)) continue;
-      const table = await this.#read(join('proc', pid, 'net/ip_vs'));
+      const table = this.#read(join('proc', pid, 'net/ip_vs'));
       if (table === undefined) continue; // ended meanwhile: another process may show the namespace
       seen.add(namespace);
       if (hasVirtualServers(table)) users.push(pid);
     }
-    for (const mount of await this.#mountedNamespaces()) {
+    for (const mount of this.#mountedNamespaces()) {
       if (seen.has(mount.namespace)) continue;
       seen.add(mount.namespace);
       const { stdout } = await exec('nsenter', [`--net=${mount.path}`, 'cat', '/proc/net/ip_vs']);
@@ -87,18 +88,9 @@ export class FileHost implements Host {
     return users;
   }
 
-  async #namespace(pid: string): Promise<string | undefined> {
-    try {
-      return await readlink(join(this.#root, 'proc', pid, 'ns/net'));
-    } catch (error) {
-      if (isNotFound(error)) return undefined;
-      throw error;
-    }
-  }
-
   /** Lines of mountinfo: "36 35 0:4 net:[4026532201] /run/netns/a rw - nsfs nsfs rw". */
-  async #mountedNamespaces(): Promise<readonly { readonly namespace: string; readonly path: string }[]> {
-    const text = (await this.#read('proc/self/mountinfo')) ?? '';
+  #mountedNamespaces(): readonly { readonly namespace: string; readonly path: string }[] {
+    const text = this.#read('proc/self/mountinfo') ?? '';
     return text.split('\n').flatMap((line) => {
       const [, , , namespace = '', path = ''] = line.split(' ');
       if (!namespace.startsWith('net:[') || !line.includes(' - nsfs ')) return [];
@@ -106,23 +98,12 @@ export class FileHost implements Host {
     });
   }
 
-  async #read(path: string): Promise<string | undefined> {
-    const file = join(this.#root, path);
-    try {
-      return (await readFile(file, 'utf8')).replace(/\n$/, '');
-    } catch (error) {
-      if (isNotFound(error)) return undefined;
-      throw errnoError(`read ${file}`, errnoOf(error) ?? 'EIO', error);
-    }
+  #read(path: string): string | undefined {
+    return readIfThere(join(this.#root, path))?.replace(/\n$/, '');
   }
 
-  async #list(path: string): Promise<readonly string[]> {
-    try {
-      return (await readdir(join(this.#root, path))).sort();
-    } catch (error) {
-      if (isNotFound(error)) return [];
-      throw error;
-    }
+  #list(path: string): readonly string[] {
+    return listIfThere(join(this.#root, path)) ?? [];
   }
 }
 

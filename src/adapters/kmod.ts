@@ -7,6 +7,7 @@ import { errnoError, errnoOf, HostError, type HostErrorCode, isNotFound } from '
 import type { KernelModules, LoadedModule } from '../ports.ts';
 import { CommandError, exec } from './exec.ts';
 import { type ModuleInfo, readModuleInfo } from './module-file.ts';
+import { readIfThere } from './proc.ts';
 
 export interface KmodOptions {
   /** Where /proc, /sys and /lib/modules are; default "/". */
@@ -92,7 +93,7 @@ export class ProcKernelModules implements KernelModules {
   async isBuiltIn(name: string): Promise<boolean> {
     const wanted = normalized(name);
     const path = join(this.#root, 'lib/modules', this.#release, 'modules.builtin');
-    for (const line of ((await readIfThere(path)) ?? '').split('\n')) {
+    for (const line of (readIfThere(path) ?? '').split('\n')) {
       const file = line.slice(line.lastIndexOf('/') + 1);
       if (file.endsWith('.ko') && normalized(file.slice(0, -3)) === wanted) return true;
     }
@@ -170,13 +171,13 @@ export class ProcKernelModules implements KernelModules {
   }
 
   async #lines(): Promise<readonly string[]> {
-    const text = (await readIfThere(join(this.#root, 'proc/modules'))) ?? '';
+    const text = readIfThere(join(this.#root, 'proc/modules')) ?? '';
     return text.split('\n').filter((line) => line !== '');
   }
 
   async #parse(line: string): Promise<LoadedModule> {
     const [name = '', , references = '0', holders = '-', , , taint = ''] = line.split(' ');
-    const srcversion = (await readIfThere(join(this.#root, 'sys/module', name, 'srcversion')))?.trim();
+    const srcversion = readIfThere(join(this.#root, 'sys/module', name, 'srcversion'))?.trim();
     return {
       name,
       refCount: Number(references),
@@ -187,7 +188,7 @@ export class ProcKernelModules implements KernelModules {
   }
 
   async #blocked(): Promise<{ readonly names: readonly string[]; readonly ownDirectory: boolean }> {
-    const text = await readIfThere(this.#blockFile);
+    const text = readIfThere(this.#blockFile);
     if (text === undefined) return { names: [], ownDirectory: !(await isThere(dirname(this.#blockFile))) };
     const names = [...text.matchAll(/^install (\S+) /gm)].map((match) => match[1] ?? '');
     return { names, ownDirectory: text.includes(OWN_DIRECTORY) };
@@ -231,15 +232,6 @@ function translated(error: CommandError): HostError {
   if (rule === undefined) return error;
   const { code, retry = false, advice } = rule;
   return new HostError(error.message, { code, retry, advice, cause: error });
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (isNotFound(error)) return undefined;
-    throw error;
-  }
 }
 
 async function isThere(path: string): Promise<boolean> {

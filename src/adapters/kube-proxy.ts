@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** kube-proxy as processes of this host. */
 import { spawn } from 'node:child_process';
-import { readdir, readFile, readlink } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoError, errnoOf, HostError, isNotFound } from '../core/errors.ts';
 import type { KubeProxy, ProcessIdentity } from '../ports.ts';
 import { readHttp } from './http-read.ts';
+import { linkIfThere, listIfThere, readIfThere } from './proc.ts';
 
 const NAME = 'kube-proxy';
 const STOP_TIMEOUT_MS = 5_000;
@@ -49,13 +49,12 @@ export class ProcKubeProxy implements KubeProxy {
 
   async processes(): Promise<readonly ProcessIdentity[]> {
     const found: ProcessIdentity[] = [];
-    const own = await readlink('/proc/self/ns/net');
-    for (const entry of await readdir('/proc')) {
+    const own = linkIfThere('/proc/self/ns/net');
+    for (const entry of listIfThere('/proc') ?? []) {
       const pid = Number(entry);
-      if (!Number.isInteger(pid) || (await ifThere(readFile(`/proc/${pid}/comm`, 'utf8'))) !== `${NAME}\n`)
-        continue;
-      const namespace = await ifThere(readlink(`/proc/${pid}/ns/net`));
-      const state = await processState(`/proc/${pid}/stat`);
+      if (!Number.isInteger(pid) || readIfThere(`/proc/${pid}/comm`) !== `${NAME}\n`) continue;
+      const namespace = linkIfThere(`/proc/${pid}/ns/net`);
+      const state = processState(`/proc/${pid}/stat`);
       if (namespace === own && state !== undefined && state.state !== 'Z') {
         found.push({ pid, startTime: state.startTime });
       }
@@ -66,13 +65,13 @@ export class ProcKubeProxy implements KubeProxy {
   async frozen(): Promise<readonly ProcessIdentity[]> {
     const found: ProcessIdentity[] = [];
     for (const process of await this.processes()) {
-      if ((await processState(`/proc/${process.pid}/stat`))?.state === 'T') found.push(process);
+      if (processState(`/proc/${process.pid}/stat`)?.state === 'T') found.push(process);
     }
     return found;
   }
 
   async freeze(target: ProcessIdentity, seconds: number): Promise<void> {
-    if (!(await isSame(target))) return;
+    if (!isSame(target)) return;
     const guard = spawn('sh', ['-c', GUARD, 'guard', String(target.pid), target.startTime, String(seconds)], {
       detached: true,
       stdio: 'ignore',
@@ -83,7 +82,7 @@ export class ProcKubeProxy implements KubeProxy {
     });
     guard.unref();
     signal(target.pid, 'SIGSTOP');
-    for (let waited = 0; !(await stands(target)); waited += STOP_PAUSE_MS) {
+    for (let waited = 0; !stands(target); waited += STOP_PAUSE_MS) {
       if (waited >= STOP_TIMEOUT_MS) {
         signal(target.pid, 'SIGCONT');
         throw new HostError(`process ${target.pid} does not stop`, { code: 'CommandTimedOut', retry: true });
@@ -93,7 +92,7 @@ export class ProcKubeProxy implements KubeProxy {
   }
 
   async thaw(target: ProcessIdentity): Promise<void> {
-    if (await isSame(target)) signal(target.pid, 'SIGCONT');
+    if (isSame(target)) signal(target.pid, 'SIGCONT');
   }
 
   async mode(): Promise<string | undefined> {
@@ -117,34 +116,24 @@ function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
-async function isSame({ pid, startTime }: ProcessIdentity): Promise<boolean> {
-  return (await processState(`/proc/${pid}/stat`))?.startTime === startTime;
+function isSame({ pid, startTime }: ProcessIdentity): boolean {
+  return processState(`/proc/${pid}/stat`)?.startTime === startTime;
 }
 
 /** True if each of its threads stands, or it has ended. */
-async function stands({ pid, startTime }: ProcessIdentity): Promise<boolean> {
-  const threads = (await ifThere(readdir(`/proc/${pid}/task`))) ?? [];
+function stands({ pid, startTime }: ProcessIdentity): boolean {
+  const threads = listIfThere(`/proc/${pid}/task`) ?? [];
   for (const thread of threads) {
-    const state = await processState(`/proc/${pid}/task/${thread}/stat`);
-    if (state !== undefined && !['T', 'Z', 'X'].includes(state.state))
-      return !(await isSame({ pid, startTime }));
+    const state = processState(`/proc/${pid}/task/${thread}/stat`);
+    if (state !== undefined && !['T', 'Z', 'X'].includes(state.state)) return !isSame({ pid, startTime });
   }
   return true;
 }
 
-async function processState(path: string): Promise<ProcessState | undefined> {
-  const text = await ifThere(readFile(path, 'utf8'));
+function processState(path: string): ProcessState | undefined {
+  const text = readIfThere(path);
   if (text === undefined) return undefined;
   // The name before the last parenthesis may hold anything.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
   return { state: fields[0] ?? '', startTime: fields[19] ?? '' };
-}
-
-async function ifThere<T>(reading: Promise<T>): Promise<T | undefined> {
-  try {
-    return await reading;
-  } catch (error) {
-    if (isNotFound(error)) return undefined;
-    throw errnoError('read /proc', errnoOf(error) ?? 'EIO', error);
-  }
 }
