@@ -26,9 +26,8 @@ import type { NodeMemories } from '../ports.ts';
 import { afterFailedProbe, attemptDown, attemptUp } from './attempt.ts';
 import { thawAll, thawLeftBehind } from './execute.ts';
 import { messageOf, probe } from './ladder.ts';
-import { observe, withModuleFile } from './observe.ts';
 import { ProxyWatch, type Restart } from './proxy-watch.ts';
-import type { Node, Observation } from './reconcile.ts';
+import { type Node, type Observation, observeFor, withModuleFileFor } from './reconcile.ts';
 import { probeServices } from './service-probe.ts';
 import { StatusWriter } from './status-writer.ts';
 import { nodeObject, targetOf } from './target.ts';
@@ -160,15 +159,13 @@ export class KubernetesAgent {
 
   /** @param known what the node is like, if that was observed just now */
   async #see(target: NodeTarget, known?: Observation): Promise<Seen> {
-    const { ports, defaultModuleFile } = this.#node;
-    const fileAt = (path: string | undefined) => (release: string) => path ?? defaultModuleFile(release);
-    const wanted = fileAt(target.spec.module.path);
-    const observed = known?.facts ?? (await observe(ports, wanted));
-    const current = await withModuleFile(await this.#proxy.withVersion(observed), ports.modules, wanted);
-    const record = known?.record ?? (await ports.records.read());
+    const observed = known?.facts ?? (await observeFor(target.spec, this.#node));
+    const versioned = await this.#proxy.withVersion(observed);
+    const current = await withModuleFileFor(target.spec, versioned, this.#node);
+    const record = known?.record ?? (await this.#node.ports.records.read());
     const decision = decide(target, this.#progress, { facts: current, record, now: this.#options.now() });
     // A revision that is kept until another one may come keeps its module, too.
-    const facts = await withModuleFile(current, ports.modules, fileAt(decision.config.module.path));
+    const facts = await withModuleFileFor(decision.config, current, this.#node);
     const asked = target.spec.action === 'Apply' || target.spec.action === 'Hold';
     const checks = preflight(decision.config, current, { needsKubeProxy: true });
     const steps = asked && decision.act !== 'Down' ? planUp(decision.config, facts, record) : [];
@@ -253,8 +250,8 @@ export class KubernetesAgent {
       this.#probe = undefined;
       return known;
     }
-    if (this.#probe !== undefined && this.#node.ports.clock.now() - this.#probedAt < PROBE_EVERY_MS)
-      return known;
+    const age = this.#node.ports.clock.now() - this.#probedAt;
+    if (this.#probe !== undefined && age < PROBE_EVERY_MS) return known;
     try {
       await probe(this.#node);
       this.#probed({ passed: true, message: 'A request went through the accelerated path.' });

@@ -72,18 +72,7 @@ export async function observe(
   };
 }
 
-/** The same facts, with those of another module file than was read for them, if it is another one. */
-export async function withModuleFile(
-  facts: NodeFacts,
-  modules: KernelModules,
-  moduleFile: (kernelRelease: string) => string,
-): Promise<NodeFacts> {
-  const path = moduleFile(facts.kernelRelease);
-  if (facts.moduleFile?.path === path) return facts;
-  return { ...facts, moduleFile: await observeModuleFile(modules, path) };
-}
-
-async function observeModuleFile(modules: KernelModules, path: string): Promise<ModuleFileFacts> {
+export async function observeModuleFile(modules: KernelModules, path: string): Promise<ModuleFileFacts> {
   try {
     const { vermagic, srcversion, signed } = await modules.info(path);
     return { state: 'Found', path, vermagic, srcversion, signed };

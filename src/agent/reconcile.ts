@@ -11,7 +11,7 @@ import { describeStep, type Step } from '../core/steps.ts';
 import { type Execution, execute, thawAll } from './execute.ts';
 import type { KillPoint } from './kill-point.ts';
 import type { Log } from './log.ts';
-import { type NodePorts, observe } from './observe.ts';
+import { type NodePorts, observe, observeModuleFile } from './observe.ts';
 
 export interface Node {
   readonly ports: NodePorts;
@@ -48,8 +48,26 @@ export type UpOptions = Pick<Execution, 'limits' | 'keepAfterFailedCheck'> & {
   readonly before?: Observation & { readonly steps: readonly Step[] };
 };
 
-export function observeFor(config: NodeConfig, node: Node): Promise<NodeFacts> {
-  return observe(node.ports, (release) => config.module.path ?? node.defaultModuleFile(release));
+/** What names the patched module: a config, or the spec of an IpvsBpfNode. */
+type WithModule = Pick<NodeConfig, 'module'>;
+
+function moduleFileOf({ module }: WithModule, node: Node): (kernelRelease: string) => string {
+  return (release) => module.path ?? node.defaultModuleFile(release);
+}
+
+export function observeFor(config: WithModule, node: Node): Promise<NodeFacts> {
+  return observe(node.ports, moduleFileOf(config, node));
+}
+
+/** The same facts, with those of another module file than was read for them, if this config has another one. */
+export async function withModuleFileFor(
+  config: WithModule,
+  facts: NodeFacts,
+  node: Node,
+): Promise<NodeFacts> {
+  const path = moduleFileOf(config, node)(facts.kernelRelease);
+  if (facts.moduleFile?.path === path) return facts;
+  return { ...facts, moduleFile: await observeModuleFile(node.ports.modules, path) };
 }
 
 async function observationFor(config: NodeConfig, node: Node): Promise<Observation> {

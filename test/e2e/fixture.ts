@@ -83,7 +83,7 @@ function comparable(listing: string): readonly string[] {
 export async function identities(node: string): Promise<string> {
   return session.onNode(
     node,
-    'cat /sys/module/ip_vs/srcversion; bpftool -j net show dev eth0; bpftool -j map show | grep -o \'"id":[0-9]*,"type":"[a-z_]*","name":"ipvs_[a-z]*"\'',
+    'cat /sys/module/ip_vs/srcversion; for d in eth0 cni0; do bpftool -j net show dev $d; done; bpftool -j map show | grep -o \'"id":[0-9]*,"type":"[a-z_]*","name":"ipvs_[a-z]*"\'',
   );
 }
 
