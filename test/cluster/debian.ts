@@ -5,10 +5,11 @@ import { cachedDirectory, hashOf, repository } from '../../scripts/cache.ts';
 import { run, say } from '../../scripts/exec.ts';
 
 /**
- * Only unpacked, into the cache: installed they would start services on this machine.
- * Their programs need nothing but libc and libseccomp2.
+ * Only unpacked, into the cache: installed they would start services on this machine. What their programs link
+ * against is in scripts/packages-cluster.txt. crun and not runc: a container is started by half a dozen runs of it,
+ * and an emulated machine takes a second for each start of a Go program.
  */
-const unpacked = ['etcd-server', 'containerd', 'runc', 'containernetworking-plugins'];
+const unpacked = ['etcd-server', 'containerd', 'crun', 'containernetworking-plugins'];
 
 /** Installs the packages of scripts/packages-cluster.txt that are missing. */
 export async function installClusterPackages(): Promise<void> {
@@ -43,7 +44,7 @@ async function missingPackages(names: readonly string[]): Promise<string[]> {
   return names.filter((name) => !have.has(name));
 }
 
-/** Root of a tree with the programs of etcd, containerd, runc and the CNI plugins. */
+/** Root of a tree with the programs of etcd, containerd, crun and the CNI plugins. */
 export function serverPackages(): Promise<string> {
   return cachedDirectory(`cluster/debian_${hashOf(...unpacked).slice(0, 8)}`, async (directory) => {
     say(`downloading ${unpacked.join(', ')}`);

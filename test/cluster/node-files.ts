@@ -3,7 +3,7 @@
 import { addresses, type NodeIdentity } from './layout.ts';
 import { pauseImage } from './versions.ts';
 
-/** @param servers root of the unpacked containerd, runc and CNI plugins */
+/** @param servers root of the unpacked containerd, crun and CNI plugins */
 export function containerdConfig(servers: string): string {
   const cri = 'plugins."io.containerd.grpc.v1.cri"';
   return `version = 2
@@ -11,11 +11,11 @@ export function containerdConfig(servers: string): string {
   sandbox_image = "${pauseImage}"
   [${cri}.containerd]
     snapshotter = "overlayfs"
-    default_runtime_name = "runc"
-  [${cri}.containerd.runtimes.runc]
+    default_runtime_name = "crun"
+  [${cri}.containerd.runtimes.crun]
     runtime_type = "io.containerd.runc.v2"
-  [${cri}.containerd.runtimes.runc.options]
-    BinaryName = "${servers}/usr/sbin/runc"
+  [${cri}.containerd.runtimes.crun.options]
+    BinaryName = "${servers}/usr/bin/crun"
     SystemdCgroup = false
   [${cri}.cni]
     bin_dir = "${servers}/usr/lib/cni"

@@ -154,7 +154,7 @@ describe('what a node reads', () => {
   });
 
   it('names programs, pod range and DNS server', () => {
-    expect(containerdConfig('/s')).toContain('BinaryName = "/s/usr/sbin/runc"');
+    expect(containerdConfig('/s')).toContain('BinaryName = "/s/usr/bin/crun"');
     expect(JSON.parse(cniConfig(nodeIdentity(3))).plugins[0].ipam.ranges).toEqual([
       [{ subnet: '10.244.3.0/24' }],
     ]);
