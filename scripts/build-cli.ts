@@ -3,6 +3,7 @@
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { builtinModules } from 'node:module';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
 import { repository } from './cache.ts';
 
@@ -57,21 +58,21 @@ export async function buildCli(): Promise<string> {
 function onlyWhatIsUsed(): Plugin {
   return {
     name: 'only-what-is-used',
-    setup({ onResolve, onLoad, resolve }) {
+    setup({ onResolve, onLoad }) {
       onResolve({ filter: new RegExp(`^${kubernetesClient}$`) }, ({ importer }) =>
-        importer.includes(operatorLibrary) ? { path: kubernetesClient, namespace: 'used' } : undefined,
+        importer.includes(operatorLibrary)
+          ? { path: kubernetesClient, namespace: 'used' }
+          : { path: fileURLToPath(import.meta.resolve(kubernetesClient)), sideEffects: false },
       );
       onLoad({ filter: /./, namespace: 'used' }, async () => ({
         contents: `export { ${(await usedNames()).join(', ')} } from '${kubernetesClient}';`,
         resolveDir: repository,
       }));
-      onResolve({ filter: /./ }, async ({ path, pluginData, ...from }) => {
-        const concerned = path === kubernetesClient || from.importer.includes(kubernetesClient);
-        if (!concerned || pluginData === 'resolved') return undefined;
-        const { importer, namespace, resolveDir, kind } = from;
-        const found = await resolve(path, { importer, namespace, resolveDir, kind, pluginData: 'resolved' });
-        return found.path.includes(kubernetesClient) ? { ...found, sideEffects: false } : found;
-      });
+      onResolve({ filter: /^\.\.?\// }, ({ path, importer, resolveDir }) =>
+        importer.includes(`/${kubernetesClient}/`)
+          ? { path: join(resolveDir, path), sideEffects: false }
+          : undefined,
+      );
     },
   };
 }
