@@ -6,23 +6,27 @@ import { coveredLinks } from './interfaces.ts';
 import { needsSwap } from './plan.ts';
 import { desiredOptions, desiredSnat, needsNewMaps } from './plan-datapath.ts';
 
-export type CheckName =
-  | 'Root'
-  | 'Btf'
-  | 'ModuleFile'
-  | 'ModuleReadable'
-  | 'Vermagic'
-  | 'ModuleBuiltIn'
-  | 'ModuleHolders'
-  | 'SyncDaemon'
-  | 'OtherNamespaces'
-  | 'Forwarding'
-  | 'Interfaces'
-  | 'SnatPorts'
-  | 'ForeignPrograms'
-  | 'FamilyId'
-  | 'ProxyMode'
-  | 'Signature';
+/** As `status.preflight[].check` and the output of `node status` have them; docs/reference.md explains each. */
+export const CHECKS = [
+  'Root',
+  'Btf',
+  'ModuleFile',
+  'ModuleReadable',
+  'Vermagic',
+  'ModuleBuiltIn',
+  'ModuleHolders',
+  'SyncDaemon',
+  'OtherNamespaces',
+  'Forwarding',
+  'Interfaces',
+  'SnatPorts',
+  'ForeignPrograms',
+  'FamilyId',
+  'ProxyMode',
+  'Signature',
+] as const;
+
+export type CheckName = (typeof CHECKS)[number];
 
 export interface Check {
   readonly check: CheckName;

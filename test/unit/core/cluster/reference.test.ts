@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { readAgentConfig } from '../../../../src/agent/kubernetes-command.ts';
+import { CHECKS } from '../../../../src/core/preflight.ts';
 import {
   CAVEATS,
   EVENT_REASONS,
@@ -62,6 +63,7 @@ describe('docs/reference.md', () => {
 
   it.each([
     ['## Rejected Services', REJECT_REASONS],
+    ['## Checks of nodes', CHECKS],
     ['## Caveats of Services', CAVEATS],
     ['## Waiting nodes', WAITING_REASONS],
     ['## Problem nodes', PROBLEM_REASONS],
