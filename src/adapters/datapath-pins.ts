@@ -75,6 +75,8 @@ export function generationName(objectHash: string, constantsHash: string): strin
 
 export class DatapathPins {
   readonly #root: string;
+  /** By the id of their map, which the kernel lets nobody write, and whose id it gives to no other. */
+  readonly #constants = new Map<number, DatapathConstants>();
 
   constructor(root: string) {
     this.#root = root;
@@ -203,8 +205,15 @@ export class DatapathPins {
       using ingress = BpfProgram.openPinned(join(directory, 'ingress'));
       using egress = BpfProgram.openPinned(join(directory, 'egress'));
       using rodata = BpfMap.openPinned(join(directory, 'rodata'));
-      return [{ name, ingress: ingress.info, egress: egress.info, constants: readConstants(rodata) }];
+      return [{ name, ingress: ingress.info, egress: egress.info, constants: this.#constantsIn(rodata) }];
     });
+  }
+
+  #constantsIn(rodata: BpfMap): DatapathConstants {
+    const { id } = rodata.info;
+    const constants = this.#constants.get(id) ?? readConstants(rodata);
+    this.#constants.set(id, constants);
+    return constants;
   }
 
   #generationNames(): readonly string[] {

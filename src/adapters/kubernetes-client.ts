@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** HTTP to the API server: who we are, pooled connections, time limits, and errors that say what it said. */
 import * as k8s from '@kubernetes/client-node';
+import { Agent } from 'undici';
 import { ClusterError } from '../core/cluster-error.ts';
 
 const REQUEST_TIMEOUT_MS = 30_000;
@@ -8,13 +9,20 @@ const REQUEST_TIMEOUT_MS = 30_000;
 /** Silence after which a connection is tried. IPVS forgets its connections when it is exchanged, without a word. */
 const KEEP_ALIVE_AFTER_MS = 3_000;
 
+/**
+ * An idle connection is kept for the next request: each new one is a TLS handshake, and the Lease of a node is renewed
+ * more rarely than the library closes its connections by default (4 s). The API server closes them after 90 s
+ * (k8s.io/apiserver/pkg/server/secure_serving.go).
+ */
+const KEEP_IDLE_MS = 30_000;
+
 /** Private methods of the library: it makes a new pool of connections for every single request. */
 interface DispatcherMaker {
   createDispatcher(cluster: unknown, options: Readonly<Record<string, unknown>>): unknown;
   createDispatcherOptions(
     cluster: unknown,
     options: Readonly<Record<string, unknown>>,
-  ): { readonly connect?: object };
+  ): { readonly type: string; readonly connect?: object };
 }
 
 /**
@@ -27,12 +35,17 @@ export class PooledKubeConfig extends k8s.KubeConfig {
   constructor() {
     super();
     const self = this as unknown as DispatcherMaker;
-    const { createDispatcher: make, createDispatcherOptions: makeOptions } = k8s.KubeConfig
+    const { createDispatcher: makeOther, createDispatcherOptions: makeOptions } = k8s.KubeConfig
       .prototype as unknown as DispatcherMaker;
     self.createDispatcherOptions = (cluster, options) => {
       const made = makeOptions.call(this, cluster, options);
       if (made.connect === undefined) return made;
       return { ...made, connect: { ...made.connect, keepAliveInitialDelay: KEEP_ALIVE_AFTER_MS } };
+    };
+    const make: DispatcherMaker['createDispatcher'] = (cluster, options) => {
+      const { type, connect } = self.createDispatcherOptions(cluster, options);
+      if (type !== 'agent' || connect === undefined) return makeOther.call(this, cluster, options);
+      return new Agent({ connect, keepAliveTimeout: KEEP_IDLE_MS });
     };
     self.createDispatcher = (cluster, options) => {
       const { servername, rejectUnauthorized, ca, cert, key } = options;
@@ -42,7 +55,7 @@ export class PooledKubeConfig extends k8s.KubeConfig {
       );
       let dispatcher = this.#pool.get(id);
       if (dispatcher === undefined) {
-        dispatcher = make.call(this, cluster, options);
+        dispatcher = make(cluster, options);
         this.#pool.set(id, dispatcher);
       }
       return dispatcher;
