@@ -147,7 +147,7 @@ export interface LoadedModule {
   readonly name: string;
   readonly refCount: number;
   readonly holders: readonly string[];
-  /** /sys/module/NAME/srcversion; identifies the build. */
+  /** /sys/module/NAME/srcversion; identifies the build. Only of IPVS's modules and those from outside the kernel. */
   readonly srcversion?: string;
   /** The module's taint flags; an out-of-tree module has "O". */
   readonly taint: string;
