@@ -3,7 +3,6 @@
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { builtinModules } from 'node:module';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
 import { repository } from './cache.ts';
 
@@ -15,6 +14,7 @@ const banner = `import { createRequire as createRequireOfBundle } from 'node:mod
 const require = createRequireOfBundle(import.meta.url);`;
 
 const kubernetesClient = '@kubernetes/client-node';
+const kubernetesIndex = `node_modules/${kubernetesClient}/dist/index.js`;
 const operatorLibrary = 'node_modules/@dot-i/k8s-operator/dist';
 
 /** Finds the pinned Node of this installation, from whatever folder and through symbolic links. */
@@ -62,7 +62,7 @@ function onlyWhatIsUsed(): Plugin {
       onResolve({ filter: new RegExp(`^${kubernetesClient}$`) }, ({ importer }) =>
         importer.includes(operatorLibrary)
           ? { path: kubernetesClient, namespace: 'used' }
-          : { path: fileURLToPath(import.meta.resolve(kubernetesClient)), sideEffects: false },
+          : { path: join(repository, kubernetesIndex), sideEffects: false },
       );
       onLoad({ filter: /./, namespace: 'used' }, async () => ({
         contents: `export { ${(await usedNames()).join(', ')} } from '${kubernetesClient}';`,

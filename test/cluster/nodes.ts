@@ -154,7 +154,8 @@ async function qemuCommand(layout: Layout, settings: Settings, node: NodeIdentit
   const build = join(repository, 'build');
   await mkdir(build, { recursive: true });
   const kernel = await kernelFor(settings.kernel);
-  const append = [...kernelArgs, 'sysctl.kernel.hung_task_timeout_secs=120'].join(' ');
+  // kube-proxy does all of its work once more for IPv6 where the kernel has it.
+  const append = [...kernelArgs, 'sysctl.kernel.hung_task_timeout_secs=120', 'ipv6.disable=1'].join(' ');
   return [
     'qemu-system-x86_64',
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'pc', '-cpu', 'max'],
