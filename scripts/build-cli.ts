@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { builtinModules } from 'node:module';
 import { join } from 'node:path';
@@ -120,7 +119,7 @@ const builtinsByRequire: Plugin = {
 const withoutOwnBundles: Plugin = {
   name: 'without-own-bundles',
   setup({ onResolve }) {
-    onResolve({ filter: /./ }, ({ path, kind }) => {
+    onResolve({ filter: /^\.\/.+\/.+\.ts$/ }, ({ path, kind }) => {
       const name = kind === 'dynamic-import' ? ownBundles[path] : undefined;
       return name === undefined ? undefined : { path: `./${name}.mjs`, external: true };
     });

@@ -3,7 +3,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { HostError } from '../../../src/core/errors.ts';
 import { PATCHED_SRCVERSION } from '../../fakes/fake-machine.ts';
-import { SPEC } from './one-node.ts';
+import { SECOND_REVISION } from './one-node.ts';
 import { api, freshScene, look, modeOf, node, origin, started } from './scene.ts';
 
 beforeEach(freshScene);
@@ -57,12 +57,7 @@ describe('a failure', () => {
   it('of a new revision leaves the old one in force, with its whitelist', async () => {
     const agent = await started();
     await look(agent);
-    api.edit({
-      revision: 'r2',
-      attempt: 2,
-      datapath: { ...SPEC.datapath, sessionMapMaxEntries: 8192 },
-      disruptionGrant: { revision: 'r2', expiresAt: '2026-01-02T04:00:00Z' },
-    });
+    api.edit(SECOND_REVISION);
     node.machine.calls.fail('ipvs.flush', failure);
     await look(agent);
     expect(api.condition('Ready')).toBe('False RolledBack');

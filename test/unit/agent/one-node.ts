@@ -33,6 +33,14 @@ export const SPEC: NodeSpec = {
   module: {},
 };
 
+/** What makes SPEC another revision, one whose maps have another size, with the grant for it. */
+export const SECOND_REVISION: Partial<NodeSpec> = {
+  revision: 'r2',
+  attempt: 2,
+  datapath: { ...SPEC.datapath, sessionMapMaxEntries: 8192 },
+  disruptionGrant: { revision: 'r2', expiresAt: '2026-01-02T04:00:00Z' },
+};
+
 export const SERVICE: SliceService = {
   namespace: 'shop',
   name: 'web',

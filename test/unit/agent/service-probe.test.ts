@@ -8,7 +8,7 @@ import { PROBES_A_LOOK } from '../../../src/core/service-probe.ts';
 import type { ServiceEntry } from '../../../src/datapath-ports.ts';
 import { type FakeNode, fakeNode } from '../../fakes/fake-node.ts';
 import { realServer, virtualServer } from '../builders.ts';
-import { agentOf, type Disk, OneNode, SERVICE, SPEC, VIP } from './one-node.ts';
+import { agentOf, type Disk, OneNode, SECOND_REVISION, SERVICE, SPEC, VIP } from './one-node.ts';
 
 const WEB = `TCP ${VIP} 80`;
 const WEB_NODE_PORT = 'TCP 192.0.2.1 30080';
@@ -252,12 +252,7 @@ describe('a Service of which the probe fails', () => {
   it('does not hide the failure of a revision, which is not tried again by that', async () => {
     const agent = await started();
     await look(agent);
-    api.edit({
-      revision: 'r2',
-      attempt: 2,
-      datapath: { ...SPEC.datapath, sessionMapMaxEntries: 8192 },
-      disruptionGrant: { revision: 'r2', expiresAt: '2026-01-02T04:00:00Z' },
-    });
+    api.edit(SECOND_REVISION);
     node.machine.calls.fail('ipvs.flush', new HostError('it does not work', { code: 'SystemError' }));
     await look(agent);
     node.serviceProbe.broken.add('TCP 10.96.0.30 80');
