@@ -159,7 +159,6 @@ Counters
 Differences:
   to be done: attach eth0 Ingress
   to be done: attach eth0 Egress
-  to be done: selfCheck
   not accelerated: TCP 198.51.100.10 port 80: ProgramsNotAttached
 `);
   });

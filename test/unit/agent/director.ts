@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+/** A director without Kubernetes that the tests of `up` and `down` share. */
+import { type FakeNode, fakeNode } from '../../fakes/fake-node.ts';
+import { nodeConfig, virtualServer } from '../builders.ts';
+
+export const CONFIG = nodeConfig({
+  services: { virtualServers: [{ address: '198.51.100.10', port: 80, protocol: 'TCP' }] },
+  snat: { mode: 'External', clusterCIDRs: ['10.0.0.0/8'] },
+  ipvs: { connReuseMode: 1, expireNodestConn: 1 },
+});
+export const TABLE = [
+  virtualServer('198.51.100.10', { scheduler: 'wlc' }),
+  virtualServer('198.51.100.11', { protocol: 'UDP', port: 53 }),
+];
+
+export function director(...table: typeof TABLE): FakeNode {
+  const node = fakeNode();
+  if (table.length > 0) node.machine.ipvs.seed(...table);
+  return node;
+}
+
+/** Everything that `down` must leave as it was. */
+export async function listing(node: FakeNode): Promise<unknown> {
+  const { machine, records } = node;
+  return {
+    modules: machine.modules.loaded.map((name) => machine.modules.loadedFile(name)?.srcversion),
+    blocked: [...machine.modules.blocked],
+    sysctls: Object.fromEntries(machine.host.sysctls),
+    table: machine.ipvs.table,
+    timeouts: machine.ipvs.table.length > 0 ? await machine.ipvs.timeouts() : undefined,
+    attachments: await machine.datapath.attachments(),
+    pinned: await machine.datapath.state(),
+    recordsEmpty: records.isEmpty,
+    links: (await machine.links.list()).map(({ name }) => name),
+  };
+}
