@@ -26,6 +26,7 @@ interface Options {
   readonly timeout: number;
   readonly limit: number;
   readonly output: string;
+  readonly resume?: true;
   readonly list?: true;
 }
 
@@ -71,6 +72,7 @@ async function test(options: Options): Promise<void> {
       signal,
       halves: chosen,
       timeoutSeconds: options.timeout,
+      resume: options.resume ?? false,
     });
     for (const reason of verdict.reasons) say(reason);
     process.stdout.write(verdict.table);
@@ -109,6 +111,10 @@ const program = new Command('npm run test:conformance --')
     // npm runs scripts in the checkout; names are meant from where npm was called
     (text: string) => resolve(process.env.INIT_CWD ?? '.', text),
     join(tmpdir(), `ipvs-bpf-conformance-${layout.name}`),
+  )
+  .option(
+    '--resume',
+    'go on with a run that was interrupted: leave out what the results there say has passed',
   )
   .option('--list', 'only list the tests')
   .action((options: Options) => main(() => (options.list ? list(options) : test(options))));

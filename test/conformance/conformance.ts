@@ -23,7 +23,7 @@ import { ResultsFile } from './results.ts';
 import { runHalf } from './run-half.ts';
 import type { Suite } from './run-test.ts';
 import { selectTests, shortName } from './selection.ts';
-import { acceleratedTests, type Half, reasons, regressions, resultTable } from './table.ts';
+import { acceleratedTests, type Half, notPassed, reasons, regressions, resultTable } from './table.ts';
 
 export interface ConformanceOptions {
   /** Fits the full names of the tests to run. */
@@ -35,6 +35,8 @@ export interface ConformanceOptions {
   readonly timeoutSeconds: number;
   /** Folder for logs and results.json. */
   readonly output: string;
+  /** Leaves out what has passed according to results.json, and keeps that. */
+  readonly resume: boolean;
   /** At which the rest is left out, and what was made in the cluster removed. */
   readonly signal: AbortSignal;
 }
@@ -90,7 +92,7 @@ export async function conformance(
   const faults: string[] = [];
   for (const half of options.halves) {
     if (options.signal.aborted) break;
-    if (half === 'native') await runTests(context, half, selected);
+    if (half === 'native') await runTests(context, half, testsToRun(selected, context, half));
     else faults.push(...(await acceleratedHalf(context, selected)));
   }
   return verdict(selected, context.results, faults);
@@ -107,11 +109,8 @@ interface Context {
 
 async function acceleratedHalf(context: Context, selected: readonly ListedTest[]): Promise<string[]> {
   const { layout, settings, options, kubectl, results } = context;
-  const tests = acceleratedTests(selected, results.results);
-  results.forget(
-    'accelerated',
-    selected.map(({ name }) => name),
-  );
+  const tests = testsToRun(acceleratedTests(selected, results.results), context, 'accelerated');
+  if (!options.resume) results.forget('accelerated', names(selected));
   if (tests.length === 0) return [];
   const installed = await kubectl([
     'get',
@@ -136,16 +135,21 @@ async function acceleratedHalf(context: Context, selected: readonly ListedTest[]
   }
 }
 
+function names(tests: readonly ListedTest[]): string[] {
+  return tests.map(({ name }) => name);
+}
+
+function testsToRun(tests: readonly ListedTest[], { options, results }: Context, half: Half): ListedTest[] {
+  return options.resume ? notPassed(tests, results.results[half]) : [...tests];
+}
+
 async function runTests(context: Context, half: Half, tests: readonly ListedTest[]): Promise<void> {
   const { options, results, suite, kubectl } = context;
   const logs = join(options.output, half);
-  await rm(logs, { recursive: true, force: true });
+  if (!options.resume) await rm(logs, { recursive: true, force: true });
   await mkdir(logs, { recursive: true });
   say(`${half}: ${tests.length} tests, ${options.jobs} at once; logs in ${logs}`);
-  results.forget(
-    half,
-    tests.map(({ name }) => name),
-  );
+  results.forget(half, names(tests));
   const runIds: string[] = [];
   try {
     await runHalf(suite, tests, {
@@ -161,12 +165,12 @@ async function runTests(context: Context, half: Half, tests: readonly ListedTest
 }
 
 function verdict(selected: readonly ListedTest[], file: ResultsFile, faults: readonly string[]): Verdict {
-  const names = selected.map(({ name }) => name);
   const { results } = file;
-  const worse = regressions(names, results).map((name) => `not as good as natively: ${shortName(name)}`);
+  const all = names(selected);
+  const worse = regressions(all, results).map((name) => `not as good as natively: ${shortName(name)}`);
   return {
-    table: resultTable(names, results),
-    reasons: reasons(names, results),
+    table: resultTable(all, results),
+    reasons: reasons(all, results),
     faults: [...faults, ...worse],
   };
 }

@@ -26,6 +26,11 @@ export function acceleratedTests<T extends { readonly name: string }>(
   return selected.filter(({ name }) => !known || native[name]?.state === 'passed');
 }
 
+/** The tests that are left of a run that was interrupted: those that were not run, or did not pass. */
+export function notPassed<T extends { readonly name: string }>(tests: readonly T[], outcomes: Outcomes): T[] {
+  return tests.filter(({ name }) => outcomes[name]?.state !== 'passed');
+}
+
 /**
  * Tests for which the accelerated path is to blame: passed natively (or not run natively) and did not pass
  * accelerated.

@@ -9,7 +9,7 @@ import { everythingPolicy } from '../../conformance/policy.ts';
 import { listedTests, type Outcome, outcomeOf, runIdIn } from '../../conformance/report.ts';
 import { ResultsFile } from '../../conformance/results.ts';
 import { defaultFocus, onlyTest, selectTests, shortName } from '../../conformance/selection.ts';
-import { acceleratedTests, reasons, regressions, resultTable } from '../../conformance/table.ts';
+import { acceleratedTests, notPassed, reasons, regressions, resultTable } from '../../conformance/table.ts';
 
 const nodePort =
   '[sig-network] Services should be able to create a functioning NodePort service [Conformance]';
@@ -200,6 +200,15 @@ describe('the comparison', () => {
       { name: '[sig-network] b' },
     ]);
     expect(acceleratedTests(tests, { native: {} })).toEqual(tests);
+  });
+
+  it('goes on with those that were not run or did not pass', () => {
+    const tests = names.map((name) => ({ name }));
+    expect(notPassed(tests, results.accelerated)).toEqual([
+      { name: '[sig-network] a' },
+      { name: '[sig-network] c' },
+    ]);
+    expect(notPassed(tests, {})).toEqual(tests);
   });
 });
 
