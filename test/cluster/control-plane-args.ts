@@ -57,6 +57,8 @@ export function controllerManagerArgs(files: ControlPlaneFiles): string[] {
     `--root-ca-file=${join(files.pki, 'ca.crt')}`,
     '--use-service-account-credentials',
     '--leader-elect=false',
+    // An emulated node takes more than a minute to say again that it is there, once the API server was away.
+    '--node-monitor-grace-period=5m',
     '--bind-address=127.0.0.1',
   ];
 }

@@ -6,7 +6,7 @@ import { run } from '../../scripts/exec.ts';
 import { kernelElf, kernelFor } from '../../scripts/kernels.ts';
 import { settingsFile } from '../vm/command.ts';
 import { initramfsFor } from '../vm/initramfs.ts';
-import { kernelArgs, share } from '../vm/qemu.ts';
+import { kernelArgs, processor, share } from '../vm/qemu.ts';
 import type { ApiClient } from './api-client.ts';
 import { channelBinary } from './channel.ts';
 import { place } from './control-plane.ts';
@@ -158,7 +158,8 @@ async function qemuCommand(layout: Layout, settings: Settings, node: NodeIdentit
   const append = [...kernelArgs, 'sysctl.kernel.hung_task_timeout_secs=120', 'ipv6.disable=1'].join(' ');
   return [
     'qemu-system-x86_64',
-    ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'pc', '-cpu', 'max'],
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'pc'],
+    ...processor({ icount: false }),
     ...['-smp', '1', '-m', String(settings.memoryMb), '-accel', 'tcg,thread=single'],
     ...['-kernel', await kernelElf(kernel), '-initrd', await initramfsFor(kernel), '-append', append],
     ...['-serial', `file:${join(folder, 'console.log')}`],

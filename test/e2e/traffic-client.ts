@@ -3,7 +3,7 @@
  * traffic-client.ts URL...: requests to each URL until the standard input ends, for 20 minutes at most. Each goes on a
  * connection of its own, and one connection a URL stays open and is used once a second. Prints a report as JSON.
  */
-import { Agent, get } from 'node:http';
+import { Agent, type ClientRequest, get } from 'node:http';
 import type { TargetReport } from './traffic.ts';
 
 const INTERVAL_MS = 250;
@@ -24,8 +24,16 @@ function request(url: string, agent: Agent | false): Promise<void> {
       response.resume();
     });
     sent.once('error', reject);
-    sent.once('timeout', () => sent.destroy(new Error(`no answer in ${REQUEST_LIMIT_MS} ms`)));
+    sent.once('timeout', () =>
+      sent.destroy(new Error(`no answer in ${REQUEST_LIMIT_MS} ms, ${stateOf(sent)}`)),
+    );
   });
+}
+
+/** What to look for in a capture. */
+function stateOf({ socket }: ClientRequest): string {
+  if (socket === null) return 'without a socket';
+  return `${socket.connecting ? 'not connected' : 'connected'}, from port ${socket.localPort ?? 'unknown'}`;
 }
 
 class Target {

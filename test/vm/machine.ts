@@ -10,7 +10,7 @@ import { type Kernel, type KernelSeries, kernelElf, kernelFor } from '../../scri
 import { commandFile, settingsFile } from './command.ts';
 import { initramfsFor } from './initramfs.ts';
 import { kernelProblems } from './kernel-log.ts';
-import { kernelArgs, share } from './qemu.ts';
+import { kernelArgs, processor, share } from './qemu.ts';
 import { StreamEnd } from './stream-end.ts';
 
 export interface VmOptions {
@@ -192,7 +192,8 @@ class Machine {
     const smp = icount ? 1 : (this.#options.smp ?? 2);
     return [
       ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-machine', 'pc'],
-      ...['-cpu', 'max', '-smp', String(smp), '-m', String(memoryMb)],
+      ...processor({ icount }),
+      ...['-smp', String(smp), '-m', String(memoryMb)],
       // One thread for all processors: with one each, QEMU before 8.1 may run code that another processor
       // is just patching (static keys), which ends in "Oops: int3" in one boot of a hundred.
       ...['-accel', 'tcg,thread=single', ...(icount ? ['-icount', 'shift=0,sleep=off'] : [])],
