@@ -9,7 +9,7 @@ export interface ClusterNode {
   readonly spec?: { readonly podCIDRs?: readonly string[]; readonly unschedulable?: boolean };
   readonly status?: {
     readonly conditions?: readonly { readonly type: string; readonly status: string }[];
-    readonly nodeInfo?: { readonly kernelVersion?: string };
+    readonly nodeInfo?: { readonly kernelVersion?: string; readonly bootID?: string };
   };
 }
 

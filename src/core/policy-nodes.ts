@@ -202,6 +202,12 @@ export function isNodeReady(node: ClusterNode | undefined): boolean {
   return node?.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') === true;
 }
 
+/** The node has booted since it reported: what it said of itself holds no more. */
+export function hasRebooted(node: ClusterNode | undefined, object: IpvsBpfNode | undefined): boolean {
+  const bootID = node?.status?.nodeInfo?.bootID;
+  return bootID !== undefined && object?.status?.bootID !== undefined && object.status.bootID !== bootID;
+}
+
 /** A sign of life from the future is none: by whatever clock it was made, nobody knows when. */
 export function isReachable(agent: AgentFacts | undefined, now: number): boolean {
   return agent?.renewedAt !== undefined && Math.abs(now - agent.renewedAt) <= LEASE_STALE_MS;
@@ -220,15 +226,19 @@ export function rolloutNode(
   const preflight = conditionOf(status?.conditions, 'PreflightPassed')?.status;
   const grant = current ? previous.spec.disruptionGrant : undefined;
   const failed = intent.kernelNotMapped || (current && hasFailed(previous));
+  const rebooted = hasRebooted(node, previous);
+  const observed = current && previous.spec.action === intent.spec.action && isObserved(previous);
   return {
     name,
     target,
     applied: status?.appliedRevision,
     revert: !selected,
     preferredCanary: selects(policy.spec.rollout.canary.nodeSelector, node?.metadata.labels),
-    observed: current && previous.spec.action === intent.spec.action && isObserved(previous),
+    observed: observed && !rebooted,
+    rebooted,
     preflight: preflight === 'True' ? 'Passed' : preflight === 'False' ? 'Failed' : 'Unknown',
-    readySince: ready?.status === 'True' ? Math.min(now, Date.parse(ready.lastTransitionTime)) : undefined,
+    readySince:
+      ready?.status === 'True' && !rebooted ? Math.min(now, Date.parse(ready.lastTransitionTime)) : undefined,
     busy: status?.step !== undefined,
     mayStart:
       previous !== undefined &&

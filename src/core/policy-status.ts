@@ -5,6 +5,7 @@ import type { ClusterFacts } from './cluster-facts.ts';
 import { conditionOf, isoTime, shorten } from './conditions.ts';
 import {
   hasFailed,
+  hasRebooted,
   hasServiceOff,
   isNodeReady,
   isReachable,
@@ -59,9 +60,13 @@ export function summarize(planned: PlannedPolicy, now: number): NodeSummary {
   };
 }
 
-function isDone({ previous, spec, intent, decision }: PlannedNode, whitelist: string | undefined): boolean {
+function isDone(
+  { node, previous, spec, intent, decision }: PlannedNode,
+  whitelist: string | undefined,
+): boolean {
   if (intent.kind === 'Manage' && intent.kernelNotMapped) return false;
-  if (spec === undefined || !isSettled(previous, spec, whitelist)) return false;
+  if (spec === undefined || !isSettled(previous, spec, whitelist) || hasRebooted(node, previous))
+    return false;
   return decision === undefined || decision.state === 'Done';
 }
 

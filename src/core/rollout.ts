@@ -27,8 +27,10 @@ export interface RolloutNode {
   /** Reverting nodes need no canaries and no checks. */
   readonly revert: boolean;
   readonly preferredCanary: boolean;
-  /** Its agent has reported about the spec that asks for the target. */
+  /** Its agent has reported about the spec that asks for the target, and since the node booted. */
   readonly observed: boolean;
+  /** It has booted since it reported: what it runs now nobody knows. */
+  readonly rebooted: boolean;
   readonly preflight: 'Passed' | 'Failed' | 'Unknown';
   /** Since when it has been ready with what it runs; undefined if it is not. */
   readonly readySince: number | undefined;
@@ -150,7 +152,8 @@ function isUnavailable(
   decisions: ReadonlyMap<string, NodeDecision>,
   input: RolloutInput,
 ): boolean {
-  if (!node.nodeReady || !node.agentReachable || node.busy || node.mayStart || node.stuck) return true;
+  if (!node.nodeReady || !node.agentReachable || node.rebooted) return true;
+  if (node.busy || node.mayStart || node.stuck) return true;
   const decision = decisions.get(node.name);
   // The clocks may differ: until the agent has seen that its grant was taken back it may start.
   if (decision === undefined && node.grant !== undefined) return true;

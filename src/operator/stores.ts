@@ -177,7 +177,7 @@ export class Stores {
 interface NodeShape {
   readonly podCIDRs?: unknown;
   readonly unschedulable?: unknown;
-  readonly nodeInfo?: { readonly kernelVersion?: string };
+  readonly nodeInfo?: { readonly kernelVersion?: string; readonly bootID?: string };
   readonly conditions?: readonly { readonly type: string; readonly status: string }[];
 }
 
@@ -187,5 +187,6 @@ function digestOf(node: KubeObject): string {
   const { labels, annotations, deletionTimestamp, uid } = node.metadata;
   const states = conditions.map(({ type, status }) => [type, status]);
   const meta = [keyOf(node.metadata), uid, deletionTimestamp, labels, annotations];
-  return JSON.stringify([...meta, podCIDRs, unschedulable, nodeInfo?.kernelVersion, states]);
+  const { kernelVersion, bootID } = nodeInfo ?? {};
+  return JSON.stringify([...meta, podCIDRs, unschedulable, kernelVersion, bootID, states]);
 }

@@ -4,7 +4,7 @@ import type { IpvsBpfNode } from '../../../../src/api/generated/resource-types.t
 import type { NodeResourceStatus, PolicySpec } from '../../../../src/api/resources.ts';
 import { conditionOf, isReady } from '../../../../src/core/conditions.ts';
 import { moduleFor } from '../../../../src/core/policy-nodes.ts';
-import { NOW, policy, service } from './builders.ts';
+import { NOW, policy, policySpec, service } from './builders.ts';
 import { bad, good, World } from './world.ts';
 
 describe('a policy', () => {
@@ -106,6 +106,35 @@ describe('a policy', () => {
     world.settle(good(world));
     expect(world.state.policies[0]?.status?.problemNodes).toEqual([]);
     expect(world.state.nodeObjects[0]?.spec.attempt).toBe(2);
+    expect(world.conditions('p').Ready).toBe('True AllNodesReady');
+  });
+
+  it('believes nothing that a node said before it rebooted, and disrupts no other meanwhile', () => {
+    const world = new World([policy('p')], ['n1', 'n2']);
+    const booted = (bootID: string) => {
+      const nodes = world.state.nodes.map((each) => {
+        if (each.metadata.name !== 'n2') return each;
+        const nodeInfo = { kernelVersion: '6.1.0-1-amd64', ...each.status?.nodeInfo, bootID };
+        return { ...each, status: { ...each.status, nodeInfo } };
+      });
+      world.state = { ...world.state, nodes };
+    };
+    const reportOf = (bootID: string) => (object: IpvsBpfNode) => ({ ...good(world)(object), bootID });
+    booted('first');
+    world.settle(reportOf('first'));
+    expect(world.conditions('p').Ready).toBe('True AllNodesReady');
+    booted('second');
+    world.plan();
+    expect(world.conditions('p').Ready).toBe('False RollingOut');
+    world.edit('p', { datapath: { ...policySpec().datapath, sessionMapMaxEntries: 4096 } });
+    const granted = () => world.state.nodeObjects.filter(({ spec }) => spec.disruptionGrant !== undefined);
+    for (let round = 0; round < 5; round += 1) {
+      world.plan();
+      world.report((object) => ({ ...object.status, bootID: 'first' }));
+      world.after(100);
+    }
+    expect(granted()).toEqual([]);
+    world.settle(reportOf('second'));
     expect(world.conditions('p').Ready).toBe('True AllNodesReady');
   });
 

@@ -126,6 +126,7 @@ class Rollout {
       preflight: node.checksPass ? 'Passed' : 'Failed',
       readySince: readySince === undefined ? undefined : Math.min(now, readySince),
       busy: state === 'Busy',
+      rebooted: false,
       mayStart: !observed,
       failed: state === 'Failed' || state === 'Stuck',
       stuck: state === 'Stuck',

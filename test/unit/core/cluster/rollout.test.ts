@@ -20,6 +20,7 @@ function waiting(name: string, change: Partial<RolloutNode> = {}): RolloutNode {
     preflight: 'Passed',
     readySince: undefined,
     busy: false,
+    rebooted: false,
     mayStart: false,
     failed: false,
     stuck: false,
