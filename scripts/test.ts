@@ -142,8 +142,7 @@ program.parse();
 const { kernel, only, jobs } = program.opts<{ kernel?: KernelSeries; only?: Part[]; jobs: number }>();
 const some = program.args.length > 0 || kernel !== undefined;
 const choice: Choice = {
-  // Emulated machines take three quarters of an hour for e2e: it is run when it is asked for.
-  only: only ?? (some ? ['vm'] : parts.filter((part) => part !== 'e2e')),
+  only: only ?? (some ? ['vm'] : parts),
   kernels: kernel === undefined ? kernelSeries : [kernel],
   names: program.args,
   jobs,

@@ -191,9 +191,16 @@ describe('an accelerated node', () => {
         ...['scale', 'deployment/ipvs-bpf-operator', '-n', RELEASE_NAMESPACE, `--replicas=${replicas}`],
       ]);
     await scale(0);
-    await session.kubectl(['delete', 'ipvsbpfpolicy', POLICY, '--wait=false']);
-    expect(await outside()).toEqual({ answered: 40, tracked: 0 });
-    await scale(2);
+    try {
+      await session.until('no operator', PATIENCE_MS, async () => {
+        const found = await Promise.all(NODES.map((node) => processes(node, 'operator')));
+        return found.flat().length === 0 ? true : undefined;
+      });
+      await session.kubectl(['delete', 'ipvsbpfpolicy', POLICY, '--wait=false']);
+      expect(await outside()).toEqual({ answered: 40, tracked: 0 });
+    } finally {
+      await scale(2);
+    }
     await deletePolicy(session);
     expect(await listings()).toEqual(nativeListings());
     const { answered, tracked } = await outside();
