@@ -32,9 +32,12 @@ export function shop(replicas = 2): readonly object[] {
   ];
 }
 
+/** Without a request a pod gets next to nothing while agents or operators start on an emulated processor. */
+const resources = { requests: { cpu: '250m' } };
+
 const pod = (name: string, args: readonly string[]) => ({
   terminationGracePeriodSeconds: 1,
-  containers: [{ name, image: agnhostImage, args }],
+  containers: [{ name, image: agnhostImage, args, resources }],
 });
 
 const server = pod('web', ['netexec', `--http-port=${HTTP_PORT}`]);
