@@ -3,7 +3,7 @@
 import { inject } from 'vitest';
 import { nodeNamed } from '../cluster/layout.ts';
 import { ClusterSession } from '../cluster/session.ts';
-import { NAMESPACE, NODE_PORT } from '../cluster/shop.ts';
+import { HTTP_PORT, NAMESPACE, NODE_PORT } from '../cluster/shop.ts';
 import {
   type Condition,
   conditionOf,
@@ -66,13 +66,16 @@ export function nativeListings(): readonly (readonly string[])[] {
   return NODES.map((node) => comparable(found[node] ?? ''));
 }
 
-/** Without what pods and reboots change: interfaces of pods, link-local addresses, and the order of addresses. */
+/** An application's pod as a real server, by the node that it is on. */
+const POD = new RegExp(`\\b10\\.244\\.(\\d+)\\.\\d+:${HTTP_PORT}\\b`, 'g');
+
+/** Without what reboots change: addresses and interfaces of pods, link-local addresses, and the order of addresses. */
 function comparable(listing: string): readonly string[] {
   const words = (line: string) => line.split(/ +/).filter((word) => !word.startsWith('fe80:'));
   return listing
     .split('\n')
     .filter((line) => !/\bveth[0-9a-f]{8}\b/.test(line))
-    .map((line) => words(line).sort().join(' '))
+    .map((line) => words(line.replace(POD, 'pod-of-n$1')).sort().join(' '))
     .sort();
 }
 
