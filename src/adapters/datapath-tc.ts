@@ -101,7 +101,7 @@ export class DatapathTc {
     const ours = here.find((filter) => filter.direction === direction && isOurs(filter));
     if (ours !== undefined) {
       const target = { ifindex, direction: NATIVE[direction], handle: HANDLE, priority: PRIORITY };
-      translated(`detach from interface ${ifindex} ${direction}`, () => detachTc(target));
+      unlessGone(() => translated(`detach from interface ${ifindex} ${direction}`, () => detachTc(target)));
     }
     const others = here.filter((filter) => filter !== ours);
     if (others.length === 0) this.#removeOwnQdisc(ifindex);
@@ -218,7 +218,7 @@ export class DatapathTc {
 
   #removeOwnQdisc(ifindex: number): void {
     if (!namesIn(join(this.#root, 'qdiscs')).includes(String(ifindex))) return;
-    translated(`remove clsact from interface ${ifindex}`, () => destroyClsact(ifindex));
+    unlessGone(() => translated(`remove clsact from interface ${ifindex}`, () => destroyClsact(ifindex)));
     this.#removeMark(ifindex);
   }
 
@@ -228,6 +228,15 @@ export class DatapathTc {
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw error;
     }
+  }
+}
+
+/** An interface may go at any time, with all that is on it: nothing is left to be removed then. */
+function unlessGone(remove: () => void): void {
+  try {
+    remove();
+  } catch (error) {
+    if (!isNotFound(error)) throw error;
   }
 }
 

@@ -187,6 +187,8 @@ describe.each(subjects)('Datapath ($name)', ({ make }) => {
     expect(await port.attachments()).toMatchObject(both.slice(1));
     await subject.outside.removeInterface('dp0');
     expect(await port.attachments()).toEqual([]);
+    // Pods come and go while a node is put back.
+    await port.detach(index, 'Egress');
     await expect(port.attach(index, 'Ingress')).rejects.toMatchObject({ code: 'NotFound' });
   });
 
