@@ -253,13 +253,14 @@ export function rolloutNode(
   };
 }
 
-/** The node does what this spec asks for, and has said so. */
+/** The node does what this spec asks for, and has said so since it booted. */
 export function isSettled(
-  previous: IpvsBpfNode | undefined,
+  { node, previous }: Pick<PolicyNode, 'node' | 'previous'>,
   spec: NodeSpec,
   whitelist: string | undefined,
 ): boolean {
   if (previous === undefined || !isObserved(previous) || !sameValue(previous.spec, spec)) return false;
+  if (hasRebooted(node, previous)) return false;
   if (!holds(previous.status?.conditions, 'Ready')) return false;
   return whitelist === undefined || previous.status?.services?.revision === whitelist;
 }

@@ -5,7 +5,6 @@ import type { ClusterFacts } from './cluster-facts.ts';
 import { conditionOf, isoTime, shorten } from './conditions.ts';
 import {
   hasFailed,
-  hasRebooted,
   hasServiceOff,
   isNodeReady,
   isReachable,
@@ -60,13 +59,10 @@ export function summarize(planned: PlannedPolicy, now: number): NodeSummary {
   };
 }
 
-function isDone(
-  { node, previous, spec, intent, decision }: PlannedNode,
-  whitelist: string | undefined,
-): boolean {
+function isDone(planned: PlannedNode, whitelist: string | undefined): boolean {
+  const { spec, intent, decision } = planned;
   if (intent.kind === 'Manage' && intent.kernelNotMapped) return false;
-  if (spec === undefined || !isSettled(previous, spec, whitelist) || hasRebooted(node, previous))
-    return false;
+  if (spec === undefined || !isSettled(planned, spec, whitelist)) return false;
   return decision === undefined || decision.state === 'Done';
 }
 

@@ -2,9 +2,9 @@
 /** Arguments that every virtual machine of ours has. */
 
 /**
- * What QEMU emulates. Without `erms`, for a processor that has it is given copies by `rep movsb`, of which QEMU emulates
- * a byte at a time: without it the same work takes half to two thirds of the time. Benchmarks count instructions on the
- * processor that has everything.
+ * The processor that QEMU emulates. One with ERMS is given `rep movsb` to copy with, which QEMU carries out byte by byte:
+ * without it the same work takes half to two thirds of the time. Benchmarks count instructions on one that has
+ * everything.
  */
 export function processor({ icount }: { readonly icount: boolean }): string[] {
   return ['-cpu', icount ? 'max' : 'max,erms=off'];
