@@ -31,6 +31,8 @@ export async function deploy(layout: Layout, image?: OwnImage): Promise<void> {
   }
   say(`installing the chart with ${name}:${tag}`);
   const values = ['--set', `image.repository=${name}`, '--set-string', `image.tag=${tag}`];
+  // A second replica on the same node survives nothing that the first does not.
+  const replicas = ['--set', `operator.replicas=${Math.min(2, nodes)}`];
   const where = ['--kubeconfig', statePaths(layout.stateDir).kubeconfig, '--namespace', namespace];
   const chart = join(repository, 'charts/ipvs-bpf');
   const status = await inherit(helm, [
@@ -41,6 +43,7 @@ export async function deploy(layout: Layout, image?: OwnImage): Promise<void> {
     '--create-namespace',
     ...where,
     ...values,
+    ...replicas,
     ...patience,
   ]);
   if (status !== 0) throw new Error(`helm: exit status ${status}`);

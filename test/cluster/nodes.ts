@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { copyFile, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { hashOf, repository } from '../../scripts/cache.ts';
 import { run } from '../../scripts/exec.ts';
@@ -149,18 +150,25 @@ async function nodeSettings(
   };
 }
 
+/** Those of this machine, shared out: with more of them than there are, each guest waits for the others. */
+function processorsOf({ nodes }: Settings): number {
+  return Math.max(1, Math.floor(availableParallelism() / nodes));
+}
+
 async function qemuCommand(layout: Layout, settings: Settings, node: NodeIdentity): Promise<string[]> {
   const folder = statePaths(layout.stateDir).node(node.name);
   const build = join(repository, 'build');
   await mkdir(build, { recursive: true });
   const kernel = await kernelFor(settings.kernel);
+  const processors = processorsOf(settings);
   // kube-proxy does all of its work once more for IPv6 where the kernel has it.
   const append = [...kernelArgs, 'sysctl.kernel.hung_task_timeout_secs=120', 'ipv6.disable=1'].join(' ');
   return [
     'qemu-system-x86_64',
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'pc'],
     ...processor({ icount: false }),
-    ...['-smp', '1', '-m', String(settings.memoryMb), '-accel', 'tcg,thread=single'],
+    ...['-smp', String(processors), '-m', String(settings.memoryMb)],
+    ...['-accel', `tcg,thread=${processors > 1 ? 'multi' : 'single'}`],
     ...['-kernel', await kernelElf(kernel), '-initrd', await initramfsFor(kernel), '-append', append],
     ...['-serial', `file:${join(folder, 'console.log')}`],
     ...['-netdev', `tap,id=net,ifname=${node.name},script=no,downscript=no`],
