@@ -5,6 +5,12 @@ import { errnoError, HostError } from '../core/errors.ts';
 
 const LOG_LINES = 20;
 
+/**
+ * With these a load ends before the verdict, with a log all the same: a signal came (kernel/bpf/verifier.c, do_check;
+ * libbpf has tried five times then), or memory was short.
+ */
+const NO_VERDICT: ReadonlySet<string> = new Set(['EAGAIN', 'EINTR', 'ENOMEM']);
+
 /** Runs `act`; a BpfError comes out as HostError with the errno's code and "what: why" as its message. */
 export function translated<T>(action: string, act: () => T): T {
   try {
@@ -15,7 +21,7 @@ export function translated<T>(action: string, act: () => T): T {
 }
 
 function hostError(action: string, error: BpfError): HostError {
-  if (error.verifierLog !== undefined) {
+  if (error.verifierLog !== undefined && !NO_VERDICT.has(error.code)) {
     const log = error.verifierLog.trimEnd().split('\n').slice(-LOG_LINES).join('\n');
     return new HostError(`${action}: the kernel's verifier rejected the program:\n${log}`, {
       code: 'VerifierRejected',
