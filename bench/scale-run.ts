@@ -92,7 +92,7 @@ export class ScaleRun {
     const calls = (await this.#totals()).requests;
     tell('API requests of the operator until then', String(calls));
     const idle = await this.#during(10_000);
-    tell('API requests of the operator in 10 s in which nothing changes', String(idle));
+    tell('API requests of the operator in the 10 s after (the last Events of the rollout)', String(idle));
     await this.#edits('a Service gets another address, until its slice has it', tell, (i) =>
       this.#moveService(i),
     );

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Generic netlink families by name. Never by the request that lets the kernel load a module. */
 import { HostError } from '../core/errors.ts';
-import { attributes, NETLINK_GENERIC, NetlinkSocket, NLM_F_DUMP, stringOf } from './netlink-socket.ts';
+import {
+  attributes,
+  NETLINK_GENERIC,
+  type NetlinkRequest,
+  NetlinkSocket,
+  NLM_F_DUMP,
+  stringOf,
+} from './netlink-socket.ts';
 
 const GENL_ID_CTRL = 16;
 const GENL_HEADER_BYTES = 4;
@@ -16,6 +23,12 @@ export interface GenericRequest {
   readonly flags?: number;
   /** Attributes, encoded. */
   readonly data?: readonly Uint8Array[];
+}
+
+/** As those of NetlinkSocket, without what is the family's. */
+export interface GenericRequests {
+  request(request: GenericRequest): Promise<readonly Buffer[]>;
+  requestAll(requests: readonly GenericRequest[]): Promise<readonly (HostError | undefined)[]>;
 }
 
 function header(command: number, version: number): Uint8Array {
@@ -53,9 +66,7 @@ export class GenericFamily {
   }
 
   /** Looks the family up and lets `act` make requests to it. Throws HostError NotFound without the family. */
-  async use<T>(
-    act: (request: (request: GenericRequest) => Promise<readonly Buffer[]>) => Promise<T>,
-  ): Promise<T> {
+  async use<T>(act: (requests: GenericRequests) => Promise<T>): Promise<T> {
     const id = await this.id();
     if (id === undefined) {
       throw new HostError(`${this.#name}: no generic netlink family of this name`, {
@@ -64,20 +75,25 @@ export class GenericFamily {
         advice: 'Load the kernel module that provides it.',
       });
     }
-    return act((request) => this.#request(id, request));
+    return act({
+      request: async (request) => {
+        const messages = await this.#socket.request(this.#encode(id, request));
+        return messages.map((message) => message.subarray(GENL_HEADER_BYTES));
+      },
+      requestAll: (requests) => this.#socket.requestAll(requests.map((each) => this.#encode(id, each))),
+    });
   }
 
   async close(): Promise<void> {
     await this.#socket.close();
   }
 
-  async #request(id: number, request: GenericRequest): Promise<readonly Buffer[]> {
-    const messages = await this.#socket.request({
+  #encode(id: number, request: GenericRequest): NetlinkRequest {
+    return {
       action: `${this.#name}: ${request.action}`,
       type: id,
       ...(request.flags === undefined ? {} : { flags: request.flags }),
       data: Buffer.concat([header(request.command, this.#version), ...(request.data ?? [])]),
-    });
-    return messages.map((message) => message.subarray(GENL_HEADER_BYTES));
+    };
   }
 }

@@ -3,7 +3,7 @@
 import { createReadStream } from 'node:fs';
 import { errnoError, errnoOf, isNotFound } from '../core/errors.ts';
 import type { Ipvs, IpvsDaemon, IpvsTimeouts, RealServer, VirtualServer } from '../ports.ts';
-import { GenericFamily, type GenericRequest } from './generic-netlink.ts';
+import { GenericFamily, type GenericRequest, type GenericRequests } from './generic-netlink.ts';
 import {
   decodeDaemon,
   decodeRealServer,
@@ -29,8 +29,6 @@ const CMD_SET_CONFIG = 12;
 const CMD_GET_CONFIG = 13;
 const CMD_FLUSH = 17;
 const NEWLINE = 10;
-
-type Request = (request: GenericRequest) => Promise<readonly Buffer[]>;
 
 /** "TCP 192.0.2.1:80" or "FWM 7", for errors and for a stable order. */
 function nameOf(server: VirtualServer): string {
@@ -73,7 +71,7 @@ export class NetlinkIpvs implements Ipvs {
 
   /** Virtual servers by name; real servers in the kernel's order, which schedulers go by. */
   async virtualServers({ exact = false } = {}): Promise<readonly VirtualServer[]> {
-    return this.#family.use(async (request) => {
+    return this.#family.use(async ({ request }) => {
       const messages = await request({
         action: 'list virtual servers',
         command: CMD_GET_SERVICE,
@@ -110,32 +108,39 @@ export class NetlinkIpvs implements Ipvs {
   }
 
   async timeouts(): Promise<IpvsTimeouts> {
-    return this.#family.use(async (request) => {
+    return this.#family.use(async ({ request }) => {
       const messages = await request({ action: 'read timeouts', command: CMD_GET_CONFIG });
       return decodeTimeouts(messages[0] ?? Buffer.alloc(0));
     });
   }
 
   async daemons(): Promise<readonly IpvsDaemon[]> {
-    return this.#family.use(async (request) => {
+    return this.#family.use(async ({ request }) => {
       const messages = await request({ action: 'list daemons', command: CMD_GET_DAEMON, flags: NLM_F_DUMP });
       return messages.map(decodeDaemon);
     });
   }
 
   async flush(): Promise<void> {
-    await this.#family.use((request) => request({ action: 'flush', command: CMD_FLUSH }));
+    await this.#family.use(({ request }) => request({ action: 'flush', command: CMD_FLUSH }));
   }
 
   /** Adds and edits, never deletes: real servers that are not in the list stay. */
   async restore(virtualServers: readonly VirtualServer[]): Promise<void> {
-    await this.#family.use(async (request) => {
-      for (const server of virtualServers) await restoreOne(request, server);
+    await this.#family.use(async ({ requestAll }) => {
+      const entries = virtualServers.flatMap(entriesOf);
+      const added = await requestAll(entries.map(({ add }) => add));
+      const present = entries.filter((_, index) => errnoOf(added[index]) === 'EEXIST');
+      const edited = await requestAll(present.map(({ edit }) => edit));
+      const failure = [...added, ...edited].find(
+        (error) => error !== undefined && errnoOf(error) !== 'EEXIST',
+      );
+      if (failure !== undefined) throw failure;
     });
   }
 
   async remove(server: VirtualServer): Promise<boolean> {
-    return this.#family.use(async (request) => {
+    return this.#family.use(async ({ request }) => {
       try {
         const data = [encodeIdentity(server)];
         await request({ action: `delete virtual server ${nameOf(server)}`, command: CMD_DEL_SERVICE, data });
@@ -148,7 +153,7 @@ export class NetlinkIpvs implements Ipvs {
   }
 
   async setTimeouts(timeouts: IpvsTimeouts): Promise<void> {
-    await this.#family.use((request) =>
+    await this.#family.use(({ request }) =>
       request({ action: 'set timeouts', command: CMD_SET_CONFIG, data: encodeTimeouts(timeouts) }),
     );
   }
@@ -159,7 +164,10 @@ export class NetlinkIpvs implements Ipvs {
   }
 }
 
-async function realServers(request: Request, server: VirtualServer): Promise<readonly RealServer[]> {
+async function realServers(
+  request: GenericRequests['request'],
+  server: VirtualServer,
+): Promise<readonly RealServer[]> {
   const messages = await request({
     action: `list real servers of ${nameOf(server)}`,
     command: CMD_GET_DEST,
@@ -169,38 +177,37 @@ async function realServers(request: Request, server: VirtualServer): Promise<rea
   return messages.map(decodeRealServer);
 }
 
-async function restoreOne(request: Request, server: VirtualServer): Promise<void> {
+/** What is added, or edited if it is there already. */
+interface Entry {
+  readonly add: GenericRequest;
+  readonly edit: GenericRequest;
+}
+
+/** The virtual server, then its real servers. */
+function entriesOf(server: VirtualServer): readonly Entry[] {
   const name = nameOf(server);
-  await addOrEdit(request, {
-    action: `virtual server ${name}`,
+  const service = entry(`virtual server ${name}`, {
     add: CMD_NEW_SERVICE,
     edit: CMD_SET_SERVICE,
     data: [encodeVirtualServer(server)],
   });
   // The kernel puts a new real server before the others: the last one is added first.
-  for (const real of server.realServers.toReversed()) {
-    await addOrEdit(request, {
-      action: `real server ${real.address}:${real.port} of ${name}`,
+  const reals = server.realServers.toReversed().map((real) =>
+    entry(`real server ${real.address}:${real.port} of ${name}`, {
       add: CMD_NEW_DEST,
       edit: CMD_SET_DEST,
       data: [encodeIdentity(server), encodeRealServer(real)],
-    });
-  }
+    }),
+  );
+  return [service, ...reals];
 }
 
-async function addOrEdit(
-  request: Request,
-  entry: {
-    readonly action: string;
-    readonly add: number;
-    readonly edit: number;
-    readonly data: readonly Uint8Array[];
-  },
-): Promise<void> {
-  try {
-    await request({ action: `add ${entry.action}`, command: entry.add, data: entry.data });
-  } catch (error) {
-    if (errnoOf(error) !== 'EEXIST') throw error;
-    await request({ action: `edit ${entry.action}`, command: entry.edit, data: entry.data });
-  }
+function entry(
+  what: string,
+  { add, edit, data }: { readonly add: number; readonly edit: number; readonly data: readonly Uint8Array[] },
+): Entry {
+  return {
+    add: { action: `add ${what}`, command: add, data },
+    edit: { action: `edit ${what}`, command: edit, data },
+  };
 }

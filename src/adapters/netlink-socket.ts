@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * One netlink socket with one request in flight. The package `netlink` aborts the process if the
- * kernel overruns the socket's buffer, so requests wait for each other and no multicast group is
- * ever joined.
+ * One netlink socket with one datagram in flight. The package `netlink` aborts the process if the
+ * kernel overruns the socket's buffer, so requests wait for each other, few go in one datagram, and
+ * no multicast group is ever joined.
  */
 import { getSystemErrorName } from 'node:util';
 import type { MessageInfo, RawNetlinkSocket } from 'netlink/dist/raw.js';
@@ -27,6 +27,8 @@ const DUMP_TRIES = 5;
 const TIMEOUT_MS = 10_000;
 const RECEIVE_BUFFER_BYTES = 1 << 20;
 const SEND_BUFFER_BYTES = 1 << 17;
+/** Their answers have to fit into the least receive buffer that a socket gets, of 200 KiB: each takes about 1 KiB. */
+const REQUESTS_PER_DATAGRAM = 32;
 
 export interface NetlinkRequest {
   /** Said in errors: "add link x". */
@@ -36,6 +38,12 @@ export interface NetlinkRequest {
   readonly flags?: number;
   /** Payload behind the netlink header. */
   readonly data: Uint8Array;
+}
+
+interface Reply {
+  readonly messages: readonly NetlinkMessage[];
+  /** 0, or negative. */
+  readonly errno: number;
 }
 
 interface Open {
@@ -136,9 +144,23 @@ export class NetlinkSocket {
    * (none for a plain acknowledgement). Throws HostError with the errno's name.
    */
   request(request: NetlinkRequest): Promise<readonly Buffer[]> {
-    const turn = this.#last.then(() => this.#requestAgain(request));
-    this.#last = turn.catch(() => undefined);
-    return turn;
+    return this.#inTurn(() => this.#requestAgain(request));
+  }
+
+  /**
+   * Sends requests that are only acknowledged, many in a datagram; the kernel handles them in their order, whether
+   * those before succeeded or not. Answers for each the HostError of its failure, or undefined.
+   */
+  requestAll(requests: readonly NetlinkRequest[]): Promise<readonly (HostError | undefined)[]> {
+    return this.#inTurn(async () => {
+      const out: (HostError | undefined)[] = [];
+      for (let at = 0; at < requests.length; at += REQUESTS_PER_DATAGRAM) {
+        const some = requests.slice(at, at + REQUESTS_PER_DATAGRAM);
+        const replies = await this.#exchange(some);
+        out.push(...replies.map((reply, index) => failureOf(reply, some[index]?.action ?? '')));
+      }
+      return out;
+    });
   }
 
   /** Closes the socket after the requests that wait; the next request opens another. */
@@ -149,32 +171,54 @@ export class NetlinkSocket {
     if (open !== undefined) (await open).raw.close();
   }
 
+  #inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const turn = this.#last.then(act);
+    this.#last = turn.catch(() => undefined);
+    return turn;
+  }
+
   /** A dump during which the table changed may have holes: the kernel says so and it is made again. */
   async #requestAgain(request: NetlinkRequest): Promise<readonly Buffer[]> {
     for (let tries = 1; tries <= DUMP_TRIES; tries += 1) {
-      const messages = await this.#exchange(request);
-      if (messages.every((message) => (message.flags & NLM_F_DUMP_INTR) === 0)) {
-        return messages.filter((message) => message.type !== NLMSG_DONE).map((message) => message.data);
+      const [reply = { messages: [], errno: 0 }] = await this.#exchange([request]);
+      const failure = failureOf(reply, request.action);
+      if (failure !== undefined) throw failure;
+      if (reply.messages.every((message) => (message.flags & NLM_F_DUMP_INTR) === 0)) {
+        return reply.messages.filter((message) => message.type !== NLMSG_DONE).map((message) => message.data);
       }
     }
     throw errnoError(request.action, 'EINTR');
   }
 
-  async #exchange(request: NetlinkRequest): Promise<NetlinkMessage[]> {
+  /** One datagram with all requests; their replies, in the same order. */
+  async #exchange(requests: readonly NetlinkRequest[]): Promise<readonly Reply[]> {
     this.#open ??= openSocket(this.#protocol);
     const open = await this.#open;
-    const seq = this.#sequence;
-    this.#sequence = (seq % 0x7fffffff) + 1;
-    const flags = (request.flags ?? 0) | NLM_F_REQUEST | NLM_F_ACK;
-    const port = open.raw.address().port;
-    const bytes = open.format({ type: request.type, flags, seq, port, data: request.data });
+    const { port } = open.raw.address();
+    const sequences: number[] = [];
+    const bytes: Uint8Array[] = [];
+    for (const { type, flags = 0, data } of requests) {
+      const seq = this.#nextSequence();
+      sequences.push(seq);
+      bytes.push(...open.format({ type, flags: flags | NLM_F_REQUEST | NLM_F_ACK, seq, port, data }));
+    }
     open.raw.ref();
     try {
-      return await receive(open, { seq, action: request.action, bytes });
+      return await receive(open, { sequences, action: requests[0]?.action ?? '', bytes });
     } finally {
       open.raw.unref();
     }
   }
+
+  #nextSequence(): number {
+    const seq = this.#sequence;
+    this.#sequence = (seq % 0x7fffffff) + 1;
+    return seq;
+  }
+}
+
+function failureOf({ errno }: Reply, action: string): HostError | undefined {
+  return errno === 0 ? undefined : errnoError(action, errnoName(errno));
 }
 
 async function openSocket(protocol: number): Promise<Open> {
@@ -187,39 +231,31 @@ async function openSocket(protocol: number): Promise<Open> {
   return { raw, format: formatMessage, parse: parseMessages };
 }
 
-/** Sends, and collects messages until the acknowledgement or the end of the dump. */
-function receive(
-  open: Open,
-  request: { readonly seq: number; readonly action: string; readonly bytes: Uint8Array[] },
-): Promise<NetlinkMessage[]> {
-  const { seq, action, bytes } = request;
+interface Datagram {
+  readonly sequences: readonly number[];
+  /** Said in errors. */
+  readonly action: string;
+  readonly bytes: Uint8Array[];
+}
+
+/** Sends, and collects messages until each request has its acknowledgement or the end of its dump. */
+function receive(open: Open, { sequences, action, bytes }: Datagram): Promise<readonly Reply[]> {
   return new Promise((resolve, reject) => {
-    const messages: NetlinkMessage[] = [];
+    const replies = new Replies(sequences);
     const onError = (error: Error): void => end(() => reject(errnoError(action, sendErrno(error), error)));
     const onMessage = (datagram: Buffer, from: MessageInfo): void => {
       if (from.port !== 0) return; // only the kernel answers
       try {
-        for (const message of open.parse(datagram)) {
-          if (message.seq !== seq || message.type === NLMSG_NOOP) continue;
-          const errno = finalErrno(message);
-          if (errno === undefined || message.type === NLMSG_DONE) messages.push(message);
-          if (errno === undefined) continue;
-          end(() => (errno === 0 ? resolve(messages) : reject(errnoError(action, errnoName(errno)))));
-          return;
-        }
+        for (const message of open.parse(datagram)) replies.add(message);
+        if (replies.complete) end(() => resolve(replies.all()));
       } catch (cause) {
-        end(() =>
-          reject(new HostError(`${action}: malformed netlink reply`, { code: 'MalformedReply', cause })),
-        );
+        const message = `${action}: malformed netlink reply`;
+        end(() => reject(new HostError(message, { code: 'MalformedReply', cause })));
       }
     };
+    const tooLate = { code: 'NetlinkError', retry: true } as const;
     const timer = setTimeout(
-      () =>
-        end(() =>
-          reject(
-            new HostError(`${action}: no answer from the kernel`, { code: 'NetlinkError', retry: true }),
-          ),
-        ),
+      () => end(() => reject(new HostError(`${action}: no answer from the kernel`, tooLate))),
       TIMEOUT_MS,
     );
     const end = (act: () => void): void => {
@@ -234,6 +270,36 @@ function receive(
       if (error !== undefined) onError(error);
     });
   });
+}
+
+/** What came of the replies to some requests, by sequence number. */
+class Replies {
+  readonly #bySequence: ReadonlyMap<number, { readonly messages: NetlinkMessage[]; errno?: number }>;
+  #open: number;
+
+  constructor(sequences: readonly number[]) {
+    this.#bySequence = new Map(sequences.map((sequence) => [sequence, { messages: [] }]));
+    this.#open = sequences.length;
+  }
+
+  get complete(): boolean {
+    return this.#open === 0;
+  }
+
+  /** A message that answers none of the requests, as one that came too late for a former one, says nothing. */
+  add(message: NetlinkMessage): void {
+    const reply = this.#bySequence.get(message.seq);
+    if (reply === undefined || reply.errno !== undefined || message.type === NLMSG_NOOP) return;
+    const errno = finalErrno(message);
+    if (errno === undefined || message.type === NLMSG_DONE) reply.messages.push(message);
+    if (errno === undefined) return;
+    reply.errno = errno;
+    this.#open -= 1;
+  }
+
+  all(): readonly Reply[] {
+    return [...this.#bySequence.values()].map(({ messages, errno = 0 }) => ({ messages, errno }));
+  }
 }
 
 /** The errno that ends a reply (0 for success, or negative), or undefined if more follows. */

@@ -261,6 +261,29 @@ describe.each([ON_REAL_KERNEL ? { name: 'kernel', make: realSubject } : { name: 
       expect(sorted(await subject.port.virtualServers())).toEqual(sorted([expected]));
     });
 
+    it('restores a large table, whether its entries are there or not', async () => {
+      await subject.outside.loadModule();
+      const table = (weight: number) =>
+        Array.from({ length: 150 }, (_, i) =>
+          virtualServer({
+            protocol: i % 2 === 0 ? 'TCP' : 'UDP',
+            address: '192.0.2.1',
+            port: 1000 + i,
+            realServers: [
+              realServer('10.0.0.1', 80, { weight }),
+              realServer('10.0.0.2', 80, { weight: weight + i }),
+            ],
+          }),
+        );
+      for (const weight of [1, 2]) {
+        await subject.port.restore(table(weight));
+        expect(sorted(await subject.port.virtualServers())).toEqual(sorted(table(weight)));
+      }
+      const absent = virtualServer({ protocol: 'TCP', address: '192.0.2.2', port: 80, scheduler: 'nosuch' });
+      await expect(subject.port.restore([...table(3), absent])).rejects.toThrow(/nosuch|ENOENT/);
+      await subject.port.flush();
+    });
+
     it('sets the timeouts that are not 0', async () => {
       await subject.outside.loadModule();
       const before = await subject.port.timeouts();
