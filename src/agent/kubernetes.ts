@@ -3,11 +3,9 @@
 import { POLICY_LABEL } from '../api/resources.ts';
 import type { Cluster, Watched } from '../cluster-ports.ts';
 import { sameValue } from '../core/canonical.ts';
-import { mergeConditions } from '../core/conditions.ts';
 import { type Drift, driftIn } from '../core/drift.ts';
 import { switchIsOn } from '../core/facts.ts';
-import { firstNodeFindings } from '../core/node-findings.ts';
-import { resourceStatus, withoutOperators } from '../core/node-resource-status.ts';
+import { resourceStatus } from '../core/node-resource-status.ts';
 import {
   currentProgress,
   type Decision,
@@ -30,7 +28,7 @@ import { ProxyWatch, type Restart } from './proxy-watch.ts';
 import { type Node, type Observation, observeFor, withModuleFileFor } from './reconcile.ts';
 import { probeServices } from './service-probe.ts';
 import { StatusWriter } from './status-writer.ts';
-import { nodeObject, targetOf } from './target.ts';
+import { targetOf } from './target.ts';
 
 /** Half of what drift may take until it is noticed. */
 export const INTERVAL_MS = 5_000;
@@ -68,6 +66,8 @@ export class KubernetesAgent {
   #told: Restart | undefined;
   readonly #status: StatusWriter;
   #remembers = true;
+  /** In a row. */
+  #failedLooks = 0;
   /** When a look at the node last ended, by the node's clock. */
   lookedAt: number | undefined;
 
@@ -75,12 +75,10 @@ export class KubernetesAgent {
     this.#node = node;
     this.#options = options;
     this.#proxy = new ProxyWatch(node.ports);
-    this.#status = new StatusWriter(options.cluster, { nodeName: options.nodeName, log: node.log });
-    const scope = { fieldSelector: `metadata.name=${options.nodeName}` };
-    this.#nodes = options.cluster.watch(IPVS_BPF_NODES, scope, {
-      onChange: options.wake,
-      onState: options.wake,
-    });
+    const { cluster, nodeName, wake } = options;
+    const scope = { fieldSelector: `metadata.name=${nodeName}` };
+    this.#nodes = cluster.watch(IPVS_BPF_NODES, scope, { onChange: wake, onState: wake });
+    this.#status = new StatusWriter(cluster, { nodeName, log: node.log, nodes: this.#nodes });
   }
 
   /** What the API server's side lacks; undefined if nothing. For readiness and logs, not for what is done. */
@@ -102,15 +100,25 @@ export class KubernetesAgent {
     this.#slices?.watched.stop();
   }
 
-  /** One look: observe, decide, act, report. Throws what observing throws. */
+  /** One look: observe, decide, act, report. Throws what observing throws; if that happens again, status says so. */
   async look(): Promise<void> {
+    try {
+      await this.#look();
+      this.#failedLooks = 0;
+      this.lookedAt = this.#node.ports.clock.now();
+    } catch (error) {
+      this.#failedLooks += 1;
+      const target = this.#failedLooks > 1 ? this.#target : undefined;
+      if (target !== undefined) await this.#status.writeFailedLook(messageOf(error), this.#at(target));
+      throw error;
+    }
+  }
+
+  async #look(): Promise<void> {
     await this.#takeTarget();
     const target = this.#target;
-    if (target === undefined) {
-      this.lookedAt = this.#node.ports.clock.now();
-      return;
-    }
-    await this.#greet(target);
+    if (target === undefined) return;
+    await this.#status.greet(this.#at(target));
     await this.#setProgress(currentProgress(this.#progress, target));
     const seen = await this.#see(target);
     const drift = this.#driftIn(seen);
@@ -127,12 +135,11 @@ export class KubernetesAgent {
     if (this.#isConverged(now) && now.steps.length === 0) await this.#note(now);
     if (now.decision.act === 'Nothing' && now.decision.why === 'Reverted') await this.#forget();
     await this.#report(target, now, left);
-    this.lookedAt = this.#node.ports.clock.now();
   }
 
   /** What the API server has, once it is known; a node object that is gone leaves everything as it is. */
   async #takeTarget(): Promise<void> {
-    const object = nodeObject(this.#nodes, this.#options.nodeName);
+    const { object } = this.#status;
     if (object === undefined) return;
     const { name: policy } = object.spec.policyRef;
     if (this.#slices?.policy !== policy) {
@@ -145,16 +152,6 @@ export class KubernetesAgent {
     if (next === undefined || (this.#target !== undefined && sameTarget(next, this.#target))) return;
     this.#target = next;
     await this.#remember();
-  }
-
-  /** The first visit: looking may take a while, and it may fail. */
-  async #greet(target: NodeTarget): Promise<void> {
-    const object = nodeObject(this.#nodes, this.#options.nodeName);
-    if (object === undefined || this.#status.written !== undefined) return;
-    const found = withoutOperators(object.status);
-    if ((found?.conditions ?? []).length > 0) return;
-    const at = { generation: target.generation, time: this.#node.ports.clock.date() };
-    await this.#status.write({ ...found, conditions: [...mergeConditions([], firstNodeFindings(), at)] });
   }
 
   /** @param known what the node is like, if that was observed just now */
@@ -310,11 +307,14 @@ export class KubernetesAgent {
     this.#remembers = false;
   }
 
+  #at({ generation }: NodeTarget) {
+    return { generation, time: this.#node.ports.clock.date() };
+  }
+
   /** Writes only what is new. The API server may be away: it is told with a later look. */
   async #report(target: NodeTarget, seen: Seen, drift: Drift | undefined, working = false): Promise<void> {
-    const object = nodeObject(this.#nodes, this.#options.nodeName);
-    if (object === undefined) return;
-    const previous = this.#status.written ?? withoutOperators(object.status);
+    if (this.#status.object === undefined) return;
+    const { previous } = this.#status;
     const time = this.#node.ports.clock.date();
     const [first] = seen.steps;
     const status = resourceStatus({

@@ -57,6 +57,15 @@ export function firstNodeFindings(): readonly Finding[] {
   ];
 }
 
+/** What is known of a node that cannot be looked at: nothing new, so that the other conditions stay. */
+export function failedLookFinding(reason: string): Finding {
+  return nodeFinding(
+    'Ready',
+    'LookFailed',
+    `The agent cannot see what the node is like, which stays as it is: ${reason}`,
+  );
+}
+
 const CHECK_REASONS: Readonly<Record<CheckName, NodeReason<'PreflightPassed'>>> = {
   Root: 'NotPermitted',
   Btf: 'MissingBpfFeature',

@@ -45,7 +45,7 @@ export const NODE_CONDITIONS = {
   Ready: {
     True: ['Accelerating', 'DryRunPassed', 'DisabledAsRequested', 'InTreeAsRequested'],
     False: ['Applying', 'Reverting', 'Waiting', 'Failed', 'RolledBack', 'NotAccelerating'],
-    Unknown: ['Reconciling'],
+    Unknown: ['Reconciling', 'LookFailed'],
   },
   AgentReachable: {
     True: ['LeaseFresh'],

@@ -120,3 +120,31 @@ describe('an agent that was killed', () => {
     }
   });
 });
+
+describe('a node that cannot be looked at', () => {
+  const unreadable = new HostError('list interfaces: EMFILE', { code: 'SystemError' });
+
+  it('is not Ready from the second failure on, and Ready again with the next look that works', async () => {
+    const agent = await started();
+    await look(agent, 2);
+    const before = api.status?.conditions ?? [];
+    node.machine.calls.fail('links.list', unreadable, 2);
+    await expect(look(agent)).rejects.toThrow('EMFILE');
+    expect(api.status?.conditions).toEqual(before);
+    await expect(look(agent)).rejects.toThrow('EMFILE');
+    expect(api.condition('Ready')).toBe('Unknown LookFailed');
+    expect(api.status?.conditions?.[0]?.message).toContain('list interfaces: EMFILE');
+    expect(api.status?.conditions?.slice(1)).toEqual(before.slice(1));
+    expect(modeOf()).toBe('1');
+    await look(agent);
+    expect(api.condition('Ready')).toBe('True Accelerating');
+  });
+
+  it('says so before it was ever looked at', async () => {
+    node.machine.calls.fail('links.list', unreadable, 99);
+    const agent = await started();
+    for (let i = 0; i < 3; i += 1) await look(agent).catch(() => {});
+    expect(api.condition('Ready')).toBe('Unknown LookFailed');
+    expect(api.condition('PreflightPassed')).toBe('Unknown Reconciling');
+  });
+});

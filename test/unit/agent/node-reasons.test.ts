@@ -117,6 +117,11 @@ const CONDITIONS: { readonly [T in AgentCondition]: Readonly<Record<NodeReason<T
       machine.host.btf = false;
     }),
     Reconciling: applied,
+    LookFailed: async (world) => {
+      await applied(world);
+      world.fail('links.list');
+      for (let i = 0; i < 2; i += 1) await world.look().catch(() => {});
+    },
   },
   PreflightPassed: {
     AllChecksPassed: applied,
