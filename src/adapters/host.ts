@@ -10,6 +10,12 @@ import { linkIfThere, listIfThere, readIfThere } from './proc.ts';
 /** Lines of /proc/net/ip_vs before the first virtual server. */
 const IP_VS_HEADER_LINES = 3;
 
+interface MountedNamespace {
+  /** "net:[4026532201]" */
+  readonly namespace: string;
+  readonly path: string;
+}
+
 export class FileHost implements Host {
   readonly #root: string;
 
@@ -82,14 +88,24 @@ export class FileHost implements Host {
     for (const mount of this.#mountedNamespaces()) {
       if (seen.has(mount.namespace)) continue;
       seen.add(mount.namespace);
-      const { stdout } = await exec('nsenter', [`--net=${mount.path}`, 'cat', '/proc/net/ip_vs']);
-      if (hasVirtualServers(stdout)) users.push(mount.path);
+      if (hasVirtualServers((await this.#tableOf(mount)) ?? '')) users.push(mount.path);
     }
     return users;
   }
 
+  /** Undefined if the namespace has gone since it was listed, as those of pods do all the time. */
+  async #tableOf(mount: MountedNamespace): Promise<string | undefined> {
+    try {
+      return (await exec('nsenter', [`--net=${mount.path}`, 'cat', '/proc/net/ip_vs'])).stdout;
+    } catch (error) {
+      const isThere = this.#mountedNamespaces().some(({ namespace }) => namespace === mount.namespace);
+      if (isThere) throw error;
+      return undefined;
+    }
+  }
+
   /** Lines of mountinfo: "36 35 0:4 net:[4026532201] /run/netns/a rw - nsfs nsfs rw". */
-  #mountedNamespaces(): readonly { readonly namespace: string; readonly path: string }[] {
+  #mountedNamespaces(): readonly MountedNamespace[] {
     const text = this.#read('proc/self/mountinfo') ?? '';
     return text.split('\n').flatMap((line) => {
       const [, , , namespace = '', path = ''] = line.split(' ');

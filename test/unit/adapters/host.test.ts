@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { FileHost } from '../../../src/adapters/host.ts';
 
 const HEADER = `IP Virtual Server version 1.2.1 (size=4096)
@@ -26,7 +26,19 @@ async function process(pid: string, namespace: string, table: string): Promise<v
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'host-'));
 });
-afterEach(() => rm(root, { recursive: true }));
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await rm(root, { recursive: true });
+});
+
+/** A namespace that is mounted and has no process, and what `nsenter` does about it. */
+async function mounted(nsenter: string): Promise<void> {
+  await put('proc/net/ip_vs', HEADER);
+  await put('proc/self/mountinfo', '36 35 0:4 net:[9] /run/netns/a rw - nsfs nsfs rw\n');
+  await put('bin/nsenter', `#!/bin/sh\n${nsenter}\n`);
+  await chmod(join(root, 'bin/nsenter'), 0o755);
+  vi.stubEnv('PATH', `${join(root, 'bin')}:/usr/bin:/bin`);
+}
 
 describe('FileHost', () => {
   it('writes sysctls that are there, and creates none', async () => {
@@ -54,6 +66,16 @@ describe('FileHost', () => {
     await process('12', 'net:[3]', used);
     await process('13', 'net:[3]', used);
     expect(await new FileHost(root).namespacesUsingIpvs()).toEqual(['12']);
+  });
+
+  it('leaves out a namespace that goes while it is looked at', async () => {
+    await mounted(`rm ${join(root, 'proc/self/mountinfo')}; exit 1`);
+    expect(await new FileHost(root).namespacesUsingIpvs()).toEqual([]);
+  });
+
+  it('fails if a namespace is there and cannot be looked at', async () => {
+    await mounted('echo no >&2; exit 1');
+    await expect(new FileHost(root).namespacesUsingIpvs()).rejects.toThrow('/run/netns/a');
   });
 
   it('finds none without IPVS', async () => {
