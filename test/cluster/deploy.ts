@@ -32,7 +32,7 @@ export async function deploy(layout: Layout, image?: OwnImage): Promise<void> {
   say(`installing the chart with ${name}:${tag}`);
   const values = ['--set', `image.repository=${name}`, '--set-string', `image.tag=${tag}`];
   // A second replica on the same node survives nothing that the first does not.
-  const replicas = ['--set', `operator.replicas=${Math.min(2, nodes)}`];
+  const replicas = ['--set', `operator.replicas=${Math.max(1, Math.min(2, nodes))}`];
   const where = ['--kubeconfig', statePaths(layout.stateDir).kubeconfig, '--namespace', namespace];
   const chart = join(repository, 'charts/ipvs-bpf');
   const status = await inherit(helm, [
