@@ -150,9 +150,11 @@ async function nodeSettings(
   };
 }
 
+const MAX_PROCESSORS = 4;
+
 /** Those of this machine, shared out: with more of them than there are, each guest waits for the others. */
 function processorsOf({ nodes }: Settings): number {
-  return Math.max(1, Math.floor(availableParallelism() / nodes));
+  return Math.min(MAX_PROCESSORS, Math.max(1, Math.floor(availableParallelism() / nodes)));
 }
 
 async function qemuCommand(layout: Layout, settings: Settings, node: NodeIdentity): Promise<string[]> {
