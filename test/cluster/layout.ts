@@ -60,7 +60,7 @@ export interface NodeIdentity {
 
 export function nodeIdentity(index: number): NodeIdentity {
   if (!Number.isInteger(index) || index < 1 || index > maxNodes) {
-    throw new Error(`a cluster has 0 to ${maxNodes} nodes`);
+    throw new Error(`node ${index}: a cluster has 0 to ${maxNodes} nodes`);
   }
   return {
     name: `n${index}`,
