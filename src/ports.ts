@@ -160,7 +160,7 @@ export interface KernelModules {
   list(): Promise<readonly LoadedModule[]>;
   /** True if NAME is compiled into this kernel (modules.builtin, or /sys/module/NAME without a module). */
   isBuiltIn(name: string): Promise<boolean>;
-  /** `modinfo FILE` (vermagic, srcversion), without loading it. */
+  /** `modinfo FILE` (vermagic, srcversion), without loading it. Rejects a file that its manifest.json denies. */
   info(file: string): Promise<{
     readonly vermagic: string;
     readonly srcversion: string;
@@ -182,6 +182,8 @@ export interface KernelModules {
   canAimFamilyId(): Promise<boolean>;
   /** Makes the next generic netlink family that is registered get this id. `insmod HELPER id=ID` */
   aimFamilyId(id: number): Promise<void>;
+  /** Removes every module that was delivered to this node but these (paths of ip_vs.ko). */
+  keepDelivered(files: readonly string[]): Promise<void>;
 }
 
 /** A process; the start time tells it from a later one with the same id. */

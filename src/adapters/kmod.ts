@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Kernel modules: reads /proc/modules, /sys/module and module files; changes by insmod, modprobe and rmmod. */
-import { mkdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { dirname, join } from 'node:path';
 import { errnoError, errnoOf, HostError, type HostErrorCode, isNotFound } from '../core/errors.ts';
 import type { KernelModules, LoadedModule } from '../ports.ts';
 import { CommandError, exec } from './exec.ts';
-import { type ModuleInfo, readModuleInfo } from './module-file.ts';
+import { checkManifest, type ModuleInfo, readModuleInfo } from './module-file.ts';
 import { readIfThere } from './proc.ts';
 
 export interface KmodOptions {
@@ -16,8 +16,10 @@ export interface KmodOptions {
   readonly blockFile?: string;
   /** Default: that of the running kernel. */
   readonly release?: string;
-  /** Path of kernel-module/ipvs_bpf_family_id.c, built for a kernel release; without it no id can be aimed at. */
+  /** Path of kernel-module/ipvs_bpf_family_id.c, built for a kernel release. */
   readonly familyIdHelper?: (release: string) => string;
+  /** Has RELEASE/KEY/ip_vs.ko, ipvs_bpf_family_id.ko and manifest.json, which came from images. */
+  readonly deliveredDirectory?: string;
 }
 
 interface Rule {
@@ -60,6 +62,7 @@ const RULES: readonly Rule[] = [
   },
 ];
 
+const HELPER = 'ipvs_bpf_family_id.ko';
 const INSTALL_HEADER =
   '# Written by ipvs-bpf: keeps modprobe from loading these modules, until it is done with them.';
 const OWN_DIRECTORY = '# The directory was made together with this file.';
@@ -74,12 +77,14 @@ export class ProcKernelModules implements KernelModules {
   readonly #blockFile: string;
   readonly #release: string;
   readonly #familyIdHelper: string | undefined;
+  readonly #delivered: string | undefined;
 
   constructor(options: KmodOptions = {}) {
     this.#root = options.root ?? '/';
     this.#blockFile = options.blockFile ?? '/run/modprobe.d/ipvs-bpf.conf';
     this.#release = options.release ?? release();
     this.#familyIdHelper = options.familyIdHelper?.(this.#release);
+    this.#delivered = options.deliveredDirectory;
   }
 
   async release(): Promise<string> {
@@ -103,7 +108,9 @@ export class ProcKernelModules implements KernelModules {
   }
 
   async info(file: string): Promise<ModuleInfo> {
-    return readModuleInfo(file);
+    const info = await readModuleInfo(file);
+    await checkManifest(file, info);
+    return info;
   }
 
   /** Loads the modules that FILE depends on with modprobe first, as insmod alone does not. */
@@ -151,14 +158,12 @@ export class ProcKernelModules implements KernelModules {
   }
 
   async canAimFamilyId(): Promise<boolean> {
-    if (this.#familyIdHelper === undefined || !(await isThere(this.#familyIdHelper))) return false;
-    const { vermagic } = await readModuleInfo(this.#familyIdHelper);
-    return vermagic.split(' ')[0] === this.#release;
+    return (await this.#findHelper()) !== undefined;
   }
 
   /** The helper never stays loaded: it ends with an error of its own when it has done its work. */
   async aimFamilyId(id: number): Promise<void> {
-    const helper = this.#familyIdHelper;
+    const helper = await this.#findHelper();
     if (helper === undefined) throw new HostError('no helper for family ids', { code: 'NotFound' });
     try {
       await exec('insmod', [helper, `id=${id}`]);
@@ -168,6 +173,41 @@ export class ProcKernelModules implements KernelModules {
       throw translated(error);
     }
     throw new HostError(`${helper} stayed loaded`, { code: 'ModuleInvalid' });
+  }
+
+  async keepDelivered(files: readonly string[]): Promise<void> {
+    if (this.#delivered === undefined) return;
+    const kept = files.map(dirname);
+    for (const directory of await this.#deliveries()) {
+      if (!kept.includes(directory)) await rm(directory, { recursive: true, force: true });
+    }
+    for (const release of await namesIn(this.#delivered)) await removeIfEmpty(join(this.#delivered, release));
+    if (kept.length === 0 && (await isThere(this.#delivered))) await removeIfEmpty(this.#delivered);
+  }
+
+  /** RELEASE/KEY of every module that was delivered, whole or not. */
+  async #deliveries(): Promise<readonly string[]> {
+    const root = this.#delivered;
+    if (root === undefined) return [];
+    const found: string[] = [];
+    for (const release of await namesIn(root)) {
+      found.push(...(await namesIn(join(root, release))).map((key) => join(root, release, key)));
+    }
+    return found;
+  }
+
+  /** The helper is the same whichever build of ip_vs it came with. */
+  async #findHelper(): Promise<string | undefined> {
+    const delivered = (await this.#deliveries()).map((directory) => join(directory, HELPER));
+    for (const path of [
+      ...(this.#familyIdHelper === undefined ? [] : [this.#familyIdHelper]),
+      ...delivered,
+    ]) {
+      if (!(await isThere(path))) continue;
+      const { vermagic } = await readModuleInfo(path);
+      if (vermagic.split(' ')[0] === this.#release) return path;
+    }
+    return undefined;
   }
 
   async #lines(): Promise<readonly string[]> {
@@ -236,6 +276,15 @@ function translated(error: CommandError): HostError {
   if (rule === undefined) return error;
   const { code, retry = false, advice } = rule;
   return new HostError(error.message, { code, retry, advice, cause: error });
+}
+
+async function namesIn(directory: string): Promise<readonly string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (isNotFound(error)) return [];
+    throw error;
+  }
 }
 
 async function isThere(path: string): Promise<boolean> {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a kernel module file (.ko, ELF64 little endian, not compressed) says about itself: its section .modinfo. */
-import { readFile } from 'node:fs/promises';
-import { errnoError, errnoOf, HostError } from '../core/errors.ts';
+import { createHash } from 'node:crypto';
+import { readFile, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { errnoError, errnoOf, HostError, isNotFound } from '../core/errors.ts';
 
 export interface ModuleInfo {
   readonly name: string;
@@ -70,4 +72,77 @@ function findSection(elf: Buffer, name: string, path: string): Buffer {
     if (names.toString('latin1', start, names.indexOf(0, start)) === name) return content(header(i));
   }
   throw invalid(path, `no section ${name}`);
+}
+
+/** What the manifest.json of a build says of the files beside it. */
+interface Manifest {
+  readonly srcversion?: string;
+  readonly vermagic?: string;
+  /** Of ip_vs.ko. */
+  readonly sha256?: string;
+  /** Of ipvs_bpf_family_id.ko. */
+  readonly familyIdSha256?: string;
+}
+
+/** Path → what was checked of it: a file that has not changed since need not be read again. */
+const checked = new Map<string, string>();
+
+/**
+ * Compares a module, and the helper beside it, with the manifest.json beside them; one without a manifest was put
+ * there by hand and counts as it is. Throws HostError ModuleInvalid if they differ.
+ */
+export async function checkManifest(path: string, info: ModuleInfo): Promise<void> {
+  const helper = join(dirname(path), 'ipvs_bpf_family_id.ko');
+  const text = await readIfPresent(join(dirname(path), 'manifest.json'));
+  if (text === undefined) return;
+  const state = `${text}${await versionOf(path)}${await versionOf(helper)}`;
+  if (checked.get(path) === state) return;
+  const manifest = parseManifest(text.toString('utf8'), path);
+  const expect = (what: string, wanted: string | undefined, found: string | undefined): void => {
+    if (wanted === undefined || wanted === found) return;
+    throw new HostError(`${path} is not what manifest.json says: ${what} is ${found}, not ${wanted}`, {
+      code: 'ModuleInvalid',
+    });
+  };
+  expect('vermagic', manifest.vermagic, info.vermagic);
+  expect('srcversion', manifest.srcversion, info.srcversion);
+  expect('sha256', manifest.sha256, sha256(await readIfPresent(path)));
+  const helperFile = await readIfPresent(helper);
+  if (helperFile !== undefined) {
+    expect('sha256 of ipvs_bpf_family_id.ko', manifest.familyIdSha256, sha256(helperFile));
+  }
+  checked.set(path, state);
+}
+
+function parseManifest(text: string, path: string): Manifest {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null) return value;
+  } catch {
+    // told below
+  }
+  throw new HostError(`the manifest.json beside ${path} is no JSON object`, { code: 'ModuleInvalid' });
+}
+
+function sha256(content: Buffer | undefined): string | undefined {
+  return content === undefined ? undefined : createHash('sha256').update(content).digest('hex');
+}
+
+async function versionOf(path: string): Promise<string> {
+  try {
+    const { mtimeMs, size, ino } = await stat(path);
+    return ` ${mtimeMs} ${size} ${ino}`;
+  } catch (error) {
+    if (isNotFound(error)) return '';
+    throw error;
+  }
+}
+
+async function readIfPresent(path: string): Promise<Buffer | undefined> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    if (isNotFound(error)) return undefined;
+    throw errnoError(`read ${path}`, errnoOf(error) ?? 'EIO', error);
+  }
 }

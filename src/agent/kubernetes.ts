@@ -8,24 +8,21 @@ import { switchIsOn } from '../core/facts.ts';
 import { resourceStatus } from '../core/node-resource-status.ts';
 import {
   currentProgress,
-  type Decision,
-  decide,
   NATIVE_PROGRESS,
   type NodeProgress,
   type NodeTarget,
   sameTarget,
 } from '../core/node-target.ts';
-import { planUp } from '../core/plan.ts';
-import { preflight } from '../core/preflight.ts';
 import { IPVS_BPF_NODES, SERVICE_SLICES } from '../core/resource-types.ts';
 import { unprobedAfter } from '../core/service-probe.ts';
-import type { Step } from '../core/steps.ts';
 import type { NodeMemories } from '../ports.ts';
 import { afterFailedProbe, attemptDown, attemptUp } from './attempt.ts';
 import { thawAll, thawLeftBehind } from './execute.ts';
 import { messageOf, probe } from './ladder.ts';
+import { observeModuleFile } from './observe.ts';
 import { ProxyWatch, type Restart } from './proxy-watch.ts';
-import { type Node, type Observation, observeFor, withModuleFileFor } from './reconcile.ts';
+import type { Node, Observation } from './reconcile.ts';
+import { checksOf, type Seen, see } from './see.ts';
 import { probeServices } from './service-probe.ts';
 import { StatusWriter } from './status-writer.ts';
 import { targetOf } from './target.ts';
@@ -133,8 +130,9 @@ export class KubernetesAgent {
     const left = drift === undefined ? undefined : this.#driftIn(now);
     if (drift !== undefined && left === undefined && this.#isConverged(now)) this.#putRight(drift, now);
     if (this.#isConverged(now) && now.steps.length === 0) await this.#note(now);
-    if (now.decision.act === 'Nothing' && now.decision.why === 'Reverted') await this.#forget();
-    await this.#report(target, now, left);
+    const reverted = now.decision.act === 'Nothing' && now.decision.why === 'Reverted';
+    if (reverted) await this.#forget();
+    await this.#report(target, await this.#tidy(target, now, reverted), left);
   }
 
   /** What the API server has, once it is known; a node object that is gone leaves everything as it is. */
@@ -155,24 +153,9 @@ export class KubernetesAgent {
   }
 
   /** @param known what the node is like, if that was observed just now */
-  async #see(target: NodeTarget, known?: Observation): Promise<Seen> {
-    const observed = known?.facts ?? (await observeFor(target.spec, this.#node));
-    const versioned = await this.#proxy.withVersion(observed);
-    const current = await withModuleFileFor(target.spec, versioned, this.#node);
-    const record = known?.record ?? (await this.#node.ports.records.read());
-    const decision = decide(target, this.#progress, { facts: current, record, now: this.#options.now() });
-    // A revision that is kept until another one may come keeps its module, too.
-    const facts = await withModuleFileFor(decision.config, current, this.#node);
-    const asked = target.spec.action === 'Apply' || target.spec.action === 'Hold';
-    const checks = preflight(decision.config, current, { needsKubeProxy: true });
-    const steps = asked && decision.act !== 'Down' ? planUp(decision.config, facts, record) : [];
-    const isNew =
-      decision.act === 'Up' &&
-      (decision.revision !== this.#progress.appliedRevision ||
-        decision.input !== this.#progress.converged ||
-        this.#progress.attempt < target.spec.attempt);
-    const restart = this.#proxy.restart(this.#progress.kubeProxy, facts);
-    return { facts, record, decision, checks, steps, restart, mustAct: steps.length > 0 || isNew };
+  #see(target: NodeTarget, known?: Observation): Promise<Seen> {
+    const context = { node: this.#node, proxy: this.#proxy, progress: this.#progress };
+    return see(target, { ...context, now: this.#options.now() }, known);
   }
 
   /** True if the node was brought to just this before. */
@@ -212,7 +195,7 @@ export class KubernetesAgent {
   /** Answers what the node is like then, if that was observed. */
   async #goUp(target: NodeTarget, seen: Seen): Promise<Observation | undefined> {
     const { facts, decision, steps } = seen;
-    const checks = preflight(decision.config, facts, { needsKubeProxy: true });
+    const checks = checksOf(target, decision, facts);
     if (decision.act !== 'Up' || checks.some(({ result }) => result === 'Fail')) return this.#thaw(seen);
     if (steps.some(({ kind }) => kind === 'removeModule' || kind === 'insertModule')) {
       await this.#report(target, seen, undefined, true);
@@ -307,6 +290,15 @@ export class KubernetesAgent {
     this.#remembers = false;
   }
 
+  /** Modules that were delivered for what is no longer asked for, and is not run either, go. */
+  async #tidy({ spec }: NodeTarget, now: Seen, reverted: boolean): Promise<Seen> {
+    const { modules } = this.#node.ports;
+    const paths = reverted ? [] : [spec.module.path, this.#progress.applied?.module.path];
+    await modules.keepDelivered(paths.filter((path) => path !== undefined));
+    if (!reverted || now.file?.state !== 'Found') return now;
+    return { ...now, file: await observeModuleFile(modules, now.file.path) };
+  }
+
   #at({ generation }: NodeTarget) {
     return { generation, time: this.#node.ports.clock.date() };
   }
@@ -337,14 +329,4 @@ export class KubernetesAgent {
     });
     if (!sameValue(status, previous)) await this.#status.write(status);
   }
-}
-
-interface Seen extends Observation {
-  readonly decision: Decision;
-  /** Of what the spec asks for. */
-  readonly checks: ReturnType<typeof preflight>;
-  readonly steps: readonly Step[];
-  /** Of kube-proxy, since the node was as it should be. */
-  readonly restart: Restart | undefined;
-  readonly mustAct: boolean;
 }

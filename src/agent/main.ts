@@ -50,7 +50,10 @@ export function createNode(options: NodeOptions): Node & { readonly memories: No
     killPoint: killPoint(process.env.IPVS_BPF_KILL_AT, () => process.kill(process.pid, 'SIGKILL')),
     defaultModuleFile: (kernelRelease) => join(moduleDirectory, kernelRelease, 'ip_vs.ko'),
     ports: {
-      modules: new ProcKernelModules({ familyIdHelper: helper }),
+      modules: new ProcKernelModules({
+        familyIdHelper: helper,
+        deliveredDirectory: join(stateDirectory, 'delivered'),
+      }),
       ipvs,
       host: new FileHost(),
       links,

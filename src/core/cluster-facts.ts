@@ -69,6 +69,34 @@ export interface LabelSelectorLike {
   }[];
 }
 
+interface ContainerState {
+  readonly waiting?: { readonly reason?: string; readonly message?: string };
+  readonly terminated?: {
+    readonly exitCode: number;
+    readonly reason?: string;
+    readonly message?: string;
+    readonly finishedAt?: string;
+  };
+}
+
+interface ContainerStatus {
+  readonly state?: ContainerState;
+  readonly lastState?: ContainerState;
+}
+
+/** A pod that brings a module to a node. */
+export interface ClusterPod {
+  readonly metadata: ObjectMeta;
+  readonly status?: {
+    readonly phase?: string;
+    readonly reason?: string;
+    readonly message?: string;
+    readonly startTime?: string;
+    readonly containerStatuses?: readonly ContainerStatus[];
+    readonly initContainerStatuses?: readonly ContainerStatus[];
+  };
+}
+
 /** What is known of a node's agent besides its status. */
 export interface AgentFacts {
   /** When its Lease was renewed last, in milliseconds since 1970; undefined if there is no Lease. */
@@ -89,6 +117,7 @@ export interface ClusterFacts {
   readonly services: readonly ClusterService[];
   readonly endpointSlices: readonly ClusterEndpointSlice[];
   readonly networkPolicies: readonly ClusterNetworkPolicy[];
+  readonly deliveryPods: readonly ClusterPod[];
   /** By node name. */
   readonly agents: Readonly<Record<string, AgentFacts>>;
 }

@@ -19,8 +19,12 @@ export type ClusterStep =
       readonly annotations: Readonly<Record<string, string>>;
     }
   | { readonly kind: 'deleteNode'; readonly name: string; readonly uid?: string }
-  /** Of a node's status only this condition is the operator's. */
-  | { readonly kind: 'applyNodeCondition'; readonly name: string; readonly condition: Condition }
+  /** Of a node's status only these conditions are the operator's: all of them. */
+  | {
+      readonly kind: 'applyNodeConditions';
+      readonly name: string;
+      readonly conditions: readonly Condition[];
+    }
   /** The whole status. */
   | { readonly kind: 'applyPolicyStatus'; readonly policy: IpvsBpfPolicy; readonly status: PolicyStatus }
   | {

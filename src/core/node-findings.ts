@@ -70,6 +70,7 @@ const CHECK_REASONS: Readonly<Record<CheckName, NodeReason<'PreflightPassed'>>> 
   Root: 'NotPermitted',
   Btf: 'MissingBpfFeature',
   ModuleFile: 'KernelNotMapped',
+  ModuleDelivered: 'ModuleNotDelivered',
   ModuleReadable: 'ModuleUnreadable',
   Vermagic: 'VermagicMismatch',
   ModuleBuiltIn: 'ModuleBuiltIn',

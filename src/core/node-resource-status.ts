@@ -5,7 +5,7 @@ import type { VirtualServerReason } from '../api/node-status.ts';
 import { NATIVE_REVISION, type NodeResourceStatus } from '../api/resources.ts';
 import type { Route } from '../ports.ts';
 import { mergeConditions, shorten } from './conditions.ts';
-import { ipVs, moduleOrigin, type NodeRecord, switchIsOn } from './facts.ts';
+import { ipVs, type ModuleFileFacts, moduleOrigin, type NodeRecord, switchIsOn } from './facts.ts';
 import { type NodeSituation, nodeFindings } from './node-findings.ts';
 import { virtualServersOf, whitelistRevision } from './node-spec.ts';
 import { machineStatus, virtualServerReasons } from './node-status.ts';
@@ -23,6 +23,8 @@ const SESSION_PARTS = 10;
 
 export interface StatusInput extends NodeSituation {
   readonly record: NodeRecord;
+  /** The module file that the spec asks for. */
+  readonly file: ModuleFileFacts | undefined;
   readonly agentVersion: string;
   readonly osImage: string;
   /** IPv4 routes of the node; none while it does not accelerate. */
@@ -74,10 +76,13 @@ export function resourceStatus(input: StatusInput): NodeResourceStatus {
   };
 }
 
-/** Of what is in status, the operator's condition is not the agent's to write. */
+/** Those that are the operator's. */
+const OPERATORS: readonly string[] = ['AgentReachable', 'ModuleDelivered'];
+
+/** Of what is in status, the operator's conditions are not the agent's to write. */
 export function withoutOperators(status: NodeResourceStatus | undefined): NodeResourceStatus | undefined {
   if (status === undefined) return undefined;
-  const conditions = (status.conditions ?? []).filter(({ type }) => type !== 'AgentReachable');
+  const conditions = (status.conditions ?? []).filter(({ type }) => !OPERATORS.includes(type));
   return { ...status, conditions };
 }
 
@@ -92,7 +97,7 @@ function proxyStatus({ facts }: NodeSituation): NonNullable<NodeResourceStatus['
   return { mode, ...(version === undefined ? {} : { version }) };
 }
 
-function moduleStatus({ facts }: NodeSituation): NonNullable<NodeResourceStatus['module']> {
+function moduleStatus({ facts, file }: StatusInput): NonNullable<NodeResourceStatus['module']> {
   const module = ipVs(facts);
   return {
     origin: moduleOrigin(facts),
@@ -100,7 +105,13 @@ function moduleStatus({ facts }: NodeSituation): NonNullable<NodeResourceStatus[
     // Each virtual server counts; a number that changes with every Service says nothing here.
     holders: [...(module?.holders ?? [])].sort(),
     switch: switchIsOn(facts) ? 'On' : 'Off',
+    ...(file === undefined ? {} : { file: fileStatus(file) }),
   };
+}
+
+function fileStatus(file: ModuleFileFacts) {
+  const { path, state } = file;
+  return { path, state, ...(file.state === 'Found' ? { srcversion: file.srcversion } : {}) };
 }
 
 function hooksOf(

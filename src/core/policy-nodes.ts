@@ -12,6 +12,7 @@ import { canonicalJson, sameValue, shortHash } from './canonical.ts';
 import type { AgentFacts, ClusterNode } from './cluster-facts.ts';
 import { conditionOf, holds } from './conditions.ts';
 import { selects } from './label-selector.ts';
+import { deliveredPath, hasDelivery } from './module-delivery.ts';
 import type { RolloutNode } from './rollout.ts';
 
 /** A Lease that was not renewed for this long is stale. */
@@ -49,7 +50,9 @@ export function targetRevision(spec: PolicySpec): string {
   return shortHash(canonicalJson({ path, kernelMappings, sessionMapMaxEntries }));
 }
 
-export type ModuleChoice = { readonly ok: true; readonly path?: string } | { readonly ok: false };
+export type ModuleChoice =
+  | { readonly ok: true; readonly path?: string; readonly image?: string }
+  | { readonly ok: false };
 
 /** The module for a kernel release; not ok if no mapping fits it. */
 export function moduleFor(module: PolicySpec['module'], kernelRelease: string): ModuleChoice {
@@ -60,8 +63,14 @@ export function moduleFor(module: PolicySpec['module'], kernelRelease: string): 
     ({ literal, regexp }) =>
       literal === kernelRelease || (regexp !== undefined && wholeMatch(regexp)?.test(kernelRelease) === true),
   );
-  if (fitting?.path === undefined) return { ok: false };
-  return { ok: true, path: fitting.path.replaceAll(/\$\{KERNEL_FULL_VERSION\}/g, () => kernelRelease) };
+  const named = (text: string, release = kernelRelease) =>
+    text.replaceAll(/\$\{KERNEL_FULL_VERSION\}/g, () => release);
+  if (fitting?.image !== undefined) {
+    // A tag may not have the "+" of releases such as 6.12.117+deb12-amd64.
+    const image = named(fitting.image, kernelRelease.replaceAll(/[^\w.-]/g, '_'));
+    return { ok: true, path: deliveredPath(image, kernelRelease), image };
+  }
+  return fitting?.path === undefined ? { ok: false } : { ok: true, path: named(fitting.path) };
 }
 
 /** Those regexps of the mappings that are none. */
@@ -107,14 +116,17 @@ export interface IntentContext {
 
 export function intentOf(
   policy: IpvsBpfPolicy,
-  { node, previous, selected }: PolicyNode,
+  { node, agent, previous, selected }: PolicyNode,
   context: IntentContext,
 ): NodeIntent {
   if (node === undefined) return { kind: 'Leave', skipped: false };
   const native = isNative(previous);
   if (!selected) {
-    if (native) return { kind: 'Leave', skipped: false };
-    return manage(policy, previous, context, { action: 'Revert', module: previous?.spec.module ?? {} });
+    // What was delivered for a dry run goes, too, unless nobody is there to remove it.
+    const clean = !hasDelivery(previous) || !isReachable(agent, context.now);
+    if (native && clean) return { kind: 'Leave', skipped: false };
+    const { image: _, ...module } = previous?.spec.module ?? {};
+    return manage(policy, previous, context, { action: 'Revert', module });
   }
   const choice = moduleFor(policy.spec.module, node.status?.nodeInfo?.kernelVersion ?? '');
   const passive = { action: native ? 'Observe' : 'Hold', module: previous?.spec.module ?? {} } as const;

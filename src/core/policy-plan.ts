@@ -2,11 +2,12 @@
 /** From everything that is observed to everything that is to be written. A second plan after that writes nothing. */
 import type { IpvsBpfNode, IpvsBpfPolicy } from '../api/generated/resource-types.ts';
 import { type NodeSpec, POLICY_FINALIZER } from '../api/resources.ts';
-import { canonicalJson, sameValue } from './canonical.ts';
+import { sameValue } from './canonical.ts';
 import type { AgentFacts, ClusterFacts, ClusterNode } from './cluster-facts.ts';
 import type { ClusterPlan, ClusterStep } from './cluster-steps.ts';
 import { conditionOf, type Finding, isoTime, mergeConditions, nodeFinding } from './conditions.ts';
 import { selects } from './label-selector.ts';
+import { deliveryFinding } from './module-delivery.ts';
 import { whitelistRevision } from './node-spec.ts';
 import { policyStatusSteps } from './policy-events.ts';
 import {
@@ -63,7 +64,7 @@ export function planCluster(facts: ClusterFacts): ClusterPlan {
   }
   const deleted = new Set(steps.flatMap((step) => (step.kind === 'deleteNode' ? [step.name] : [])));
   for (const object of facts.nodeObjects) {
-    if (!deleted.has(object.metadata.name)) steps.push(...reachableSteps(object, facts));
+    if (!deleted.has(object.metadata.name)) steps.push(...conditionSteps(object, facts));
   }
   for (const { renewedAt } of Object.values(facts.agents)) {
     if (renewedAt !== undefined) times.push(renewedAt + LEASE_STALE_MS + 1);
@@ -243,22 +244,16 @@ function reachableFinding(
     : said('AgentPodMissing', 'There is no pod of the agent on the node.');
 }
 
-/** The one condition of a node that the operator writes. */
-function reachableSteps(object: IpvsBpfNode, facts: ClusterFacts): readonly ClusterStep[] {
+/** The conditions of a node that the operator writes. */
+function conditionSteps(object: IpvsBpfNode, facts: ClusterFacts): readonly ClusterStep[] {
   const { name, generation = 0 } = object.metadata;
   const node = facts.nodes.find(({ metadata }) => metadata.name === name);
   if (node === undefined) return [];
-  const finding = reachableFinding(object, node, { agent: facts.agents[name], now: facts.now });
-  const before = conditionOf(object.status?.conditions, 'AgentReachable');
-  const [condition] = mergeConditions(before === undefined ? [] : [before], [finding], {
-    generation,
-    time: isoTime(facts.now),
-  });
-  if (
-    condition === undefined ||
-    (before !== undefined && canonicalJson(before) === canonicalJson(condition))
-  ) {
-    return [];
-  }
-  return [{ kind: 'applyNodeCondition', name, condition }];
+  const findings = [
+    reachableFinding(object, node, { agent: facts.agents[name], now: facts.now }),
+    deliveryFinding(object, facts.deliveryPods),
+  ];
+  const before = findings.flatMap(({ type }) => conditionOf(object.status?.conditions, type) ?? []);
+  const conditions = mergeConditions(before, findings, { generation, time: isoTime(facts.now) });
+  return sameValue(before, conditions) ? [] : [{ kind: 'applyNodeConditions', name, conditions }];
 }

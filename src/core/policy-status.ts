@@ -71,13 +71,15 @@ function waitingOf(
   planned: PlannedPolicy,
 ): readonly WaitingNode[] {
   if (decision?.state !== 'Waiting') return [];
-  return [
-    {
-      node: name,
-      reason: decision.reason,
-      message: waitingMessage(decision.reason, previous?.status, planned),
-    },
-  ];
+  const status = previous?.status;
+  // The check failed because the module is not there, and this says why.
+  const undelivered = decision.reason === 'PreflightFailed' && isUndelivered(status);
+  const reason = undelivered ? 'ModuleNotDelivered' : decision.reason;
+  return [{ node: name, reason, message: waitingMessage(reason, status, planned) }];
+}
+
+function isUndelivered(status: NodeResourceStatus | undefined): boolean {
+  return conditionOf(status?.conditions, 'ModuleDelivered')?.status === 'False';
 }
 
 function waitingMessage(
@@ -86,6 +88,8 @@ function waitingMessage(
   { rollout, policy }: PlannedPolicy,
 ): string {
   switch (reason) {
+    case 'ModuleNotDelivered':
+      return conditionOf(status?.conditions, 'ModuleDelivered')?.message ?? 'Its module is on its way.';
     case 'NotReported':
       return 'The agent has not yet reported about what is asked of it.';
     case 'PreflightFailed':
@@ -135,6 +139,10 @@ function problemOf(node: PlannedNode, now: number): readonly NodeProblem[] {
   if (node.spec !== undefined && !isReachable(node.agent, now) && status?.observedGeneration !== undefined) {
     const what = isNodeReady(node.node) ? '' : ', and the node is not Ready';
     return problem('AgentUnreachable', `The agent does not renew its Lease${what}.`);
+  }
+  const delivered = conditionOf(status?.conditions, 'ModuleDelivered');
+  if (delivered?.status === 'False') {
+    return delivered.reason === 'Delivering' ? [] : problem('ModuleNotDelivered', delivered.message);
   }
   if (decision?.state === 'Waiting' && decision.reason === 'PreflightFailed') {
     return problem('PreflightFailed', conditionOf(status?.conditions, 'PreflightPassed')?.message);

@@ -11,6 +11,7 @@ export const CHECKS = [
   'Root',
   'Btf',
   'ModuleFile',
+  'ModuleDelivered',
   'ModuleReadable',
   'Vermagic',
   'ModuleBuiltIn',
@@ -45,18 +46,27 @@ function warn(message: string): Verdict {
   return { result: 'Warn', message };
 }
 
+export interface PreflightOptions {
+  /** True on a node of Kubernetes. */
+  readonly needsKubeProxy?: boolean;
+  /** The image that the module file comes from, if it does not lie on the machine by other ways. */
+  readonly moduleImage?: string | undefined;
+}
+
 /** All checks for `up`; those about exchanging the module only if it has to be exchanged. */
 export function preflight(
   config: NodeConfig,
   facts: NodeFacts,
-  options: { readonly needsKubeProxy?: boolean } = {},
+  options: PreflightOptions = {},
 ): readonly Check[] {
   const named = (check: CheckName, verdict: Verdict): Check => ({ check, ...verdict });
   const always = [named('Root', root(facts))];
   if (config.mode === 'Disabled') return always;
   const swap = needsSwap(config, facts)
     ? [
-        named('ModuleFile', moduleFile(facts)),
+        options.moduleImage === undefined
+          ? named('ModuleFile', moduleFile(facts))
+          : named('ModuleDelivered', moduleDelivered(facts, options.moduleImage)),
         named('ModuleReadable', moduleReadable(facts)),
         named('Vermagic', vermagic(facts)),
         named('Signature', signature(facts)),
@@ -96,6 +106,11 @@ function moduleFile(facts: NodeFacts): Verdict {
     `There is no patched module for kernel ${facts.kernelRelease} at ${file?.path ?? 'any path'}` +
       `${file === undefined ? '' : ` (${file.message})`}. Build it on this machine, or set module.path.`,
   );
+}
+
+function moduleDelivered({ moduleFile: file }: NodeFacts, image: string): Verdict {
+  if (file?.state === 'Found' || file?.state === 'Unreadable') return PASS;
+  return fail(`The module of ${image} is not on the node yet; condition ModuleDelivered says why.`);
 }
 
 function moduleReadable({ moduleFile: file }: NodeFacts): Verdict {

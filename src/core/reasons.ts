@@ -52,10 +52,16 @@ export const NODE_CONDITIONS = {
     False: ['LeaseStale', 'AgentPodMissing', 'NodeNotReady'],
     Unknown: ['Reconciling'],
   },
+  ModuleDelivered: {
+    True: ['Delivered', 'NotRequested'],
+    False: ['Delivering', 'ImagePullFailed', 'DeliveryFailed'],
+    Unknown: [],
+  },
   PreflightPassed: {
     True: ['AllChecksPassed', 'PassedWithWarnings'],
     False: [
       'KernelNotMapped',
+      'ModuleNotDelivered',
       'ModuleUnreadable',
       'ModuleBuiltIn',
       'ModuleInUse',
@@ -154,6 +160,7 @@ export const CAVEATS = [
 /** Why a node waits: status.waitingNodes. */
 export const WAITING_REASONS = [
   'NotReported',
+  'ModuleNotDelivered',
   'PreflightFailed',
   'AgentUnreachable',
   'NodeNotReady',
@@ -173,6 +180,8 @@ export const PROBLEM_REASONS = [
   'NodeTimeout',
   'AgentUnreachable',
   'DriftUncorrected',
+  /** The image of its module cannot be pulled, or is not what it should be. */
+  'ModuleNotDelivered',
   'PreflightFailed',
   'KernelNotMapped',
   /** The node is ready, without a Service of which its probe failed. */

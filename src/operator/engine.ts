@@ -10,8 +10,12 @@ import { every } from '../runtime/ticker.ts';
 import { type Finished, WorkQueue } from '../runtime/work-queue.ts';
 import { reconcileAgents } from './agents.ts';
 import type { Executor } from './execute.ts';
+import { reconcileModules } from './modules.ts';
 import { type Log, Reconciler } from './reconcile.ts';
 import { Stores } from './stores.ts';
+
+/** Of the queue: policies and nodes, the agents' objects, the pods that deliver modules. */
+type Key = 'cluster' | 'agents' | 'modules';
 
 /** A burst of changes costs one plan; the packets follow an edit well within a second. */
 const PLAN_INTERVAL_MS = 100;
@@ -45,8 +49,8 @@ export class Engine {
     this.#options = options;
     const { cluster, now, random, date, log, metrics, namespace, plan, policies, settleFinalizer } = options;
     this.#queue = new WorkQueue({
-      work: (key) => (key === 'cluster' ? this.#reconciler.reconcile() : this.#agents()),
-      concurrency: 2,
+      work: (key) => this.#work(key as Key),
+      concurrency: 3,
       minIntervalMs: PLAN_INTERVAL_MS,
       now,
       random,
@@ -79,6 +83,7 @@ export class Engine {
   /** Plans again soon. */
   wake(): void {
     this.#queue.add('cluster');
+    this.#queue.add('modules');
   }
 
   /** Resolves when what is being done has ended. */
@@ -89,8 +94,28 @@ export class Engine {
   }
 
   #resync(): void {
-    this.#queue.add('cluster');
+    this.wake();
     this.#queue.add('agents');
+  }
+
+  #work(key: Key): Promise<void> {
+    if (key === 'agents') return this.#agents();
+    return key === 'modules' ? this.#modules() : this.#reconciler.reconcile();
+  }
+
+  async #modules(): Promise<void> {
+    const { agent, cluster, log, date } = this.#options;
+    if (agent === undefined || !this.stores.hasSynced) return;
+    const { nodeObjects, policies, deliveryPods } = this.stores.facts(date());
+    await reconcileModules({
+      cluster,
+      config: agent,
+      log,
+      nodeObjects,
+      policies,
+      pods: deliveryPods,
+      now: date(),
+    });
   }
 
   async #agents(): Promise<void> {

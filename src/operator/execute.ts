@@ -33,7 +33,7 @@ export function subjectOf(step: ClusterStep): string {
       return `${SERVICE_SLICES.kind}/${step.name}`;
     case 'applyNode':
     case 'deleteNode':
-    case 'applyNodeCondition':
+    case 'applyNodeConditions':
       return `${IPVS_BPF_NODES.kind}/${step.name}`;
     case 'recordEvent':
       return `Event/${step.about.kind}/${step.about.name}`;
@@ -56,8 +56,8 @@ export async function execute(step: ClusterStep, on: Executor): Promise<void> {
       return remove(SERVICE_SLICES, on.slices, step.name, on);
     case 'deleteNode':
       return remove(IPVS_BPF_NODES, on.nodeObjects, step.name, on, step.uid);
-    case 'applyNodeCondition':
-      return applyNodeCondition(step, on);
+    case 'applyNodeConditions':
+      return applyNodeConditions(step, on);
     case 'applyPolicyStatus':
       return applyPolicyStatus(step, on);
     case 'recordEvent':
@@ -110,11 +110,11 @@ async function remove(
   if (known !== undefined) store.deleted(known);
 }
 
-async function applyNodeCondition(
-  { name, condition }: StepOf<'applyNodeCondition'>,
+async function applyNodeConditions(
+  { name, conditions }: StepOf<'applyNodeConditions'>,
   on: Executor,
 ): Promise<void> {
-  const status = { conditions: [condition] };
+  const status = { conditions };
   on.nodeObjects.wrote(
     await on.cluster.applyStatus(IPVS_BPF_NODES, object(IPVS_BPF_NODES, { name }, { status }), APPLY),
   );

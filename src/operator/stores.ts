@@ -4,6 +4,7 @@ import type { Cluster, ListScope, Watched } from '../cluster-ports.ts';
 import type { AgentFacts, ClusterFacts } from '../core/cluster-facts.ts';
 import { type KubeObject, keyOf, type ObjectName, type ResourceType } from '../core/kube-object.ts';
 import { AGENT_NAME, NODE_LEASE_PREFIX } from '../core/manifests.ts';
+import { DELIVERY_COMPONENT } from '../core/module-delivery.ts';
 import {
   DAEMON_SETS,
   ENDPOINT_SLICES,
@@ -45,6 +46,7 @@ export class Stores {
   readonly #networkPolicies: Watched;
   readonly #leases: Watched;
   readonly #pods: Watched;
+  readonly #deliveryPods: Watched;
   readonly #options: StoresOptions;
   readonly #all = new Map<string, Watched>();
   /** By node name: what planning looks at of it. */
@@ -66,7 +68,12 @@ export class Stores {
     this.#endpointSlices = this.#watch(ENDPOINT_SLICES);
     this.#networkPolicies = this.#watch(NETWORK_POLICIES);
     this.#leases = this.#watch(LEASES, { namespace }, (name) => this.#onLease(name));
-    this.#pods = this.#watch(PODS, { namespace, labelSelector: 'app.kubernetes.io/component=agent' });
+    const labelled = (component: string) => ({
+      namespace,
+      labelSelector: `app.kubernetes.io/name=ipvs-bpf,app.kubernetes.io/component=${component}`,
+    });
+    this.#pods = this.#watch(PODS, labelled('agent'));
+    this.#deliveryPods = this.#watch(PODS, labelled(DELIVERY_COMPONENT), undefined, 'deliveries');
     this.daemonSet = this.#watch(
       DAEMON_SETS,
       { namespace, fieldSelector: `metadata.name=${AGENT_NAME}` },
@@ -102,6 +109,7 @@ export class Stores {
       services: list(this.#services),
       endpointSlices: list(this.#endpointSlices),
       networkPolicies: list(this.#networkPolicies),
+      deliveryPods: list(this.#deliveryPods),
       agents: this.#agents(date),
     };
   }
@@ -133,9 +141,10 @@ export class Stores {
     type: ResourceType,
     scope: ListScope = {},
     onChange: (name: ObjectName) => void = this.#options.onChange,
+    what = type.plural,
   ): Watched {
     const store = this.#options.cluster.watch(type, scope, { onChange, onState: this.#options.onState });
-    this.#all.set(type.plural, store);
+    this.#all.set(what, store);
     return store;
   }
 

@@ -38,6 +38,8 @@ export class FakeKernelModules implements KernelModules {
   /** What `insmod PATH` finds. */
   readonly files = new Map<string, ModuleFile>();
   readonly builtIn = new Set<string>();
+  /** Those of `files` that came from images. */
+  readonly delivered = new Set<string>();
   readonly blocked = new Set<string>();
   /** References that are no module's: ip_vs has one a virtual server. Set by the other fakes. */
   readonly users = new Map<string, () => number>();
@@ -148,6 +150,16 @@ export class FakeKernelModules implements KernelModules {
 
   async canAimFamilyId(): Promise<boolean> {
     return this.#calls.read('modules.canAimFamilyId', () => this.hasFamilyIdHelper);
+  }
+
+  async keepDelivered(files: readonly string[]): Promise<void> {
+    await this.#calls.read('modules.keepDelivered', () => {
+      for (const path of this.delivered) {
+        if (files.includes(path)) continue;
+        this.delivered.delete(path);
+        this.files.delete(path);
+      }
+    });
   }
 
   async aimFamilyId(id: number): Promise<void> {

@@ -306,6 +306,21 @@ export interface IpvsBpfPolicy {
          * Absolute path of the ip_vs.ko on the node. ${KERNEL_FULL_VERSION} in it stands for the kernel release.
          */
         path?: string;
+        /**
+         * The image that has /lib/modules/RELEASE/ip_vs.ko, ipvs_bpf_family_id.ko and manifest.json, with a tag or a digest. ${KERNEL_FULL_VERSION} in it stands for the kernel release, with _ for characters that a tag may not have (+). A pod on the node copies them to /var/lib/ipvs-bpf/delivered, also in mode DryRun; there they stay for reboots. What a tag names is asked for once a node: give a new module a new tag or digest.
+         */
+        image?: string;
+      }[];
+      /**
+       * Secrets in the operator's namespace with which the images of kernelMappings are pulled.
+       *
+       * @maxItems 8
+       */
+      imagePullSecrets: {
+        /**
+         * Name of the Secret.
+         */
+        name: string;
       }[];
       /**
        * What a node is whose kernel no entry of kernelMappings fits: Skip leaves it alone and counts it as skipped, Fail counts it as failed.
@@ -831,6 +846,10 @@ export interface IpvsBpfNode {
        * Absolute path of the ip_vs.ko to load. Unset means the one that was built or delivered for the running kernel.
        */
       path?: string;
+      /**
+       * The image from which path is delivered to the node. Unset means that the file is there, or comes by other ways.
+       */
+      image?: string;
     };
   };
   /**
@@ -900,6 +919,23 @@ export interface IpvsBpfNode {
        * net.ipv4.vs.bpf_mode, whether the accelerated path is on.
        */
       switch?: 'On' | 'Off';
+      /**
+       * The patched module that spec.module asks for, as it lies on the node.
+       */
+      file?: {
+        /**
+         * Its path.
+         */
+        path?: string;
+        /**
+         * Whether it is there. Unreadable also means that it is not what the manifest.json beside it says.
+         */
+        state?: 'Found' | 'Missing' | 'Unreadable';
+        /**
+         * Identifies the build, if it could be read.
+         */
+        srcversion?: string;
+      };
     };
     /**
      * What the node was before the first change.

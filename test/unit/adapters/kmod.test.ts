@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -45,9 +46,75 @@ beforeEach(async () => {
     root,
     release: '6.1.0',
     blockFile: join(root, 'run/modprobe.d/own.conf'),
+    deliveredDirectory: join(root, 'delivered'),
   });
 });
 afterEach(() => rm(root, { recursive: true }));
+
+const sha256 = (content: Buffer): string => createHash('sha256').update(content).digest('hex');
+
+describe('a module with a manifest', () => {
+  const strings = ['srcversion=ABC', 'depends=', 'name=ip_vs', 'vermagic=6.1.0 SMP '];
+  const module = moduleFile(...strings);
+  const helper = moduleFile('name=ipvs_bpf_family_id', 'vermagic=6.1.0 SMP ', 'depends=');
+  const manifest = {
+    srcversion: 'ABC',
+    vermagic: '6.1.0 SMP',
+    sha256: sha256(module),
+    familyIdSha256: sha256(helper),
+  };
+  const deliver = async (content: object | string, key = 'a'): Promise<string> => {
+    const directory = `delivered/6.1.0/${key}`;
+    await put(`${directory}/ip_vs.ko`, module);
+    await put(`${directory}/ipvs_bpf_family_id.ko`, helper);
+    const text = typeof content === 'string' ? content : JSON.stringify(content);
+    await put(`${directory}/manifest.json`, text);
+    return join(root, directory, 'ip_vs.ko');
+  };
+
+  it('is taken when it is what the manifest says', async () => {
+    expect(await modules.info(await deliver(manifest))).toMatchObject({ srcversion: 'ABC' });
+  });
+
+  it.each([
+    ['srcversion is ABC, not ABD', { ...manifest, srcversion: 'ABD' }],
+    ['vermagic is 6.1.0 SMP, not 6.12.0 SMP', { ...manifest, vermagic: '6.12.0 SMP' }],
+    [`sha256 is ${manifest.sha256}, not 00`, { ...manifest, sha256: '00' }],
+    [
+      `sha256 of ipvs_bpf_family_id.ko is ${manifest.familyIdSha256}, not 00`,
+      { ...manifest, familyIdSha256: '00' },
+    ],
+    ['is no JSON object', '{'],
+  ])('is refused when %s', async (message, content) => {
+    const refused = modules.info(await deliver(content));
+    await expect(refused).rejects.toMatchObject({
+      code: 'ModuleInvalid',
+      message: expect.stringContaining(message),
+    });
+  });
+
+  it('is refused when it has changed since', async () => {
+    const path = await deliver(manifest);
+    await modules.info(path);
+    await put('delivered/6.1.0/a/ip_vs.ko', Buffer.concat([module, Buffer.alloc(1)]));
+    await expect(modules.info(path)).rejects.toMatchObject({ code: 'ModuleInvalid' });
+  });
+
+  it('has the helper that gives a netlink family its id', async () => {
+    expect(await modules.canAimFamilyId()).toBe(false);
+    await deliver(manifest);
+    expect(await modules.canAimFamilyId()).toBe(true);
+  });
+
+  it('goes when it is no longer asked for, and the directory with the last one', async () => {
+    const [kept] = [await deliver(manifest), await deliver(manifest, 'b'), await deliver(manifest, '.half')];
+    await modules.keepDelivered([kept, '/elsewhere/ip_vs.ko']);
+    expect(await readdir(join(root, 'delivered/6.1.0'))).toEqual(['a']);
+    await modules.keepDelivered([]);
+    expect(await readdir(root)).not.toContain('delivered');
+    await modules.keepDelivered([]);
+  });
+});
 
 describe('ProcKernelModules', () => {
   it('parses /proc/modules', async () => {

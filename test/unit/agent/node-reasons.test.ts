@@ -96,8 +96,8 @@ const proxyRestarted = then(({ machine }) => {
   machine.host.control(`${VS}/expire_nodest_conn`, '0');
 });
 
-type AgentCondition = Exclude<NodeConditionType, 'AgentReachable'>;
-const { AgentReachable: _, ...AGENT_CONDITIONS } = NODE_CONDITIONS;
+type AgentCondition = Exclude<NodeConditionType, 'AgentReachable' | 'ModuleDelivered'>;
+const { AgentReachable: _, ModuleDelivered: __, ...AGENT_CONDITIONS } = NODE_CONDITIONS;
 
 const CONDITIONS: { readonly [T in AgentCondition]: Readonly<Record<NodeReason<T>, Case>> } = {
   Ready: {
@@ -127,6 +127,9 @@ const CONDITIONS: { readonly [T in AgentCondition]: Readonly<Record<NodeReason<T
     AllChecksPassed: applied,
     PassedWithWarnings: with_((world) => foreignProgram(world, false)),
     KernelNotMapped: with_(({ machine }) => machine.modules.files.clear()),
+    ModuleNotDelivered: with_((world) =>
+      world.put({ module: { path: '/var/lib/ipvs-bpf/delivered/x/y/ip_vs.ko', image: 'r/ip-vs:1' } }),
+    ),
     ModuleUnreadable: with_((world) => world.fail('modules.info', 'ModuleInvalid')),
     ModuleBuiltIn: async (world) => {
       world.machine.modules.builtIn.add('ip_vs');

@@ -19,7 +19,7 @@ export function policySpec(change: Partial<PolicySpec> = {}): PolicySpec {
       sessionMapMaxEntries: 262144,
       onMapFull: 'Bypass',
     },
-    module: { kernelMappings: [], unsupportedKernel: 'Skip' },
+    module: { kernelMappings: [], imagePullSecrets: [], unsupportedKernel: 'Skip' },
     driftPolicy: 'Correct',
     rollout: {
       paused: false,
@@ -92,6 +92,7 @@ export function facts(change: Partial<ClusterFacts> = {}): ClusterFacts {
     services: [service('a', 'web')],
     endpointSlices: [],
     networkPolicies: [],
+    deliveryPods: [],
     agents: Object.fromEntries(
       nodes.map(({ metadata }) => [metadata.name, { renewedAt: change.now ?? NOW, pod: true }]),
     ),

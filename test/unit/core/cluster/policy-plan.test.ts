@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { IpvsBpfNode } from '../../../../src/api/generated/resource-types.ts';
 import type { NodeResourceStatus, PolicySpec } from '../../../../src/api/resources.ts';
 import { conditionOf, isReady } from '../../../../src/core/conditions.ts';
+import { deliveredPath } from '../../../../src/core/module-delivery.ts';
 import { moduleFor } from '../../../../src/core/policy-nodes.ts';
 import { NOW, policy, policySpec, service } from './builders.ts';
 import { bad, good, World } from './world.ts';
@@ -198,12 +199,24 @@ describe('a policy', () => {
     ],
     [
       'has a regular expression that is none',
-      { module: { kernelMappings: [{ regexp: '(', path: '/x' }], unsupportedKernel: 'Skip' } },
+      {
+        module: {
+          kernelMappings: [{ regexp: '(', path: '/x' }],
+          imagePullSecrets: [],
+          unsupportedKernel: 'Skip',
+        },
+      },
       'False NotAccepted',
     ],
     [
       'has no module for a kernel',
-      { module: { kernelMappings: [{ literal: 'x', path: '/x' }], unsupportedKernel: 'Fail' } },
+      {
+        module: {
+          kernelMappings: [{ literal: 'x', path: '/x' }],
+          imagePullSecrets: [],
+          unsupportedKernel: 'Fail',
+        },
+      },
       'False RolloutHalted',
     ],
   ])('that %s is not ready', (_, change, expected) => {
@@ -230,13 +243,20 @@ describe('kernel mappings', () => {
   const kernelMappings = [
     { literal: '6.1.0-1-amd64', path: '/a' },
     { regexp: '6\\.1\\..*', path: '/m/$' + '{KERNEL_FULL_VERSION}/ip_vs.ko' },
+    { regexp: '6\\.12\\..*', image: 'r/ip-vs:$' + '{KERNEL_FULL_VERSION}' },
   ];
 
   it.each([
     ['6.1.0-1-amd64', { ok: true, path: '/a' }],
     ['6.1.9', { ok: true, path: '/m/6.1.9/ip_vs.ko' }],
     ['16.1.9', { ok: false }],
+    [
+      '6.12.3+a1',
+      { ok: true, image: 'r/ip-vs:6.12.3_a1', path: deliveredPath('r/ip-vs:6.12.3_a1', '6.12.3+a1') },
+    ],
   ])('%s', (release, expected) => {
-    expect(moduleFor({ kernelMappings, unsupportedKernel: 'Skip' }, release)).toEqual(expected);
+    expect(moduleFor({ kernelMappings, imagePullSecrets: [], unsupportedKernel: 'Skip' }, release)).toEqual(
+      expected,
+    );
   });
 });

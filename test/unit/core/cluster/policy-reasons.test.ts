@@ -3,7 +3,8 @@
 import { describe, expect, it } from 'vitest';
 import type { IpvsBpfNode, IpvsBpfPolicy } from '../../../../src/api/generated/resource-types.ts';
 import type { NodeResourceStatus, PolicySpec } from '../../../../src/api/resources.ts';
-import type { AgentFacts } from '../../../../src/core/cluster-facts.ts';
+import type { AgentFacts, ClusterPod } from '../../../../src/core/cluster-facts.ts';
+import { deliveredPath, deliveryPodName } from '../../../../src/core/module-delivery.ts';
 import {
   EVENT_REASONS,
   type EventReason,
@@ -24,12 +25,13 @@ import { bad, good, World } from './world.ts';
 /** Brings a cluster to where its policy "p", or an Event, says what is to be tested. */
 type Case = () => World;
 type Agent = (object: IpvsBpfNode) => NodeResourceStatus;
+type ModuleFile = NonNullable<NonNullable<NodeResourceStatus['module']>['file']>['state'];
 
 const NO_SERVICES: Partial<PolicySpec> = {
   services: { include: [], exclude: [], filtering: 'Respect' },
 };
 const UNMAPPED: Partial<PolicySpec> = {
-  module: { kernelMappings: [{ literal: 'x', path: '/x' }], unsupportedKernel: 'Fail' },
+  module: { kernelMappings: [{ literal: 'x', path: '/x' }], imagePullSecrets: [], unsupportedKernel: 'Fail' },
 };
 const rolloutOf = (change: Partial<PolicySpec['rollout']>) => ({
   rollout: { ...policySpec().rollout, ...change },
@@ -173,7 +175,13 @@ const CONDITIONS: { readonly [T in PolicyConditionType]: Readonly<Record<PolicyR
     NodeSelectorConflict: conflict,
     NoServicesSelected: () => settled(NO_SERVICES),
     InvalidKernelMapping: () =>
-      settled({ module: { kernelMappings: [{ regexp: '(', path: '/x' }], unsupportedKernel: 'Skip' } }),
+      settled({
+        module: {
+          kernelMappings: [{ regexp: '(', path: '/x' }],
+          imagePullSecrets: [],
+          unsupportedKernel: 'Skip',
+        },
+      }),
     UnsupportedKubeProxyMode: () => proxy('nftables'),
     Reconciling: firstVisit,
   },
@@ -210,6 +218,7 @@ const CONDITIONS: { readonly [T in PolicyConditionType]: Readonly<Record<PolicyR
 
 const WAITING: Readonly<Record<WaitingReason, Case>> = {
   NotReported: made,
+  ModuleNotDelivered: undelivered,
   PreflightFailed: checksFail,
   AgentUnreachable: () => agents(made(), { pod: true }),
   NodeNotReady: () => sickNode(['n1']),
@@ -228,6 +237,7 @@ const PROBLEMS: Readonly<Record<ProblemReason, Case>> = {
   NodeTimeout: timedOut,
   AgentUnreachable: silent,
   DriftUncorrected: () => saying({ conditions: [condition('Drifted', 'True', 'MapChanged')] }),
+  ModuleNotDelivered: () => pulling('ErrImagePull'),
   PreflightFailed: checksFail,
   KernelNotMapped: () => settled(UNMAPPED),
   ServiceOff: serviceOff,
@@ -260,6 +270,46 @@ function madeAt(age: number, agent: AgentFacts): World {
   return agents(world, agent);
 }
 
+const IMAGE = 'r/ip-vs:1';
+const MAPPED: Partial<PolicySpec> = {
+  module: {
+    kernelMappings: [{ regexp: '.*', image: IMAGE }],
+    imagePullSecrets: [],
+    unsupportedKernel: 'Skip',
+  },
+};
+const MODULE_PATH = deliveredPath(IMAGE, '6.1.0-1-amd64');
+
+/** A node that asks for a module from an image: its agent does not see the file yet. */
+function undelivered(pod?: ClusterPod['status'], file: ModuleFile = 'Missing'): World {
+  const world = new World([policy('p', MAPPED)], ['n1']);
+  const name = deliveryPodName('n1', IMAGE, MODULE_PATH);
+  const deliveryPods = pod === undefined ? [] : [{ metadata: { name }, status: pod }];
+  world.state = { ...world.state, deliveryPods };
+  world.settle((object) => ({
+    ...bad(object),
+    module: { file: { path: MODULE_PATH, state: file } },
+    conditions: [condition('PreflightPassed', file === 'Found' ? 'True' : 'False')],
+  }));
+  return world;
+}
+
+const container = (state: object): ClusterPod['status'] => ({
+  phase: 'Pending',
+  containerStatuses: [{ state }],
+});
+const pulling = (reason: string): World => undelivered(container({ waiting: { reason, message: 'denied' } }));
+
+const DELIVERED: { readonly ModuleDelivered: Readonly<Record<NodeReason<'ModuleDelivered'>, Case>> } = {
+  ModuleDelivered: {
+    NotRequested: settled,
+    Delivering: undelivered,
+    Delivered: () => undelivered(undefined, 'Found'),
+    ImagePullFailed: () => pulling('ImagePullBackOff'),
+    DeliveryFailed: () => undelivered(container({ terminated: { exitCode: 1, message: 'no /lib/modules' } })),
+  },
+};
+
 const REACHABLE: { readonly AgentReachable: Readonly<Record<NodeReason<'AgentReachable'>, Case>> } = {
   AgentReachable: {
     LeaseFresh: settled,
@@ -285,8 +335,11 @@ describe('a policy says', () => {
 });
 
 describe('the operator says of a node', () => {
-  const { AgentReachable } = NODE_CONDITIONS;
-  it.each(conditionCases({ AgentReachable }, REACHABLE))('%s', (text, bring) => {
+  const { AgentReachable, ModuleDelivered } = NODE_CONDITIONS;
+  it.each([
+    ...conditionCases({ AgentReachable }, REACHABLE),
+    ...conditionCases({ ModuleDelivered }, DELIVERED),
+  ])('%s', (text, bring) => {
     expect([...bring().told]).toContain(text);
   });
 });

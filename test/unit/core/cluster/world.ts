@@ -32,7 +32,7 @@ export class World {
     const nodeObjects = this.state.nodeObjects.map((object) => {
       const conditions = [
         ...(status(object).conditions ?? []),
-        ...(object.status?.conditions ?? []).filter(({ type }) => type === 'AgentReachable'),
+        ...(object.status?.conditions ?? []).filter(({ type }) => OPERATORS.includes(type)),
       ];
       const observedGeneration = object.metadata.generation ?? 0;
       return { ...object, status: { ...status(object), observedGeneration, conditions } };
@@ -79,12 +79,14 @@ export class World {
   }
 }
 
+/** Conditions of a node that the operator writes. */
+const OPERATORS: readonly string[] = ['AgentReachable', 'ModuleDelivered'];
+
 /** What a step tells users. */
 function sayings(step: ClusterStep): readonly string[] {
   if (step.kind === 'recordEvent') return [`Event ${step.type} ${step.reason}`];
-  if (step.kind === 'applyNodeCondition') {
-    const { type, status, reason } = step.condition;
-    return [`${type} ${status} ${reason}`];
+  if (step.kind === 'applyNodeConditions') {
+    return step.conditions.map(({ type, status, reason }) => `${type} ${status} ${reason}`);
   }
   if (step.kind !== 'applyPolicyStatus') return [];
   const { conditions = [], waitingNodes = [], problemNodes = [] } = step.status;
@@ -131,7 +133,7 @@ function written(state: ClusterFacts, step: ClusterStep): ClusterFacts {
     }
     case 'deleteSlice':
       return { ...state, slices: state.slices.filter(({ metadata }) => metadata.name !== step.name) };
-    case 'applyNodeCondition': {
+    case 'applyNodeConditions': {
       const nodeObjects = state.nodeObjects.map((each) =>
         each.metadata.name === step.name
           ? {
@@ -139,8 +141,8 @@ function written(state: ClusterFacts, step: ClusterStep): ClusterFacts {
               status: {
                 ...each.status,
                 conditions: [
-                  ...(each.status?.conditions ?? []).filter(({ type }) => type !== step.condition.type),
-                  step.condition,
+                  ...(each.status?.conditions ?? []).filter(({ type }) => !OPERATORS.includes(type)),
+                  ...step.conditions,
                 ],
               },
             }
