@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# One image for operator and agent: the command line, the tc programs, and the kernel module for
-# Debian 12's kernels. BASE_IMAGE is any Debian 12 with its security updates enabled in apt.
+# The image of operator and agent is the last stage: the command line and the tc programs. The image of a kernel
+# module, for module.kernelMappings of a policy, is stage "module", for one of Debian 12's kernels (6.1 or 6.12):
+#   docker build --target module --build-arg KERNEL=6.1 .
+# BASE_IMAGE is any Debian 12 with its security updates enabled in apt.
 ARG BASE_IMAGE=debian:bookworm-slim
 
 FROM ${BASE_IMAGE} AS npm
@@ -25,12 +27,27 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 COPY . .
 RUN apt-get update \
- && IPVS_BPF_SKIP_INSTALL=1 scripts/run scripts/build.ts \
+ && IPVS_BPF_SKIP_INSTALL=1 scripts/run scripts/build.ts --no-module \
  && rm -rf /var/lib/apt/lists/*
 
-FROM ${BASE_IMAGE}
+FROM build AS module-build
+ARG KERNEL=6.1
 RUN apt-get update \
- && apt-get install -y --no-install-recommends iproute2 kmod libbpf1 \
+ && IPVS_BPF_SKIP_INSTALL=1 scripts/run scripts/build.ts --kernel ${KERNEL} \
+ && for build in build/*/manifest.json; do \
+      release=$(basename "$(dirname "${build}")") \
+      && mkdir -p "/module/lib/modules/${release}" \
+      && cp "build/${release}/ip_vs.ko" "build/${release}/ipvs_bpf_family_id.ko" "${build}" \
+        "/module/lib/modules/${release}/"; \
+    done
+
+FROM scratch AS module
+COPY --from=module-build /module/ /
+
+FROM ${BASE_IMAGE}
+# busybox-static is lent to the pods that copy a module out of its image, which has no programs.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends busybox-static iproute2 kmod libbpf1 \
  && apt-get clean \
  && rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old
 WORKDIR /opt/ipvs-bpf

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * npm run build [-- --kernel 6.1]: everything that runs on a node.
+ * npm run build [-- --kernel 6.1 | --no-module]: everything that runs on a node.
  *
  *   dist/ipvs-bpf               the command line, and its bundle beside it
  *   build/bpf/*.o               the tc programs
@@ -30,7 +30,10 @@ function report(directory: string): void {
 if (import.meta.main) {
   const program = new Command('npm run build --')
     .description('Build the command line, the eBPF programs and the kernel module.')
-    .option('--kernel <series>', `only for this kernel: ${kernelSeries.join(', ')}`, seriesOption);
-  const { kernel } = program.parse().opts<{ kernel?: KernelSeries }>();
-  await main(() => buildAll(kernel === undefined ? kernelSeries : [kernel]));
+    .option('--kernel <series>', `only for this kernel: ${kernelSeries.join(', ')}`, seriesOption)
+    .option('--no-module', 'build no kernel module');
+  const { kernel, module } = program.parse().opts<{ kernel?: KernelSeries; module: boolean }>();
+  if (kernel !== undefined && !module)
+    program.error('error: only one of --kernel and --no-module may be given');
+  await main(() => buildAll(module ? (kernel === undefined ? kernelSeries : [kernel]) : []));
 }

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /**
- * The last stage of a Dockerfile alone, for parts that were built outside of it: what it copies from an
- * earlier stage comes from a folder of that stage's name in the build context.
+ * One stage of a Dockerfile alone, the last one if none is named, for parts that were built outside of it: what it
+ * copies from an earlier stage comes from a folder of that stage's name in the build context.
  */
-export function lastStage(text: string): string {
-  const starts = [...text.matchAll(/^FROM .*$/gm)].map(({ index }) => index);
-  const first = starts[0];
-  const last = starts.at(-1);
-  if (first === undefined || last === undefined) throw new Error('the Dockerfile has no FROM');
-  const stage = text.slice(last).replace(/^COPY --from=(\S+) \/(.*)$/gm, 'COPY $1/$2');
-  return text.slice(0, first) + stage;
+export function singleStage(text: string, name?: string): string {
+  const [head = '', ...stages] = text.split(/^(?=FROM )/m);
+  const stage = name === undefined ? stages.at(-1) : stages.find((each) => nameOf(each) === name);
+  if (stage === undefined)
+    throw new Error(`the Dockerfile has no ${name === undefined ? 'FROM' : `stage ${name}`}`);
+  return head + stage.replace(/^COPY --from=(\S+) \/(.*)$/gm, 'COPY $1/$2');
+}
+
+function nameOf(stage: string): string | undefined {
+  return /^FROM \S+ AS (\S+)/.exec(stage)?.[1];
 }

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The image of this checkout, made by buildah from the last stage of the Dockerfile. */
+/** The images of this checkout, made by buildah from stages of the Dockerfile. */
 import { cp, link, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { buildModule } from '../../kernel-module/build.ts';
 import { buildAll } from '../../scripts/build.ts';
 import { cachedDirectory, cacheRoot, hashFiles, hashOf, repository } from '../../scripts/cache.ts';
 import { run, say } from '../../scripts/exec.ts';
-import { kernelSeries } from '../../scripts/kernels.ts';
+import { type KernelSeries, kernelFor } from '../../scripts/kernels.ts';
 import { installClusterPackages } from './debian.ts';
-import { lastStage } from './dockerfile.ts';
+import { singleStage } from './dockerfile.ts';
 
 const repositoryName = 'localhost/ipvs-bpf';
+const moduleRepository = 'localhost/ip-vs-patched';
+const moduleFiles = ['ip_vs.ko', 'ipvs_bpf_family_id.ko', 'manifest.json'];
 /** Package sources of this machine, and without what no program reads: each node has to unpack the rest. */
 const trimBase =
   'cp -a /etc/apt/sources.list* "$0/etc/apt/" && cd "$0" && rm -rf var/cache/apt/* var/lib/apt/lists/* ' +
@@ -25,11 +28,54 @@ export interface OwnImage {
   readonly tag: string;
 }
 
-/** The image of this checkout: builds what is missing. */
+/** The image of operator and agent: builds what is missing. */
 export async function ownImage(): Promise<OwnImage> {
   await installClusterPackages();
-  await buildAll(kernelSeries);
+  await buildAll([]);
   return imageArchive();
+}
+
+/** The image with the module of a kernel, tagged with the kernel's release. */
+export async function moduleImage(series: KernelSeries): Promise<OwnImage> {
+  await installClusterPackages();
+  const kernel = await kernelFor(series);
+  const built = await buildModule(kernel);
+  const files = moduleFiles.map((name) => `/${name}`);
+  const key = hashOf(await hashFiles(built, files), await readFile(join(repository, 'Dockerfile'), 'utf8'));
+  const tag = kernel.release.replaceAll('+', '_');
+  const name = `${moduleRepository}:${tag}`;
+  const directory = await cachedDirectory(`cluster/images/module_${key.slice(0, 16)}`, (target) =>
+    buildImage(name, join(target, 'image.tar'), async (context) => {
+      const modules = join(context, 'module-build/module/lib/modules', kernel.release);
+      await mkdir(modules, { recursive: true });
+      for (const file of moduleFiles) await cp(join(built, file), join(modules, file));
+      return { stage: 'module' };
+    }),
+  );
+  return { archive: join(directory, 'image.tar'), repository: moduleRepository, tag };
+}
+
+/**
+ * Builds a stage of the Dockerfile and writes it as an archive.
+ * @param fill puts what the stage copies into an empty folder, and says which stage it is
+ */
+async function buildImage(
+  name: string,
+  archive: string,
+  fill: (context: string) => Promise<{ readonly stage?: string; readonly args?: readonly string[] }>,
+): Promise<void> {
+  const context = await mkdtemp(join(tmpdir(), 'ipvs-bpf-image-'));
+  try {
+    const { stage, args = [] } = await fill(context);
+    const text = await readFile(join(repository, 'Dockerfile'), 'utf8');
+    await writeFile(join(context, 'Dockerfile'), singleStage(text, stage));
+    say(`building the image ${name}`);
+    await buildah(['build', '--layers', ...args.flatMap((arg) => ['--build-arg', arg]), '-t', name, context]);
+    await buildah(['push', name, `docker-archive:${archive}:${name}`]);
+    await buildah(['rmi', name]);
+  } finally {
+    await rm(context, { recursive: true, force: true });
+  }
 }
 
 /** Cached by what goes into it. */
@@ -40,40 +86,28 @@ async function imageArchive(): Promise<OwnImage> {
     'LICENSES',
     'crds',
     'dist',
-    'build',
+    'build/bpf',
     'packages',
     'package-lock.json',
   ];
   const tag = (await hashFiles(`${repository}/`, copied)).slice(0, 16);
-  const directory = await cachedDirectory(`cluster/images/deployed_${tag}`, async (target) => {
-    const base = await importBase();
-    const context = await mkdtemp(join(tmpdir(), 'ipvs-bpf-image-'));
-    try {
+  const directory = await cachedDirectory(`cluster/images/deployed_${tag}`, (target) =>
+    buildImage(`${repositoryName}:${tag}`, join(target, 'image.tar'), async (context) => {
       await fillContext(context);
-      say(`building the image ${repositoryName}:${tag}`);
-      const name = `${repositoryName}:${tag}`;
-      await buildah(['build', '--layers', '--build-arg', `BASE_IMAGE=${base}`, '-t', name, context]);
-      await buildah(['push', name, `docker-archive:${join(target, 'image.tar')}:${name}`]);
-      await buildah(['rmi', name]);
-    } finally {
-      await rm(context, { recursive: true, force: true });
-    }
-  });
+      return { args: [`BASE_IMAGE=${await importBase()}`] };
+    }),
+  );
   return { archive: join(directory, 'image.tar'), repository: repositoryName, tag };
 }
 
 /** What the last stage of the Dockerfile copies, from this checkout's own builds. */
 async function fillContext(context: string): Promise<void> {
-  await writeFile(
-    join(context, 'Dockerfile'),
-    lastStage(await readFile(join(repository, 'Dockerfile'), 'utf8')),
-  );
   for (const name of ['LICENSE', 'LICENSES'])
     await cp(join(repository, name), join(context, name), { recursive: true });
   const built = join(context, 'build/opt/ipvs-bpf');
   await mkdir(built, { recursive: true });
   const withoutModules = { recursive: true, filter: (path: string) => !path.endsWith('/node_modules') };
-  for (const name of ['packages', 'crds', 'build', 'dist']) {
+  for (const name of ['packages', 'crds', 'build/bpf', 'dist']) {
     await cp(join(repository, name), join(built, name), withoutModules);
   }
   const modules = join(await runtimeModules(), 'node_modules');

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { packageNames } from '../../cluster/debian.ts';
-import { lastStage } from '../../cluster/dockerfile.ts';
+import { singleStage } from '../../cluster/dockerfile.ts';
 import { kubernetesGoMod, kubernetesProgram } from '../../cluster/go-modules.ts';
 import { layoutOf, maxNodes, nodeIdentities, nodeIdentity } from '../../cluster/layout.ts';
 import { withLock } from '../../cluster/lock.ts';
@@ -167,8 +167,11 @@ describe('what a node reads', () => {
 
 it('the last stage of a Dockerfile takes folders for the stages before it', () => {
   const text = 'ARG B=x\n\nFROM $B AS one\nRUN a\nFROM $B\nCOPY LICENSE ./\nCOPY --from=one /opt/a/ b/\n';
-  expect(lastStage(text)).toBe('ARG B=x\n\nFROM $B\nCOPY LICENSE ./\nCOPY one/opt/a/ b/\n');
-  expect(() => lastStage('RUN a\n')).toThrow('no FROM');
+  expect(singleStage(text)).toBe('ARG B=x\n\nFROM $B\nCOPY LICENSE ./\nCOPY one/opt/a/ b/\n');
+  expect(() => singleStage('RUN a\n')).toThrow('no FROM');
+  const named = 'ARG B\nFROM a AS x\nRUN a\nFROM x AS y\nCOPY --from=x /m/ /\nFROM b\n';
+  expect(singleStage(named, 'y')).toBe('ARG B\nFROM x AS y\nCOPY x/m/ /\n');
+  expect(() => singleStage(named, 'z')).toThrow('no stage z');
 });
 
 it('a package list holds names and comments', () => {
