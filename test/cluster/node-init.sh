@@ -102,9 +102,36 @@ keep containerd containerd
 keep kubelet "$KUBELET" --config /run/vm/kubelet.json --kubeconfig /run/vm/kubelet.kubeconfig \
 	--hostname-override "$NODE_NAME" --node-ip "$ADDRESS" --housekeeping-interval 1m
 
+# kube-proxy starts some sixty programs a look, and each opens a dozen files: those that are touched are copied from
+# the 9p mount to memory, which makes a look three times as fast. Links on the way are files of their own.
+in_memory() {
+	for file; do
+		while :; do
+			touch -ch -r "$file" "$file"
+			target=$(readlink "$file") || break
+			case $target in
+				/*) file=$target ;;
+				*) file=${file%/*}/$target ;;
+			esac
+		done
+	done
+}
+
+proxy_programs() {
+	in_memory /bin /sbin /lib /lib64 /etc/ld.so.cache /usr/lib/*/xtables/lib*t_comment.so \
+		/usr/lib/*/xtables/lib*t_set.so /usr/lib/*/xtables/lib*t_MARK.so /usr/lib/*/xtables/lib*t_MASQUERADE.so \
+		/usr/lib/*/xtables/lib*t_mark.so /usr/lib/*/xtables/lib*t_conntrack.so
+	for program in iptables iptables-save iptables-restore ipset; do
+		path=$(command -v "$program")
+		# shellcheck disable=SC2046 # paths without spaces
+		in_memory "$path" $(ldd "$path" | grep -o '/[^ ]*')
+	done
+}
+
 # A full look at the rules takes an emulated machine ten seconds: not every thirty. It starts some forty programs, and
 # each waits for its turn: without precedence a Service whose pods start is written a minute later.
 proxy() {
+	proxy_programs
 	exec nice -n -10 "$KUBE_PROXY" --kubeconfig /run/vm/kube-proxy.kubeconfig --hostname-override "$NODE_NAME" \
 		--proxy-mode "$(cat /run/vm/proxy-mode)" --cluster-cidr "$PODS" --conntrack-max-per-core 0 \
 		--ipvs-sync-period 5m --iptables-sync-period 5m
