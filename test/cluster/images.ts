@@ -14,7 +14,7 @@ const busyboxApplets =
   'arping awk basename cat chmod chown cp cut date dd df dirname du echo env expr false find free grep ' +
   'head hostname id ifconfig ip kill killall ln ls mkdir mkfifo mktemp mount mv netstat nproc nslookup ping ' +
   'printf ps pwd readlink rm rmdir route sed seq sha256sum sleep sort stat sync tail tar tee test time timeout ' +
-  'top touch tr traceroute true tty umount uname uniq uptime usleep vi wc wget which whoami xargs yes';
+  'top touch tr traceroute true tty umount uname uniq uptime usleep vi wc which whoami xargs yes';
 
 const searchPath = 'PATH=/usr/sbin:/usr/bin:/sbin:/bin';
 
@@ -30,9 +30,13 @@ export async function testImages(kubernetes: string): Promise<string[]> {
 
 function pauseArchive(): Promise<string> {
   return archive('pause', pauseImage, { Entrypoint: ['/pause'] }, [], async (root) => {
-    const source = join(import.meta.dirname, 'pause.c');
-    await run('gcc', ['-Os', '-Wall', '-Werror', '-static', '-s', '-o', join(root, 'pause'), source]);
+    await compile('pause.c', join(root, 'pause'));
   });
+}
+
+async function compile(source: string, program: string): Promise<void> {
+  const flags = ['-Os', '-Wall', '-Werror', '-static', '-s'];
+  await run('gcc', [...flags, '-o', program, join(import.meta.dirname, source)]);
 }
 
 async function agnhostArchive(kubernetes: string): Promise<string> {
@@ -54,31 +58,9 @@ async function agnhostArchive(kubernetes: string): Promise<string> {
     );
     await writeFile(join(root, 'etc/group'), 'root:x:0:\nnogroup:x:65534:\n');
     await writeFile(join(root, 'etc/nsswitch.conf'), 'hosts: files dns\n');
-    await replaceWget(root);
+    await compile('wget.c', join(root, 'bin/wget'));
     await probeClients(root);
   });
-}
-
-/**
- * Debian 12's busybox has a wget that crashes with -T, which the suite gives it. Another wget would take most of an
- * emulated processor's time: the suite starts it 150 times for each Service that it looks at.
- */
-async function replaceWget(root: string): Promise<void> {
-  const script = `#!/bin/busybox sh
-out=-
-while getopts qO:T: option; do
-  case $option in
-    q) ;;
-    O) out=$OPTARG ;;
-    T) seconds=$OPTARG ;;
-    *) exit 2 ;;
-  esac
-done
-shift $((OPTIND - 1))
-exec /bin/busybox timeout $((\${seconds:-900} + 2)) /bin/busybox wget -q -O "$out" "$@"
-`;
-  await rm(join(root, 'bin/wget'));
-  await writeFile(join(root, 'bin/wget'), script, { mode: 0o755 });
 }
 
 /** With a crashing client each of the suite's tests would take a Service for one that does not answer. */
@@ -133,7 +115,12 @@ async function archive(
   inputs: readonly string[],
   fill: (root: string) => Promise<void>,
 ): Promise<string> {
-  const own = await hashFiles(import.meta.dirname, ['/images.ts', '/docker-archive.ts', '/pause.c']);
+  const own = await hashFiles(import.meta.dirname, [
+    '/images.ts',
+    '/docker-archive.ts',
+    '/pause.c',
+    '/wget.c',
+  ]);
   const key = hashOf(own, tag, ...inputs).slice(0, 16);
   const directory = await cachedDirectory(`cluster/images/${name}_${key}`, async (target) => {
     say(`assembling the image ${tag}`);
