@@ -2,9 +2,10 @@
 import { copyFile, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { buildModule } from '../../kernel-module/build.ts';
 import { hashOf, repository } from '../../scripts/cache.ts';
 import { run } from '../../scripts/exec.ts';
-import { kernelElf, kernelFor } from '../../scripts/kernels.ts';
+import { type KernelSeries, kernelElf, kernelFor } from '../../scripts/kernels.ts';
 import { settingsFile } from '../vm/command.ts';
 import { initramfsFor } from '../vm/initramfs.ts';
 import { kernelArgs, processor, share } from '../vm/qemu.ts';
@@ -27,9 +28,17 @@ import { waitFor } from './wait.ts';
 export async function buildNodes(settings: Settings): Promise<void> {
   for (const name of ['kubelet', 'kube-proxy'] as const) await kubernetesBinary(name, settings.kubernetes);
   await imageStore([...(await testImages(settings.kubernetes)), ...settings.images]);
-  const kernel = await kernelFor(settings.kernel);
-  await kernelElf(kernel);
-  await initramfsFor(kernel);
+  for (const series of new Set(nodeIdentities(settings.nodes).map((node) => kernelOf(settings, node)))) {
+    const kernel = await kernelFor(series);
+    await kernelElf(kernel);
+    await initramfsFor(kernel);
+    // Nodes see build/ as the directory that has the modules of their kernels.
+    await buildModule(kernel);
+  }
+}
+
+function kernelOf({ kernel, nodeKernels }: Settings, { name }: NodeIdentity): KernelSeries {
+  return nodeKernels[name] ?? kernel;
 }
 
 /** Starts machines that do not run, ends those that are too many; does not wait for them. */
@@ -129,7 +138,7 @@ async function nodeSettings(
   node: NodeIdentity,
   servers: string,
 ): Promise<Record<string, string>> {
-  const kernel = await kernelFor(settings.kernel);
+  const kernel = await kernelFor(kernelOf(settings, node));
   return {
     NODE_NAME: node.name,
     ADDRESS: node.address,
@@ -161,7 +170,7 @@ async function qemuCommand(layout: Layout, settings: Settings, node: NodeIdentit
   const folder = statePaths(layout.stateDir).node(node.name);
   const build = join(repository, 'build');
   await mkdir(build, { recursive: true });
-  const kernel = await kernelFor(settings.kernel);
+  const kernel = await kernelFor(kernelOf(settings, node));
   const processors = processorsOf(settings);
   // kube-proxy does all of its work once more for IPv6 where the kernel has it.
   const append = [...kernelArgs, 'sysctl.kernel.hung_task_timeout_secs=120', 'ipv6.disable=1'].join(' ');

@@ -13,7 +13,7 @@ import { kubernetesBinary } from './go.ts';
 import { addresses, type Layout, layoutOf, nodeNamed, statePaths } from './layout.ts';
 import { insideOf } from './network.ts';
 import { machine, PROXY_MODE_FILE } from './nodes.ts';
-import { ownImage } from './own-image.ts';
+import { moduleImage, ownImage } from './own-image.ts';
 import { stop } from './processes.ts';
 
 const COMMAND_LIMIT_MS = 120_000;
@@ -23,6 +23,8 @@ export interface SessionOptions {
   readonly name: string;
   readonly nodes: number;
   readonly kernel?: KernelSeries;
+  /** Kernels of which the nodes have the image of the module. */
+  readonly moduleImages?: readonly KernelSeries[];
 }
 
 export class ClusterSession {
@@ -33,12 +35,15 @@ export class ClusterSession {
   }
 
   /** Starts the cluster and the operator; what of it runs already is used as it is. */
-  static async start({ name, nodes, kernel }: SessionOptions): Promise<ClusterSession> {
+  static async start({ name, nodes, kernel, moduleImages = [] }: SessionOptions): Promise<ClusterSession> {
     const layout = layoutOf(hashOf(repository), name);
     const session = new ClusterSession(layout);
     try {
       const image = await ownImage();
-      await up(layout, { nodes, images: [image.archive], ...(kernel === undefined ? {} : { kernel }) });
+      const modules = [];
+      for (const series of moduleImages) modules.push((await moduleImage(series)).archive);
+      const images = [image.archive, ...modules];
+      await up(layout, { nodes, images, ...(kernel === undefined ? {} : { kernel }) });
       await deploy(layout, image);
     } catch (error) {
       await session.down();
@@ -78,6 +83,18 @@ export class ClusterSession {
   /** Starts again what was stopped, and waits until the nodes are ready. */
   async restore(): Promise<void> {
     await up(this.#layout, { nodes: (await runningSettings(this.#layout)).nodes });
+  }
+
+  /** Takes a node's power away, and lets it boot another kernel. */
+  async reboot(node: string, kernel: KernelSeries): Promise<void> {
+    await this.powerOff(node);
+    const { nodes } = await runningSettings(this.#layout);
+    await up(this.#layout, { nodes, nodeKernels: { [node]: kernel } });
+  }
+
+  /** Adds nodes to the cluster, or takes the last ones away. */
+  async scaleNodes(nodes: number): Promise<void> {
+    await up(this.#layout, { nodes });
   }
 
   /** Path on this machine of what a node has as /var/lib/ipvs-bpf, over reboots. */

@@ -8,6 +8,8 @@ export interface Settings {
   /** Full version: `1.34.4`. */
   readonly kubernetes: string;
   readonly kernel: KernelSeries;
+  /** Nodes with another kernel, from their next start on. */
+  readonly nodeKernels: Readonly<Record<string, KernelSeries>>;
   readonly nodes: number;
   readonly memoryMb: number;
   /** Port of 127.0.0.1 that leads to the API server. */
@@ -18,7 +20,7 @@ export interface Settings {
 
 export type Wish = Partial<Omit<Settings, 'apiPort'>>;
 
-const defaults = { kernel: '6.1', nodes: 2, memoryMb: 3072, images: [] } as const;
+const defaults = { kernel: '6.1', nodeKernels: {}, nodes: 2, memoryMb: 3072, images: [] } as const;
 
 /**
  * Settings for `up`: what is asked for, else what runs, else the defaults.
@@ -35,7 +37,12 @@ export function mergeSettings(
       throw new Error(`a cluster with ${key} ${present[key]} is running: take it down to have ${wish[key]}`);
     }
   }
-  return { ...present, nodes: wish.nodes ?? defaults.nodes, images: wish.images ?? present.images };
+  return {
+    ...present,
+    nodes: wish.nodes ?? defaults.nodes,
+    nodeKernels: { ...present.nodeKernels, ...wish.nodeKernels },
+    images: wish.images ?? present.images,
+  };
 }
 
 export async function readSettings(file: string): Promise<Settings | undefined> {

@@ -21,6 +21,7 @@ import { waitFor } from '../../cluster/wait.ts';
 const present: Settings = {
   kubernetes: '1.34.4',
   kernel: '6.1',
+  nodeKernels: {},
   nodes: 1,
   memoryMb: 2000,
   apiPort: 4000,
@@ -109,6 +110,7 @@ describe('settings of a cluster', () => {
     expect(mergeSettings({}, undefined, fresh)).toEqual({
       ...fresh,
       kernel: '6.1',
+      nodeKernels: {},
       nodes: 2,
       memoryMb: 3072,
       images: [],
