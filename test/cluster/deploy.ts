@@ -11,8 +11,10 @@ import { addresses, type Layout, type NodeIdentity, nodeIdentities, statePaths }
 import { insideOf } from './network.ts';
 import { type OwnImage, ownImage } from './own-image.ts';
 
-const release = 'ipvs-bpf';
-const namespace = 'ipvs-bpf-system';
+export const chart = join(repository, 'charts/ipvs-bpf');
+/** Of the chart. */
+export const release = 'ipvs-bpf';
+export const namespace = 'ipvs-bpf-system';
 
 /** Emulated machines that share two cores can be silent for longer than the chart's defaults take for dead. */
 const patience = [
@@ -34,7 +36,6 @@ export async function deploy(layout: Layout, image?: OwnImage): Promise<void> {
   // A second replica on the same node survives nothing that the first does not.
   const replicas = ['--set', `operator.replicas=${Math.max(1, Math.min(2, nodes))}`];
   const where = ['--kubeconfig', statePaths(layout.stateDir).kubeconfig, '--namespace', namespace];
-  const chart = join(repository, 'charts/ipvs-bpf');
   const status = await inherit(helm, [
     'upgrade',
     release,

@@ -10,9 +10,10 @@ import { run, say } from '../../scripts/exec.ts';
 import { type KernelSeries, kernelFor } from '../../scripts/kernels.ts';
 import { installClusterPackages } from './debian.ts';
 import { singleStage } from './dockerfile.ts';
+import { makeNewer } from './newer-module.ts';
 
 const repositoryName = 'localhost/ipvs-bpf';
-const moduleRepository = 'localhost/ip-vs-patched';
+export const moduleRepository = 'localhost/ip-vs-patched';
 const moduleFiles = ['ip_vs.ko', 'ipvs_bpf_family_id.ko', 'manifest.json'];
 /** Package sources of this machine, and without what no program reads: each node has to unpack the rest. */
 const trimBase =
@@ -35,20 +36,25 @@ export async function ownImage(): Promise<OwnImage> {
   return imageArchive();
 }
 
-/** The image with the module of a kernel, tagged with the kernel's release. */
-export async function moduleImage(series: KernelSeries): Promise<OwnImage> {
+/** The image with the module of a kernel, tagged with the kernel's release; a newer one has "-2" there. */
+export async function moduleImage(series: KernelSeries, age: 'Built' | 'Newer' = 'Built'): Promise<OwnImage> {
   await installClusterPackages();
   const kernel = await kernelFor(series);
   const built = await buildModule(kernel);
   const files = moduleFiles.map((name) => `/${name}`);
-  const key = hashOf(await hashFiles(built, files), await readFile(join(repository, 'Dockerfile'), 'utf8'));
-  const tag = kernel.release.replaceAll('+', '_');
+  const key = hashOf(
+    age,
+    await hashFiles(built, files),
+    await readFile(join(repository, 'Dockerfile'), 'utf8'),
+  );
+  const tag = kernel.release.replaceAll('+', '_') + (age === 'Newer' ? '-2' : '');
   const name = `${moduleRepository}:${tag}`;
   const directory = await cachedDirectory(`cluster/images/module_${key.slice(0, 16)}`, (target) =>
     buildImage(name, join(target, 'image.tar'), async (context) => {
       const modules = join(context, 'module-build/module/lib/modules', kernel.release);
       await mkdir(modules, { recursive: true });
       for (const file of moduleFiles) await cp(join(built, file), join(modules, file));
+      if (age === 'Newer') await makeNewer(modules);
       return { stage: 'module' };
     }),
   );

@@ -8,12 +8,12 @@ import type { KernelSeries } from '../../scripts/kernels.ts';
 import { channelBinary } from './channel.ts';
 import { down, runningSettings, up } from './cluster.ts';
 import { place } from './control-plane.ts';
-import { deploy } from './deploy.ts';
-import { kubernetesBinary } from './go.ts';
+import { deploy, namespace } from './deploy.ts';
+import { helmBinary, kubernetesBinary } from './go.ts';
 import { addresses, type Layout, layoutOf, nodeNamed, statePaths } from './layout.ts';
 import { insideOf } from './network.ts';
 import { machine, PROXY_MODE_FILE } from './nodes.ts';
-import { moduleImage, ownImage } from './own-image.ts';
+import { ownImage } from './own-image.ts';
 import { stop } from './processes.ts';
 
 const COMMAND_LIMIT_MS = 120_000;
@@ -23,8 +23,8 @@ export interface SessionOptions {
   readonly name: string;
   readonly nodes: number;
   readonly kernel?: KernelSeries;
-  /** Kernels of which the nodes have the image of the module. */
-  readonly moduleImages?: readonly KernelSeries[];
+  /** Archives of images that the nodes have besides that of this checkout. */
+  readonly images?: readonly string[];
 }
 
 export class ClusterSession {
@@ -35,15 +35,13 @@ export class ClusterSession {
   }
 
   /** Starts the cluster and the operator; what of it runs already is used as it is. */
-  static async start({ name, nodes, kernel, moduleImages = [] }: SessionOptions): Promise<ClusterSession> {
+  static async start({ name, nodes, kernel, images = [] }: SessionOptions): Promise<ClusterSession> {
     const layout = layoutOf(hashOf(repository), name);
     const session = new ClusterSession(layout);
     try {
       const image = await ownImage();
-      const modules = [];
-      for (const series of moduleImages) modules.push((await moduleImage(series)).archive);
-      const images = [image.archive, ...modules];
-      await up(layout, { nodes, images, ...(kernel === undefined ? {} : { kernel }) });
+      const all = [image.archive, ...images];
+      await up(layout, { nodes, images: all, ...(kernel === undefined ? {} : { kernel }) });
       await deploy(layout, image);
     } catch (error) {
       await session.down();
@@ -114,6 +112,12 @@ export class ClusterSession {
     const program = await kubernetesBinary('kubectl', kubernetes);
     const options = { timeoutMs: COMMAND_LIMIT_MS, ...(input === undefined ? {} : { input }) };
     return run(program, ['--kubeconfig', this.kubeconfig, ...args], options);
+  }
+
+  /** @throws Error with all that helm said, if it fails */
+  async helm(args: readonly string[]): Promise<string> {
+    const where = ['--kubeconfig', this.kubeconfig, '--namespace', namespace];
+    return run(await helmBinary(), [...args, ...where], { timeoutMs: COMMAND_LIMIT_MS });
   }
 
   async apply(...objects: readonly object[]): Promise<void> {

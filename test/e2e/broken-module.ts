@@ -2,6 +2,7 @@
 /** A module that looks like another build of ours and that no kernel takes. */
 import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { changeSrcversion } from '../cluster/newer-module.ts';
 
 /** Below the folder that a node has as /var/lib/ipvs-bpf. */
 export const BROKEN_MODULE = 'broken/ip_vs.ko';
@@ -12,13 +13,11 @@ export const BROKEN_MODULE = 'broken/ip_vs.ko';
  */
 export async function breakModule(good: string, target: string): Promise<void> {
   const module = await readFile(good);
-  const version = module.indexOf('srcversion=');
   const checksum = module.indexOf(Buffer.from('\0module_layout\0')) - 7;
-  if (version < 0 || checksum < 0 || module.readUInt32LE(checksum + 4) !== 0) {
-    throw new Error(`${good}: has no srcversion or no table of versions`);
+  if (checksum < 0 || module.readUInt32LE(checksum + 4) !== 0) {
+    throw new Error(`${good}: has no table of versions`);
   }
-  const digit = version + 'srcversion='.length;
-  module.write(module[digit] === 0x41 ? 'B' : 'A', digit);
+  changeSrcversion(module);
   module.writeUInt32LE((module.readUInt32LE(checksum) ^ 1) >>> 0, checksum);
   await mkdir(dirname(target), { recursive: true });
   // The other modules of the build, as a delivery has them.

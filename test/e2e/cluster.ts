@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The cluster of the end-to-end tests, with the application on it; gone when they end. */
 import type { TestProject } from 'vitest/node';
+import { moduleImage } from '../cluster/own-image.ts';
 import { ClusterSession } from '../cluster/session.ts';
 import { nodeListing, startShop } from '../cluster/shop-session.ts';
 import { CLUSTER, NODES } from './settings.ts';
@@ -15,7 +16,9 @@ declare module 'vitest' {
 export async function setup(project: TestProject): Promise<void> {
   // A run that was killed may have left one behind.
   await ClusterSession.attach(CLUSTER).down();
-  const session = await ClusterSession.start({ name: CLUSTER, nodes: NODES.length });
+  const modules = [await moduleImage('6.1'), await moduleImage('6.1', 'Newer'), await moduleImage('6.12')];
+  const images = modules.map(({ archive }) => archive);
+  const session = await ClusterSession.start({ name: CLUSTER, nodes: NODES.length, images });
   try {
     await startShop(session, NODES);
     const listings: Record<string, string> = {};

@@ -2,9 +2,11 @@
 /** What the end-to-end tests ask the cluster that they share. */
 import { inject } from 'vitest';
 import { nodeNamed } from '../cluster/layout.ts';
+import { moduleRepository } from '../cluster/own-image.ts';
 import { ClusterSession } from '../cluster/session.ts';
 import { HTTP_PORT, NAMESPACE, NODE_PORT } from '../cluster/shop.ts';
 import {
+  applyPolicy as applyShopPolicy,
   type Condition,
   conditionOf,
   nodeListing,
@@ -20,6 +22,17 @@ export const session = ClusterSession.attach(CLUSTER);
 export const RELEASE_NAMESPACE = 'ipvs-bpf-system';
 /** What an emulated machine may take for what a real one does within seconds. */
 export const PATIENCE_MS = 480_000;
+
+/** Where the modules of all kernels come from; `suffix` names another build of them. */
+export function fromImages(suffix = '') {
+  const image = `${moduleRepository}:$` + `{KERNEL_FULL_VERSION}${suffix}`;
+  return { kernelMappings: [{ regexp: '.*', image }] };
+}
+
+/** Asks for these Services of the shop, by default with the modules from images. */
+export function applyPolicy(include: readonly string[], spec: object = {}): Promise<void> {
+  return applyShopPolicy(session, include, { module: fromImages(), ...spec });
+}
 
 /** Requests from outside through each node, and what of them nf_conntrack knows. */
 export async function outside(
@@ -47,6 +60,17 @@ export async function untilCondition(type: string, wanted: string, node?: string
   await session.until(`${node ?? 'policy'}: ${type}=${wanted}`, PATIENCE_MS, async () =>
     (await condition(type, node)) === wanted ? true : undefined,
   );
+}
+
+/** Waits until every replica of operator and agent is the newest, and ready. */
+export async function untilAllRun(): Promise<void> {
+  for (const what of ['daemonset/ipvs-bpf-agent', 'deployment/ipvs-bpf-operator']) {
+    await session.until(what, 2 * PATIENCE_MS, async () => {
+      const words = ['rollout', 'status', what, '-n', RELEASE_NAMESPACE, '--watch=false'];
+      const out = await session.kubectl(words).catch(() => '');
+      return /successfully rolled out/.test(out) ? true : undefined;
+    });
+  }
 }
 
 export async function messageOf(type: string, node?: string): Promise<string> {
@@ -88,6 +112,11 @@ export async function identities(node: string): Promise<string> {
     node,
     'cat /sys/module/ip_vs/srcversion; for d in eth0 cni0; do bpftool -j net show dev $d; done; bpftool -j map show | grep -o \'"id":[0-9]*,"type":"[a-z_]*","name":"ipvs_[a-z]*"\'',
   );
+}
+
+/** Undefined if there is no IpvsBpfNode of this name. */
+export async function nodeStatus(node: string) {
+  return (await nodeResource(session, node))?.status;
 }
 
 /** Ids of the processes of a component on a node. */

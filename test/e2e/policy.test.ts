@@ -2,8 +2,9 @@
 /** A policy from its first check on, with requests from outside and from pods all the way. recovery.test.ts ends it. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { NAMESPACE, OTHER_NODE_PORT, POLICY } from '../cluster/shop.ts';
-import { applyPolicy, nodeResource, requestsFromOutside } from '../cluster/shop-session.ts';
+import { nodeResource, requestsFromOutside } from '../cluster/shop-session.ts';
 import {
+  applyPolicy,
   condition,
   fromAPod,
   identities,
@@ -33,14 +34,14 @@ describe('a policy', () => {
   });
 
   it('only checks the nodes while it is a DryRun', async () => {
-    await applyPolicy(session, ['web'], { mode: 'DryRun' });
+    await applyPolicy(['web'], { mode: 'DryRun' });
     await untilCondition('Ready', 'True DryRunPassed');
     expect((await listings()).map(withoutFiles)).toEqual(nativeListings().map(withoutFiles));
   });
 
   it('takes requests off conntrack on all nodes once it is enabled, and says how long nobody answered', async () => {
     const reports = await underTraffic(session, NODES, async () => {
-      await applyPolicy(session, ['web']);
+      await applyPolicy(['web']);
       await untilCondition('Ready', 'True AllNodesReady');
     });
     // Connections that exist when the module is exchanged end, and new ones wait: each node says how long.
@@ -62,11 +63,11 @@ describe('a policy', () => {
   it('follows an edit of the whitelist under traffic, and nothing is loaded anew', async () => {
     const were = await Promise.all(NODES.map(identities));
     const reports = await underTraffic(session, NODES, async () => {
-      await applyPolicy(session, ['web', 'other']);
+      await applyPolicy(['web', 'other']);
       const words = ['wait', '--for=condition=Ready', '--timeout=100s', `ipvsbpfpolicy/${POLICY}`];
       await session.kubectl(words);
       expect(await outside(5, OTHER_NODE_PORT)).toEqual({ answered: 10, tracked: 0 });
-      await applyPolicy(session, ['web']);
+      await applyPolicy(['web']);
       await session.kubectl(words);
       expect((await outside(5, OTHER_NODE_PORT)).tracked).toBeGreaterThan(0);
     });
@@ -141,14 +142,14 @@ describe('a policy', () => {
 
   it('only reports what somebody else changes with driftPolicy Report', async () => {
     const [node] = NODES;
-    await applyPolicy(session, ['web'], { driftPolicy: 'Report' });
+    await applyPolicy(['web'], { driftPolicy: 'Report' });
     await untilCondition('Ready', 'True AllNodesReady');
     await session.onNode(node, 'sysctl -q -w net.ipv4.vs.bpf_mode=0');
     await untilCondition('Drifted', 'True SwitchChanged', node);
     await untilCondition('Degraded', 'True DriftUncorrected');
     // Requests go on by the native path meanwhile.
     expect((await requestsFromOutside(session, { count: 5, node, nodes: NODES })).answered).toBe(5);
-    await applyPolicy(session, ['web'], { driftPolicy: 'Correct' });
+    await applyPolicy(['web'], { driftPolicy: 'Correct' });
     await untilCondition('Ready', 'True AllNodesReady');
     await untilCondition('Degraded', 'False AsExpected');
   });
@@ -156,14 +157,14 @@ describe('a policy', () => {
   it('turns the switch off and on with its mode, and leaves the module', async () => {
     const [node] = NODES;
     const were = await identities(node);
-    await applyPolicy(session, ['web'], { mode: 'Disabled' });
+    await applyPolicy(['web'], { mode: 'Disabled' });
     await untilCondition('Ready', 'True DisabledAsRequested');
     const off = await outside(REQUESTS);
     expect({ answered: off.answered, isTracked: off.tracked > 0 }).toEqual({
       answered: 2 * REQUESTS,
       isTracked: true,
     });
-    await applyPolicy(session, ['web']);
+    await applyPolicy(['web']);
     await untilCondition('Ready', 'True AllNodesReady');
     expect(await identities(node)).toBe(were);
     expect((await outside(REQUESTS)).tracked).toBe(0);

@@ -5,9 +5,10 @@ import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { repository } from '../../scripts/cache.ts';
 import { POLICY } from '../cluster/shop.ts';
-import { applyPolicy, deletePolicy, nodeResource, requestsFromOutside } from '../cluster/shop-session.ts';
+import { deletePolicy, nodeResource, requestsFromOutside } from '../cluster/shop-session.ts';
 import { BROKEN_MODULE, breakModule } from './broken-module.ts';
 import {
+  applyPolicy,
   condition,
   identities,
   kill,
@@ -19,6 +20,7 @@ import {
   RELEASE_NAMESPACE,
   session,
   sleep,
+  untilAllRun,
   untilCondition,
 } from './fixture.ts';
 import { NODES } from './settings.ts';
@@ -63,22 +65,12 @@ async function killAtRandom(seed: number): Promise<Readonly<Record<string, numbe
   return killed;
 }
 
-async function untilAllRun(): Promise<void> {
-  for (const what of ['daemonset/ipvs-bpf-agent', 'deployment/ipvs-bpf-operator']) {
-    await session.until(what, 2 * PATIENCE_MS, async () => {
-      const words = ['rollout', 'status', what, '-n', RELEASE_NAMESPACE, '--watch=false'];
-      const out = await session.kubectl(words).catch(() => '');
-      return /successfully rolled out/.test(out) ? true : undefined;
-    });
-  }
-}
-
 describe('an accelerated node', () => {
   let were: readonly string[];
   const identitiesNow = () => Promise.all(NODES.map(identities));
 
   beforeAll(async () => {
-    await applyPolicy(session, ['web']);
+    await applyPolicy(['web']);
     await untilCondition('Ready', 'True AllNodesReady');
     were = await identitiesNow();
   });
@@ -97,22 +89,6 @@ describe('an accelerated node', () => {
     expectNothingLost(reports);
     expect(await identitiesNow()).toEqual(were);
     expect((await outside()).tracked).toBe(0);
-  });
-
-  it('loses nothing when its agent is exchanged for another', async () => {
-    const [node] = NODES;
-    const before = await processes(node, 'agent');
-    const reports = await underTraffic(session, NODES, async () => {
-      await session.kubectl(['rollout', 'restart', 'daemonset/ipvs-bpf-agent', '-n', RELEASE_NAMESPACE]);
-      await session.until('another agent', PATIENCE_MS, async () => {
-        const [pid] = await processes(node, 'agent');
-        return pid === undefined || before.includes(pid) ? undefined : true;
-      });
-      await untilAllRun();
-      await untilCondition('Ready', 'True AllNodesReady');
-    });
-    expectNothingLost(reports);
-    expect(await identitiesNow()).toEqual(were);
   });
 
   it('is kept, and repaired, without the API server', async () => {
@@ -149,7 +125,7 @@ describe('an accelerated node', () => {
       await breakModule(good, join(session.nodeStateDir(node), BROKEN_MODULE));
     }
     const reports = await underTraffic(session, NODES, async () => {
-      await applyPolicy(session, ['web'], { module: { path: `/var/lib/ipvs-bpf/${BROKEN_MODULE}` } });
+      await applyPolicy(['web'], { module: { path: `/var/lib/ipvs-bpf/${BROKEN_MODULE}` } });
       await untilCondition('Degraded', 'True RolledBack');
       await untilCondition('Ready', 'False RolloutHalted');
     });
@@ -164,7 +140,7 @@ describe('an accelerated node', () => {
     await untilCondition('ModulePatched', 'False InsertFailed', failed[0]);
     const { answered, tracked } = await outside();
     expect({ answered, isTracked: tracked > 0 }).toEqual({ answered: 40, isTracked: true });
-    await applyPolicy(session, ['web']);
+    await applyPolicy(['web']);
     await untilCondition('Ready', 'True AllNodesReady');
     await untilCondition('Degraded', 'False AsExpected');
     for (const node of NODES)

@@ -2,8 +2,8 @@
 /** Wrong policies, and clusters that do not fit them: a clear word for each, and nothing is changed. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { NAMESPACE, POLICY, policy } from '../cluster/shop.ts';
-import { applyPolicy, conditionOf, deletePolicy, type Reported, thePolicy } from '../cluster/shop-session.ts';
-import { messageOf, session, untilCondition } from './fixture.ts';
+import { conditionOf, deletePolicy, type Reported, thePolicy } from '../cluster/shop-session.ts';
+import { applyPolicy, messageOf, session, untilCondition } from './fixture.ts';
 import { NODES } from './settings.ts';
 
 const DRY_RUN = { mode: 'DryRun' };
@@ -47,12 +47,12 @@ describe('bad input', () => {
       /spec\.ipvs\.connReuseMode.*less than or equal to 3/,
     ],
   ])('refuses %s and names the field', async (_, spec, message) => {
-    await expect(applyPolicy(session, ['web'], spec)).rejects.toThrow(message);
+    await expect(applyPolicy(['web'], spec)).rejects.toThrow(message);
     expect(await thePolicy(session)).toBeUndefined();
   });
 
   it('says which Services cannot run accelerated, and why', async () => {
-    await applyPolicy(session, ['web', 'missing'], DRY_RUN);
+    await applyPolicy(['web', 'missing'], DRY_RUN);
     await untilCondition('Ready', 'True DryRunPassed');
     expect((await thePolicy(session))?.status?.rejectedServices).toMatchObject([
       { namespace: NAMESPACE, name: 'missing', reason: 'NotFound' },
@@ -60,15 +60,24 @@ describe('bad input', () => {
   });
 
   it('says that a module file is missing', async () => {
-    await applyPolicy(session, ['web'], { ...DRY_RUN, module: { path: '/nowhere/ip_vs.ko' } });
+    await applyPolicy(['web'], { ...DRY_RUN, module: { path: '/nowhere/ip_vs.ko' } });
     await untilCondition('Ready', 'False NodesNotReady');
     await untilCondition('PreflightPassed', 'False KernelNotMapped', NODES[0]);
     expect(await messageOf('PreflightPassed', NODES[0])).toContain('/nowhere/ip_vs.ko');
   });
 
+  it("says that a module's image cannot be pulled", async () => {
+    const mapping = { regexp: '.*', image: 'localhost/nowhere:1' };
+    await applyPolicy(['web'], { ...DRY_RUN, module: { kernelMappings: [mapping] } });
+    await untilCondition('ModuleDelivered', 'False ImagePullFailed', NODES[0]);
+    expect(await messageOf('ModuleDelivered', NODES[0])).toContain('localhost/nowhere:1');
+    await untilCondition('PreflightPassed', 'False ModuleNotDelivered', NODES[0]);
+    await untilCondition('Ready', 'False NodesNotReady');
+  });
+
   it('says that a regular expression is none', async () => {
     const mapping = { regexp: '6.1(', path: '/lib/modules/ip_vs.ko' };
-    await applyPolicy(session, ['web'], { ...DRY_RUN, module: { kernelMappings: [mapping] } });
+    await applyPolicy(['web'], { ...DRY_RUN, module: { kernelMappings: [mapping] } });
     await untilCondition('Accepted', 'False InvalidKernelMapping');
     expect(await messageOf('Accepted')).toContain('6.1(');
   });
@@ -76,7 +85,7 @@ describe('bad input', () => {
   it('says that there is no module for a kernel', async () => {
     const mapping = { literal: '1.0.0', path: '/lib/modules/ip_vs.ko' };
     const module = { kernelMappings: [mapping], unsupportedKernel: 'Fail' };
-    await applyPolicy(session, ['web'], { module });
+    await applyPolicy(['web'], { module });
     await untilCondition('Degraded', 'True NodeFailed');
     expect((await thePolicy(session))?.status?.problemNodes).toMatchObject(
       NODES.map((node) => ({ node, reason: 'KernelNotMapped' })),
@@ -84,13 +93,13 @@ describe('bad input', () => {
   });
 
   it('disrupts no node when none of the Services can run accelerated', async () => {
-    await applyPolicy(session, ['missing']);
+    await applyPolicy(['missing']);
     await untilCondition('Accepted', 'False NoServicesSelected');
     await untilCondition('Ready', 'False NotAccepted');
   });
 
   it('leaves a node to the older of two policies', async () => {
-    await applyPolicy(session, ['web'], DRY_RUN);
+    await applyPolicy(['web'], DRY_RUN);
     await untilCondition('Ready', 'True DryRunPassed');
     const name = 'younger';
     await session.apply({ ...policy(['web'], DRY_RUN), metadata: { name } });
@@ -109,7 +118,7 @@ describe('bad input', () => {
     const [first, node] = NODES;
     await session.setProxyMode(node, 'iptables');
     try {
-      await applyPolicy(session, ['web'], DRY_RUN);
+      await applyPolicy(['web'], DRY_RUN);
       await untilCondition('PreflightPassed', 'False ProxyModeNotIpvs', node);
       await untilCondition('ProxyModeSupported', 'False NotIpvs');
       await untilCondition('Ready', 'True DryRunPassed', first);
@@ -125,7 +134,7 @@ describe('bad input', () => {
   });
 
   it('says that the selector selects no node', async () => {
-    await applyPolicy(session, ['web'], { nodeSelector: { matchLabels: { disk: 'none' } } });
+    await applyPolicy(['web'], { nodeSelector: { matchLabels: { disk: 'none' } } });
     await untilCondition('Ready', 'False NoMatchingNodes');
   });
 });

@@ -2,10 +2,14 @@
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
-/** By name: a file may go on with the policy of the one before, which saves a rollout, and need not. */
-class ByName extends BaseSequencer {
+/** A file may go on with the policy of the one before, which saves a rollout, and need not. */
+const ORDER = ['policy', 'versions', 'recovery', 'refusals'];
+
+class InOrder extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    return files.toSorted((a, b) => a.moduleId.localeCompare(b.moduleId));
+    const place = ({ moduleId }: TestSpecification) =>
+      ORDER.findIndex((name) => moduleId.endsWith(`/${name}.test.ts`));
+    return files.toSorted((a, b) => place(a) - place(b));
   }
 }
 
@@ -16,7 +20,7 @@ export default defineConfig({
     include: ['test/e2e/**/*.test.ts'],
     globalSetup: ['test/e2e/cluster.ts'],
     fileParallelism: false,
-    sequence: { sequencer: ByName },
+    sequence: { sequencer: InOrder },
     reporters: ['default', `${import.meta.dirname}/progress.ts`],
     testTimeout: 900_000,
     hookTimeout: 600_000,
