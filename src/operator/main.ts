@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Wiring: adapters, environment, signals. */
+import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import manifest from '../../package.json' with { type: 'json' };
 import { KubernetesCluster } from '../adapters/kubernetes.ts';
 import { loadKubeConfig, type PooledKubeConfig } from '../adapters/kubernetes-client.ts';
@@ -16,6 +18,7 @@ import { type OperatorConfig, readOperatorConfig } from './config.ts';
 import { Engine, type EngineOptions } from './engine.ts';
 import { fencedCluster } from './fenced-cluster.ts';
 import { type OperatorMetrics, operatorMetrics } from './metrics.ts';
+import { checkUninstall } from './uninstall.ts';
 
 type EngineParts = Omit<EngineOptions, 'policies' | 'settleFinalizer' | 'cluster'>;
 
@@ -91,6 +94,24 @@ export async function runOperator(environment: NodeJS.ProcessEnv): Promise<numbe
   log.info('ended', { status });
   await log.close();
   return status;
+}
+
+/**
+ * `ipvs-bpf uninstall-check`: the chart runs it before it is uninstalled.
+ * @throws UninstallRefused while the operator is needed
+ */
+export async function runUninstallCheck(options: {
+  readonly revert: boolean;
+  readonly timeoutMs: number;
+}): Promise<void> {
+  const config = loadKubeConfig();
+  const cluster = new KubernetesCluster({ config, component: 'ipvs-bpf-uninstall', instance: hostname() });
+  try {
+    const say = (line: string) => void process.stdout.write(`${line}\n`);
+    await checkUninstall({ ...options, cluster, now, sleep, say });
+  } finally {
+    await config.close();
+  }
 }
 
 function createOperator(
