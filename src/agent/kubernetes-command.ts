@@ -7,7 +7,7 @@ import { integer, oneOf, optionalText, readEnvironment, text } from '../runtime/
 import { LineLogger, LOG_FORMATS, LOG_LEVELS } from '../runtime/logger.ts';
 import { type StatusServer, serveStatus } from '../runtime/server.ts';
 import { every } from '../runtime/ticker.ts';
-import { INTERVAL_MS, KubernetesAgent } from './kubernetes.ts';
+import { INTERVAL_MS, KubernetesAgent, type KubernetesOptions } from './kubernetes.ts';
 import { messageOf } from './ladder.ts';
 import type { Log } from './log.ts';
 import { createCluster, createNode, type Pause, signalPause } from './main.ts';
@@ -87,19 +87,14 @@ async function serve(config: AgentConfig, node: ReturnType<typeof createNode>, p
     instance: nodeName,
     host: config.IPVS_BPF_API_SERVER,
   });
-  const { version } = manifest;
-  const { now } = node.ports.clock;
-  const measures = new NodeMeasures({ version, now, date: Date.now, apiProblem: () => agent.problem });
-  const measured = { ...node, onStep: measures.stepped.bind(measures) };
-  const agent: KubernetesAgent = new KubernetesAgent(measured, {
+  const { agent, measures } = measuredAgent(node, {
     cluster,
     nodeName,
-    agentVersion: version,
+    agentVersion: manifest.version,
     osImage: await osImage(),
     memories: node.memories,
     now: Date.now,
     wake: pause.wake,
-    measures,
   });
   const life = new SignOfLife({
     cluster,
@@ -113,7 +108,7 @@ async function serve(config: AgentConfig, node: ReturnType<typeof createNode>, p
   await agent.start();
   await life.renew();
   const stopRenewing = every(RENEW_EVERY_MS, () => void life.renew(), Math.random);
-  node.log.info('started', { node: nodeName, port: servers[0]?.port, version });
+  node.log.info('started', { node: nodeName, port: servers[0]?.port, version: manifest.version });
   try {
     await lookAgainAndAgain(agent, { log: node.log, measures, pause });
   } finally {
@@ -123,6 +118,18 @@ async function serve(config: AgentConfig, node: ReturnType<typeof createNode>, p
     await close();
     node.log.info('ended');
   }
+}
+
+function measuredAgent(node: Node, options: KubernetesOptions) {
+  const measures = new NodeMeasures({
+    version: options.agentVersion,
+    now: node.ports.clock.now,
+    date: options.now,
+    apiProblem: () => agent.problem,
+  });
+  const measured = { ...node, onStep: measures.stepped.bind(measures) };
+  const agent: KubernetesAgent = new KubernetesAgent(measured, { ...options, measures });
+  return { agent, measures };
 }
 
 async function lookAgainAndAgain(
@@ -170,9 +177,12 @@ async function startServers(
 }
 
 /** The node needs its agent more than the agent its metrics: a port that is taken only makes it not ready. */
-async function metricsServer(
-  { IPVS_BPF_METRICS_ADDRESS: address, IPVS_BPF_METRICS_PORT: port }: AgentConfig,
-  { metrics, log }: { readonly metrics: () => Promise<string>; readonly log: Log },
+export async function metricsServer(
+  {
+    IPVS_BPF_METRICS_ADDRESS: address,
+    IPVS_BPF_METRICS_PORT: port,
+  }: Pick<AgentConfig, 'IPVS_BPF_METRICS_ADDRESS' | 'IPVS_BPF_METRICS_PORT'>,
+  { metrics, log }: { readonly metrics: () => Promise<string>; readonly log: Pick<Log, 'error'> },
 ): Promise<{ readonly outside: readonly StatusServer[]; readonly problem?: string }> {
   if (port === 0) return { outside: [] };
   try {
