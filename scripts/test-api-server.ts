@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The tests that need a real API server and no node: rules of the CRDs, and the operator's use of it. */
+/** The tests that need a real API server and no node: rules of the CRDs, the chart, the operator's use of it. */
 import { down, up } from '../test/cluster/cluster.ts';
 import { helmBinary, kubernetesBinary } from '../test/cluster/go.ts';
 import { layoutOf, statePaths } from '../test/cluster/layout.ts';
@@ -10,6 +10,7 @@ import { vitest } from './vitest.ts';
 
 const suites = [
   { name: 'rules of the CRDs', config: 'test/api/vitest.config.ts' },
+  { name: 'chart', config: 'test/chart/vitest.config.ts' },
   { name: 'operator on an API server', config: 'test/operator/vitest.config.ts' },
 ] as const;
 
@@ -20,7 +21,8 @@ export async function testOnApiServer(report: (name: string, result: TapResult) 
     const { kubernetes } = await up(layout, { nodes: 0 });
     const { kubeconfig } = statePaths(layout.stateDir);
     const environment = {
-      IPVS_BPF_TEST_HELM: await helmBinary(),
+      IPVS_BPF_TEST_HELM: await helmBinary(3),
+      IPVS_BPF_TEST_HELM4: await helmBinary(4),
       IPVS_BPF_TEST_KUBECTL: await kubernetesBinary('kubectl', kubernetes),
       IPVS_BPF_TEST_KUBECONFIG: kubeconfig,
     };

@@ -95,6 +95,15 @@ function program(): Command {
       const { runOperator } = await import('./operator/main.ts');
       process.exitCode = await runOperator(process.env);
     });
+  root
+    .command('uninstall-check')
+    .description('refuse with status 1 while a policy or a changed node needs the operator')
+    .option('--revert', 'delete the policies first, and wait until all nodes are put back', false)
+    .option('--timeout <seconds>', 'wait this long for that', seconds, 240)
+    .action(async ({ revert, timeout }: { readonly revert: boolean; readonly timeout: number }) => {
+      const { runUninstallCheck } = await import('./operator/main.ts');
+      await runUninstallCheck({ revert, timeoutMs: timeout * 1000 });
+    });
   return root;
 }
 

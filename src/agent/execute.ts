@@ -18,7 +18,11 @@ export interface Execution {
   readonly limits?: Limits;
   /** Leaves a node whose self-check failed as it is: what is wrong is then found rung by rung. */
   readonly keepAfterFailedCheck?: boolean;
+  readonly onStep?: StepObserver;
 }
+
+/** Told of each step that ended. */
+export type StepObserver = (step: StepKind, outcome: 'done' | 'failed', seconds: number) => void;
 
 /** What takes longer has failed. */
 export interface Limits {
@@ -97,12 +101,19 @@ async function runStep(step: Step, journaled: boolean, execution: Execution): Pr
   }
   killPoint(step, 'before');
   const begin = ports.clock.now();
-  await within(execution.limits?.stepMs, applyStep(step, ports));
+  const passed = (): number => ports.clock.now() - begin;
+  try {
+    await within(execution.limits?.stepMs, applyStep(step, ports));
+  } catch (error) {
+    execution.onStep?.(step.kind, 'failed', passed() / 1000);
+    throw error;
+  }
+  execution.onStep?.(step.kind, 'done', passed() / 1000);
   killPoint(step, 'applied');
   log[journaled ? 'info' : 'debug']('step done', {
     step: step.kind,
     description,
-    milliseconds: Math.round(ports.clock.now() - begin),
+    milliseconds: Math.round(passed()),
   });
 }
 

@@ -5,13 +5,13 @@ import manifest from '../../package.json' with { type: 'json' };
 import { HostError, isNotFound } from '../core/errors.ts';
 import { integer, oneOf, optionalText, readEnvironment, text } from '../runtime/env-config.ts';
 import { LineLogger, LOG_FORMATS, LOG_LEVELS } from '../runtime/logger.ts';
-import { Metrics } from '../runtime/metrics.ts';
-import { serveStatus } from '../runtime/server.ts';
+import { type StatusServer, serveStatus } from '../runtime/server.ts';
 import { every } from '../runtime/ticker.ts';
-import { INTERVAL_MS, KubernetesAgent } from './kubernetes.ts';
+import { INTERVAL_MS, KubernetesAgent, type KubernetesOptions } from './kubernetes.ts';
 import { messageOf } from './ladder.ts';
 import type { Log } from './log.ts';
 import { createCluster, createNode, type Pause, signalPause } from './main.ts';
+import { NodeMeasures } from './measures.ts';
 import type { Node } from './reconcile.ts';
 import { RENEW_EVERY_MS, SignOfLife } from './sign-of-life.ts';
 import { MANAGER } from './status-writer.ts';
@@ -33,6 +33,8 @@ export function readAgentConfig(environment: Readonly<Record<string, string | un
       IPVS_BPF_MODULE_DIR: optionalText(),
       IPVS_BPF_STATE_DIR: text('/var/lib/ipvs-bpf'),
       IPVS_BPF_HTTP_PORT: integer({ min: 0, max: 65_535, fallback: 9841 }),
+      IPVS_BPF_METRICS_ADDRESS: text('127.0.0.1'),
+      IPVS_BPF_METRICS_PORT: integer({ min: 0, max: 65_535, fallback: 0 }),
       IPVS_BPF_API_SERVER: optionalText(),
       IPVS_BPF_LOG_LEVEL: oneOf(LOG_LEVELS, 'info'),
       IPVS_BPF_LOG_FORMAT: oneOf(LOG_FORMATS, 'json'),
@@ -85,7 +87,7 @@ async function serve(config: AgentConfig, node: ReturnType<typeof createNode>, p
     instance: nodeName,
     host: config.IPVS_BPF_API_SERVER,
   });
-  const agent = new KubernetesAgent(node, {
+  const { agent, measures } = measuredAgent(node, {
     cluster,
     nodeName,
     agentVersion: manifest.version,
@@ -102,47 +104,94 @@ async function serve(config: AgentConfig, node: ReturnType<typeof createNode>, p
     now: Date.now,
     log: node.log,
   });
-  const server = await statusServer(config, node, agent);
+  const servers = await startServers(config, { node, agent, measures });
   await agent.start();
   await life.renew();
   const stopRenewing = every(RENEW_EVERY_MS, () => void life.renew(), Math.random);
-  node.log.info('started', { node: nodeName, port: server.port, version: manifest.version });
+  node.log.info('started', { node: nodeName, port: servers[0]?.port, version: manifest.version });
   try {
-    await lookAgainAndAgain(agent, node.log, pause);
+    await lookAgainAndAgain(agent, { log: node.log, measures, pause });
   } finally {
     stopRenewing();
     agent.stop();
-    await server.close();
+    for (const server of servers) await server.close();
     await close();
     node.log.info('ended');
   }
 }
 
-async function lookAgainAndAgain(agent: KubernetesAgent, log: Log, pause: Pause): Promise<void> {
+function measuredAgent(node: Node, options: KubernetesOptions) {
+  const measures = new NodeMeasures({
+    version: options.agentVersion,
+    now: node.ports.clock.now,
+    date: options.now,
+    apiProblem: () => agent.problem,
+  });
+  const measured = { ...node, onStep: measures.stepped.bind(measures) };
+  const agent: KubernetesAgent = new KubernetesAgent(measured, { ...options, measures });
+  return { agent, measures };
+}
+
+async function lookAgainAndAgain(
+  agent: KubernetesAgent,
+  { log, measures, pause }: { readonly log: Log; readonly measures: NodeMeasures; readonly pause: Pause },
+): Promise<void> {
   for (;;) {
     try {
       await agent.look();
+      measures.looked('done');
     } catch (error) {
+      measures.looked('failed');
       log.error('could not look after the node', { reason: messageOf(error) });
     }
     if ((await pause(INTERVAL_MS)) === 'stop') return;
   }
 }
 
-function statusServer(config: AgentConfig, node: Node, agent: KubernetesAgent) {
-  const metrics = new Metrics('ipvsbpf_agent');
+interface Served {
+  readonly node: Node;
+  readonly agent: KubernetesAgent;
+  readonly measures: NodeMeasures;
+}
+
+/** On loopback for the kubelet, and if so wished the metrics where Prometheus reaches them. */
+async function startServers(
+  config: AgentConfig,
+  { node, agent, measures }: Served,
+): Promise<readonly StatusServer[]> {
   const begun = node.ports.clock.now();
   const stuck = (): string | undefined => {
     const since = node.ports.clock.now() - (agent.lookedAt ?? begun);
     return since > STUCK_MS ? `no look at the node for ${Math.round(since / 1000)} s` : undefined;
   };
-  return serveStatus({
+  const metrics = () => measures.text();
+  const { outside, problem } = await metricsServer(config, { metrics, log: node.log });
+  const looks = () => (agent.lookedAt === undefined ? 'the node was not looked at yet' : stuck());
+  const status = await serveStatus({
     port: config.IPVS_BPF_HTTP_PORT,
     address: '127.0.0.1',
-    healthy: { looks: stuck },
-    ready: { looks: () => (agent.lookedAt === undefined ? 'the node was not looked at yet' : stuck()) },
-    metrics: () => metrics.text(),
+    checks: { healthy: { looks: stuck }, ready: { looks, metrics: () => problem } },
+    metrics,
   });
+  return [status, ...outside];
+}
+
+/** The node needs its agent more than the agent its metrics: a port that is taken only makes it not ready. */
+export async function metricsServer(
+  {
+    IPVS_BPF_METRICS_ADDRESS: address,
+    IPVS_BPF_METRICS_PORT: port,
+  }: Pick<AgentConfig, 'IPVS_BPF_METRICS_ADDRESS' | 'IPVS_BPF_METRICS_PORT'>,
+  { metrics, log }: { readonly metrics: () => Promise<string>; readonly log: Pick<Log, 'error'> },
+): Promise<{ readonly outside: readonly StatusServer[]; readonly problem?: string }> {
+  if (port === 0) return { outside: [] };
+  try {
+    return { outside: [await serveStatus({ port, address, metrics })] };
+  } catch (error) {
+    const problem = `cannot serve metrics at ${address} port ${port}: ${messageOf(error)}`;
+    log.error('metrics are not served', { reason: problem });
+    return { outside: [], problem };
+  }
 }
 
 /** PRETTY_NAME of the host's os-release; the agent's container has the host's files below /host. */

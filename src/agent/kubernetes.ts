@@ -19,6 +19,7 @@ import type { NodeMemories } from '../ports.ts';
 import { afterFailedProbe, attemptDown, attemptUp } from './attempt.ts';
 import { thawAll, thawLeftBehind } from './execute.ts';
 import { messageOf, probe } from './ladder.ts';
+import type { NodeMeasures } from './measures.ts';
 import { observeModuleFile } from './observe.ts';
 import { ProxyWatch, type Restart } from './proxy-watch.ts';
 import type { Node, Observation } from './reconcile.ts';
@@ -42,9 +43,11 @@ export interface KubernetesOptions {
   readonly now: () => number;
   /** Something has come in: look at once. */
   readonly wake: () => void;
+  readonly measures?: NodeMeasures;
 }
 
 type Probe = { readonly passed: boolean; readonly message: string };
+const PASSED: Probe = { passed: true, message: 'A request went through the accelerated path.' };
 
 export class KubernetesAgent {
   readonly #node: Node;
@@ -119,6 +122,7 @@ export class KubernetesAgent {
     await this.#setProgress(currentProgress(this.#progress, target));
     const seen = await this.#see(target);
     const drift = this.#driftIn(seen);
+    this.#options.measures?.drifted(drift);
     const held = drift !== undefined && target.spec.driftPolicy === 'Report';
     const progress = this.#progress;
     let known: Observation | undefined;
@@ -149,6 +153,7 @@ export class KubernetesAgent {
     const next = targetOf(object, this.#slices.watched);
     if (next === undefined || (this.#target !== undefined && sameTarget(next, this.#target))) return;
     this.#target = next;
+    this.#options.measures?.received(next);
     await this.#remember();
   }
 
@@ -207,8 +212,7 @@ export class KubernetesAgent {
       progress: this.#progress,
       node: this.#node,
     });
-    if (attempt.probed)
-      this.#probed({ passed: true, message: 'A request went through the accelerated path.' });
+    if (attempt.probed) this.#probed(PASSED);
     else if (attempt.progress.failure !== this.#progress.failure) this.#probe = undefined;
     await this.#setProgress(attempt.progress);
     if (attempt.again) this.#options.wake();
@@ -234,7 +238,7 @@ export class KubernetesAgent {
     if (this.#probe !== undefined && age < PROBE_EVERY_MS) return known;
     try {
       await probe(this.#node);
-      this.#probed({ passed: true, message: 'A request went through the accelerated path.' });
+      this.#probed(PASSED);
     } catch (error) {
       this.#probed({ passed: false, message: messageOf(error) });
       const context = { target, progress: this.#progress, node: this.#node };
@@ -273,6 +277,7 @@ export class KubernetesAgent {
 
   async #setProgress(progress: NodeProgress): Promise<void> {
     if (sameValue(progress, this.#progress)) return;
+    this.#options.measures?.progressed(this.#progress, progress);
     this.#progress = progress;
     await this.#remember();
   }
@@ -305,8 +310,7 @@ export class KubernetesAgent {
 
   /** Writes only what is new. The API server may be away: it is told with a later look. */
   async #report(target: NodeTarget, seen: Seen, drift: Drift | undefined, working = false): Promise<void> {
-    if (this.#status.object === undefined) return;
-    const { previous } = this.#status;
+    const { previous, object } = this.#status;
     const time = this.#node.ports.clock.date();
     const [first] = seen.steps;
     const status = resourceStatus({
@@ -327,6 +331,7 @@ export class KubernetesAgent {
         ? { step: { name: first?.kind ?? 'down', attempt: target.spec.attempt, startedAt: time } }
         : {}),
     });
-    if (!sameValue(status, previous)) await this.#status.write(status);
+    this.#options.measures?.reported({ status, facts: seen.facts, probe: this.#probe });
+    if (object !== undefined && !sameValue(status, previous)) await this.#status.write(status);
   }
 }

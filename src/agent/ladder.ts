@@ -62,11 +62,11 @@ export async function descend(node: Node, first?: NodeRung): Promise<Landing> {
 }
 
 async function takeRung(rung: NodeRung, node: Node): Promise<void> {
-  const { ports, log, killPoint } = node;
+  const { ports } = node;
   const facts = await observe(ports);
   const steps = rungSteps(rung, facts, await ports.records.read());
   if (steps.length > 0) {
-    await execute(steps, { ports, log, killPoint, verb: 'down', bootId: facts.bootId });
+    await execute(steps, { ...node, verb: 'down', bootId: facts.bootId });
   }
 }
 

@@ -8,7 +8,7 @@ import { PreflightFailed } from '../core/outcome.ts';
 import { planDown, planUp } from '../core/plan.ts';
 import { type Check, preflight } from '../core/preflight.ts';
 import { describeStep, type Step } from '../core/steps.ts';
-import { type Execution, execute, thawAll } from './execute.ts';
+import { type Execution, execute, type StepObserver, thawAll } from './execute.ts';
 import type { KillPoint } from './kill-point.ts';
 import type { Log } from './log.ts';
 import { type NodePorts, observe, observeModuleFile } from './observe.ts';
@@ -19,6 +19,8 @@ export interface Node {
   readonly killPoint: KillPoint;
   /** Path of the patched module for a kernel release, if the config names none. */
   readonly defaultModuleFile: (kernelRelease: string) => string;
+  /** Told how long each step took; nobody asks on a director. */
+  readonly onStep?: StepObserver;
 }
 
 export interface Outcome {

@@ -39,6 +39,10 @@ export interface AgentConfig {
   readonly resources: Readonly<Record<string, unknown>>;
   readonly nodeSelector: Readonly<Record<string, string>>;
   readonly tolerations: readonly Readonly<Record<string, unknown>>[];
+  /** Of the DaemonSet, as in its spec. Unset: a tenth of the pods at a time. */
+  readonly updateStrategy?: Readonly<Record<string, unknown>>;
+  /** TCP port of the nodes' addresses that answers /metrics; unset: only the node itself can ask. */
+  readonly metricsPort?: number;
 }
 
 /** A desired object; `ownedBy` says whose deletion takes it along. */
@@ -123,12 +127,14 @@ function ownerReference({ apiVersion, kind, metadata: { name, uid } }: KubeObjec
   return { apiVersion, kind, name, uid: uid ?? '' };
 }
 
+/** A pod that is exchanged changes nothing on its node, so several at a time do no harm. */
+const UPDATE_STRATEGY = { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: '10%' } };
+
 function daemonSetSpec(config: AgentConfig): Readonly<Record<string, unknown>> {
   const { imagePullSecrets, nodeSelector, tolerations, priorityClassName } = config;
   return {
     selector: { matchLabels: SELECTOR },
-    // A pod that is exchanged changes nothing on its node, so several at a time do no harm.
-    updateStrategy: { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: '10%' } },
+    updateStrategy: config.updateStrategy ?? UPDATE_STRATEGY,
     template: {
       metadata: { labels: LABELS },
       spec: {
@@ -152,7 +158,7 @@ function daemonSetSpec(config: AgentConfig): Readonly<Record<string, unknown>> {
 const named = (name: string) => ({ name });
 
 function container(config: AgentConfig): Readonly<Record<string, unknown>> {
-  const { image, imagePullPolicy, resources } = config;
+  const { image, imagePullPolicy, resources, metricsPort } = config;
   const probe = { host: '127.0.0.1', port: AGENT_PORT };
   return {
     name: 'agent',
@@ -160,6 +166,7 @@ function container(config: AgentConfig): Readonly<Record<string, unknown>> {
     imagePullPolicy,
     args: ['agent'],
     env: environment(config),
+    ...(metricsPort === undefined ? {} : { ports: [{ name: 'metrics', containerPort: metricsPort }] }),
     // Loads kernel modules and eBPF programs and writes sysctls of the host.
     securityContext: { privileged: true },
     ...(Object.keys(resources).length > 0 ? { resources } : {}),
@@ -185,7 +192,7 @@ function container(config: AgentConfig): Readonly<Record<string, unknown>> {
   };
 }
 
-function environment({ namespace, apiServer, logLevel, logFormat }: AgentConfig) {
+function environment({ namespace, apiServer, logLevel, logFormat, metricsPort }: AgentConfig) {
   return [
     { name: 'IPVS_BPF_NODE_NAME', valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } } },
     { name: 'IPVS_BPF_NAMESPACE', value: namespace },
@@ -193,6 +200,12 @@ function environment({ namespace, apiServer, logLevel, logFormat }: AgentConfig)
     { name: 'IPVS_BPF_HTTP_PORT', value: String(AGENT_PORT) },
     { name: 'IPVS_BPF_LOG_LEVEL', value: logLevel },
     { name: 'IPVS_BPF_LOG_FORMAT', value: logFormat },
+    ...(metricsPort === undefined
+      ? []
+      : [
+          { name: 'IPVS_BPF_METRICS_ADDRESS', valueFrom: { fieldRef: { fieldPath: 'status.hostIP' } } },
+          { name: 'IPVS_BPF_METRICS_PORT', value: String(metricsPort) },
+        ]),
     ...(apiServer === undefined ? [] : [{ name: 'IPVS_BPF_API_SERVER', value: apiServer }]),
   ];
 }

@@ -24,6 +24,11 @@ export function snatPortRanges(localPortRange: string, localReservedPorts: strin
     .sort((a, b) => a.first - b.first);
 }
 
+/** Of all ranges together. */
+export function portCount(ranges: readonly PortRange[]): number {
+  return ranges.reduce((sum, range) => sum + size(range), 0);
+}
+
 function parseRanges(text: string): PortRange[] {
   return text
     .split(',')

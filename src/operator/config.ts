@@ -80,6 +80,8 @@ function agentSettings(raw: unknown): AgentSettings | undefined {
     throw new Error(`.imagePullPolicy must be one of ${PULL_POLICIES.join(', ')}`);
   }
   const apiServer = word('apiServer', '');
+  const updateStrategy = record(fields, 'updateStrategy');
+  const metricsPort = port(fields, 'metricsPort');
   return {
     image: word('image'),
     imagePullPolicy,
@@ -92,7 +94,17 @@ function agentSettings(raw: unknown): AgentSettings | undefined {
     resources: record(fields, 'resources'),
     nodeSelector: record(fields, 'nodeSelector') as Readonly<Record<string, string>>,
     tolerations: list<Readonly<Record<string, unknown>>>(fields, 'tolerations'),
+    ...(Object.keys(updateStrategy).length === 0 ? {} : { updateStrategy }),
+    ...(metricsPort === 0 ? {} : { metricsPort }),
   };
+}
+
+function port(fields: Readonly<Record<string, unknown>>, name: string): number {
+  const value = fields[name] ?? 0;
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > 65_535) {
+    throw new Error(`.${name} must be a whole number from 0 to 65535, not ${JSON.stringify(value)}`);
+  }
+  return value;
 }
 
 function list<T>(fields: Readonly<Record<string, unknown>>, name: string): readonly T[] {

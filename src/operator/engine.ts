@@ -5,11 +5,11 @@ import type { ClusterFacts } from '../core/cluster-facts.ts';
 import type { ClusterPlan } from '../core/cluster-steps.ts';
 import type { AgentConfig } from '../core/manifests.ts';
 import { Backoff } from '../runtime/backoff.ts';
-import type { Metrics } from '../runtime/metrics.ts';
 import { every } from '../runtime/ticker.ts';
 import { type Finished, WorkQueue } from '../runtime/work-queue.ts';
 import { reconcileAgents } from './agents.ts';
 import type { Executor } from './execute.ts';
+import { measurePolicies, measureRun, type OperatorMetrics } from './metrics.ts';
 import { reconcileModules } from './modules.ts';
 import { type Log, Reconciler } from './reconcile.ts';
 import { Stores } from './stores.ts';
@@ -29,7 +29,7 @@ export interface EngineOptions {
   /** Undefined: agents are not this operator's business. */
   readonly agent: AgentConfig | undefined;
   readonly resyncMs: number;
-  readonly metrics: Metrics;
+  readonly metrics: OperatorMetrics;
   readonly log: Log;
   /** Milliseconds of a clock that never jumps. */
   readonly now: () => number;
@@ -73,9 +73,12 @@ export class Engine {
       log,
       date,
       onFacts: (facts) => this.#measure(facts),
-      onStep: (step, outcome) =>
-        metrics.count('steps_total', 'Writes by kind and outcome.', { kind: step.kind, outcome }),
+      onStep: (step, outcome) => metrics.increment('steps_total', { kind: step.kind, outcome }),
+      onDone: () => this.#succeeded('cluster'),
     });
+    for (const key of ['cluster', 'agents']) {
+      metrics.setOne('reconcile_last_success_timestamp_seconds', { key }, 0);
+    }
     this.#endResync = every(options.resyncMs, () => this.#resync(), random);
     this.#resync();
   }
@@ -128,7 +131,8 @@ export class Engine {
 
   #onFinished(finished: Finished): void {
     const { log, metrics } = this.#options;
-    metrics.observe(finished);
+    measureRun(metrics, finished);
+    if (finished.outcome === 'done') this.#succeeded(finished.key);
     if (finished.outcome !== 'failed') return;
     const error = finished.error instanceof Error ? finished.error.message : String(finished.error);
     log.error('a run failed', { key: finished.key, error, retryInMs: Math.round(finished.retryInMs ?? 0) });
@@ -140,26 +144,12 @@ export class Engine {
     const wanted = facts.policies.length > 0 || facts.nodeObjects.length > 0;
     if (wanted !== this.#wanted) this.#queue.add('agents');
     this.#wanted = wanted;
-    metrics.setGauge(
-      'policy_condition',
-      'Conditions of policies; 1 for the status that holds.',
-      facts.policies.flatMap((policy) =>
-        (policy.status?.conditions ?? []).map(({ type, status }) => ({
-          labels: { policy: policy.metadata.name, type, status },
-          value: 1,
-        })),
-      ),
-    );
-    metrics.setGauge(
-      'policy_nodes',
-      'Nodes of policies by state.',
-      facts.policies.flatMap((policy) =>
-        Object.entries(policy.status?.nodes ?? {}).map(([state, value]) => ({
-          labels: { policy: policy.metadata.name, state },
-          value,
-        })),
-      ),
-    );
+    measurePolicies(metrics, facts.policies);
+  }
+
+  #succeeded(key: string): void {
+    const { metrics, date } = this.#options;
+    metrics.setOne('reconcile_last_success_timestamp_seconds', { key }, date() / 1000);
   }
 
   #wanted = false;

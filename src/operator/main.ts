@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Wiring: adapters, environment, signals. */
+import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import manifest from '../../package.json' with { type: 'json' };
 import { KubernetesCluster } from '../adapters/kubernetes.ts';
 import { loadKubeConfig, type PooledKubeConfig } from '../adapters/kubernetes-client.ts';
 import { OperatorBase, type OperatorBaseOptions } from '../adapters/kubernetes-operator.ts';
@@ -9,12 +12,13 @@ import type { ResourceType } from '../core/kube-object.ts';
 import { planCluster } from '../core/policy-plan.ts';
 import { POLICIES } from '../core/resource-types.ts';
 import { LineLogger } from '../runtime/logger.ts';
-import { Metrics } from '../runtime/metrics.ts';
 import { serveStatus } from '../runtime/server.ts';
 import { WorkQueue } from '../runtime/work-queue.ts';
 import { type OperatorConfig, readOperatorConfig } from './config.ts';
 import { Engine, type EngineOptions } from './engine.ts';
 import { fencedCluster } from './fenced-cluster.ts';
+import { type OperatorMetrics, operatorMetrics } from './metrics.ts';
+import { checkUninstall } from './uninstall.ts';
 
 type EngineParts = Omit<EngineOptions, 'policies' | 'settleFinalizer' | 'cluster'>;
 
@@ -61,18 +65,20 @@ export async function runOperator(environment: NodeJS.ProcessEnv): Promise<numbe
   const config = readOperatorConfig(environment);
   const log = new LineLogger({ level: config.logLevel, format: config.logFormat });
   const kubeConfig = loadKubeConfig();
-  const metrics = new Metrics('ipvsbpf');
+  const metrics = operatorMetrics(manifest.version);
   const ended = Promise.withResolvers<number>();
   const { election, operator } = createOperator(config, kubeConfig, { log, metrics, end: ended.resolve });
   const server = await serveStatus({
     port: config.httpPort,
-    healthy: {},
-    ready: {
-      // A replica that stands by is ready to take over.
-      watches: () =>
-        election.leading
-          ? [...(operator.engine?.stores.problems().values() ?? [])].join('; ') || undefined
-          : undefined,
+    checks: {
+      healthy: {},
+      ready: {
+        // A replica that stands by is ready to take over.
+        watches: () =>
+          election.leading
+            ? [...(operator.engine?.stores.problems().values() ?? [])].join('; ') || undefined
+            : undefined,
+      },
     },
     metrics: () => metrics.text(),
   });
@@ -90,21 +96,35 @@ export async function runOperator(environment: NodeJS.ProcessEnv): Promise<numbe
   return status;
 }
 
+/**
+ * `ipvs-bpf uninstall-check`: the chart runs it before it is uninstalled.
+ * @throws UninstallRefused while the operator is needed
+ */
+export async function runUninstallCheck(options: {
+  readonly revert: boolean;
+  readonly timeoutMs: number;
+}): Promise<void> {
+  const config = loadKubeConfig();
+  const cluster = new KubernetesCluster({ config, component: 'ipvs-bpf-uninstall', instance: hostname() });
+  try {
+    const say = (line: string) => void process.stdout.write(`${line}\n`);
+    await checkUninstall({ ...options, cluster, now, sleep, say });
+  } finally {
+    await config.close();
+  }
+}
+
 function createOperator(
   config: OperatorConfig,
   kubeConfig: PooledKubeConfig,
-  { log, metrics, end }: { log: LineLogger; metrics: Metrics; end: (status: number) => void },
+  { log, metrics, end }: { log: LineLogger; metrics: OperatorMetrics; end: (status: number) => void },
 ): { readonly election: LeaderElection; readonly operator: PolicyOperator } {
   const { identity, namespace, agent, resyncMs } = config;
   const cluster = new KubernetesCluster({
     config: kubeConfig,
     component: OPERATOR_NAME,
     instance: identity,
-    onAnswer: (method, status) =>
-      metrics.count('api_requests_total', 'Requests to the API server, but for watches.', {
-        method,
-        status: String(status),
-      }),
+    onAnswer: (method, status) => metrics.increment('api_requests_total', { method, status: String(status) }),
   });
   const election = new LeaderElection({
     cluster,
@@ -117,6 +137,7 @@ function createOperator(
     date: () => new Date(),
     onStarted: () => {
       log.info('leads', { identity });
+      metrics.setOne('leader', {}, 1);
       operator.start().catch((error: unknown) => {
         log.error('could not start', { error: error instanceof Error ? error.message : String(error) });
         end(1);
@@ -124,6 +145,7 @@ function createOperator(
     },
     onStopped: (reason) => {
       log.warn('leads no longer', { identity, reason });
+      metrics.setOne('leader', {}, 0);
       end(1);
     },
     onError: (error) =>

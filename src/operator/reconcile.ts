@@ -35,6 +35,8 @@ export interface ReconcilerOptions {
   readonly date: () => number;
   readonly onFacts?: (facts: ClusterFacts) => void;
   readonly onStep?: (step: ClusterStep, outcome: 'done' | 'failed') => void;
+  /** Everything was looked at, and whatever the plan had was written. */
+  readonly onDone?: () => void;
 }
 
 interface Failure {
@@ -57,7 +59,7 @@ export class Reconciler {
 
   /** @throws RetryLater always: there is a next look. Failures of single objects only hold up these. */
   async reconcile(): Promise<never> {
-    const { stores, plan, date, log, onFacts } = this.#options;
+    const { stores, plan, date, log, onFacts, onDone } = this.#options;
     if (!stores.hasSynced) {
       await this.#reportBlind();
       throw new RetryLater('not everything is known yet', LOOK_MS);
@@ -65,8 +67,9 @@ export class Reconciler {
     const facts = stores.facts(date());
     onFacts?.(facts);
     const { steps, recheckAt } = plan(facts);
-    const failures = await this.#apply(steps);
+    const { failures, left } = await this.#apply(steps);
     for (const failure of failures) await this.#report(failure);
+    if (left === 0) onDone?.();
     if (failures.length === 0 && steps.length > 0) log.debug('reconciled', { steps: steps.length });
     throw new RetryLater('next look', this.#nextLookMs(recheckAt));
   }
@@ -77,8 +80,13 @@ export class Reconciler {
     return Math.max(MIN_LOOK_MS, Math.min(LOOK_MS, untilRecheck, backoff.nextMs() ?? LOOK_MS));
   }
 
-  /** Runs of steps of one kind side by side, the runs one after the other. */
-  async #apply(steps: readonly ClusterStep[]): Promise<readonly Failure[]> {
+  /**
+   * Runs of steps of one kind side by side, the runs one after the other.
+   * @returns what failed, and how many objects are not as planned, because of that or because they wait
+   */
+  async #apply(
+    steps: readonly ClusterStep[],
+  ): Promise<{ readonly failures: readonly Failure[]; readonly left: number }> {
     const failures: Failure[] = [];
     const heldUp = new Set<string>();
     for (const run of runsOfOneKind(steps)) {
@@ -90,7 +98,7 @@ export class Reconciler {
         heldUp.add(failure.subject);
       });
     }
-    return failures;
+    return { failures, left: heldUp.size };
   }
 
   /** Also waits for the policy: without its finalizer nothing may be made for it. */

@@ -1,85 +1,107 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Prometheus metrics of a process that works on a queue of keys. */
+/** Prometheus metrics that are all defined before the first one has a value. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { Finished } from './work-queue.ts';
 
-export class Metrics {
-  readonly registry = new Registry();
+export interface MetricDefinition {
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly help: string;
+  readonly labels: readonly string[];
+  /** Of a histogram: upper bounds, ascending. */
+  readonly buckets?: readonly number[];
+}
+
+/** By name, without the prefix. */
+export type MetricDefinitions = Readonly<Record<string, MetricDefinition>>;
+
+type NamesOf<D extends MetricDefinitions, T extends MetricDefinition['type']> = {
+  [N in keyof D]: D[N]['type'] extends T ? N : never;
+}[keyof D] &
+  string;
+
+type LabelsOf<D extends MetricDefinitions, N extends keyof D> = Readonly<
+  Record<D[N]['labels'][number], string>
+>;
+
+/** One value of a metric. */
+export interface Series<L> {
+  readonly labels: L;
+  readonly value: number;
+}
+
+/** The metrics of a process, and those that prom-client has for every Node process. */
+export class Metrics<D extends MetricDefinitions> {
+  readonly #registry = new Registry();
   readonly #prefix: string;
-  readonly #runs: Counter<'key' | 'outcome'>;
-  readonly #duration: Histogram<'key'>;
-  readonly #lastSuccess: Gauge<'key'>;
-  readonly #gauges = new Map<string, Gauge>();
   readonly #counters = new Map<string, Counter>();
+  readonly #gauges = new Map<string, Gauge>();
+  readonly #histograms = new Map<string, Histogram>();
 
   /** @param prefix first part of every name, without the underscore ("product") */
-  constructor(prefix: string) {
+  constructor(prefix: string, definitions: D) {
     this.#prefix = prefix;
-    const registers = [this.registry];
-    collectDefaultMetrics({ register: this.registry });
-    this.#runs = new Counter({
-      name: `${prefix}_reconcile_total`,
-      help: 'Runs of the work queue by kind of key and outcome (done, later, failed).',
-      labelNames: ['key', 'outcome'],
-      registers,
-    });
-    this.#duration = new Histogram({
-      name: `${prefix}_reconcile_duration_seconds`,
-      help: 'How long a run of the work queue took.',
-      labelNames: ['key'],
-      buckets: [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
-      registers,
-    });
-    this.#lastSuccess = new Gauge({
-      name: `${prefix}_reconcile_last_success_timestamp_seconds`,
-      help: 'When a run of the work queue last succeeded, in seconds since 1970.',
-      labelNames: ['key'],
-      registers,
-    });
+    collectDefaultMetrics({ register: this.#registry });
+    for (const [name, definition] of Object.entries(definitions)) this.#define(name, definition);
   }
 
-  /** Counts a run; of "kind/name" only the kind becomes a label, so that the number of series stays small. */
-  observe(finished: Finished): void {
-    const key = finished.key.split('/')[0] ?? '';
-    this.#runs.inc({ key, outcome: finished.outcome });
-    this.#duration.observe({ key }, finished.durationMs / 1000);
-    if (finished.outcome === 'done') this.#lastSuccess.setToCurrentTime({ key });
+  /** Adds 1. */
+  increment<N extends NamesOf<D, 'counter'>>(name: N, labels: LabelsOf<D, N>): void {
+    this.#counters.get(name)?.inc({ ...labels });
   }
 
-  /** Sets all series of a gauge; those that are not named any more go away. */
-  setGauge(
-    name: string,
-    help: string,
-    series: readonly { readonly labels: Readonly<Record<string, string>>; readonly value: number }[],
-  ): void {
-    const full = `${this.#prefix}_${name}`;
-    let gauge = this.#gauges.get(full);
-    if (gauge === undefined) {
-      const labelNames = Object.keys(series[0]?.labels ?? {});
-      if (series.length === 0) return;
-      gauge = new Gauge({ name: full, help, labelNames, registers: [this.registry] });
-      this.#gauges.set(full, gauge);
-    }
-    gauge.reset();
+  /** Makes all series of a counter these, which something else counts. */
+  setTotals<N extends NamesOf<D, 'counter'>>(name: N, series: readonly Series<LabelsOf<D, N>>[]): void {
+    const counter = this.#counters.get(name);
+    counter?.reset();
+    for (const { labels, value } of series) counter?.inc({ ...labels }, value);
+  }
+
+  /** Makes all series of a gauge these; the others go away. */
+  set<N extends NamesOf<D, 'gauge'>>(name: N, series: readonly Series<LabelsOf<D, N>>[]): void {
+    const gauge = this.#gauges.get(name);
+    if (gauge === undefined) return;
+    clear(gauge);
     for (const { labels, value } of series) gauge.set({ ...labels }, value);
   }
 
-  count(name: string, help: string, labels: Readonly<Record<string, string>>): void {
-    const full = `${this.#prefix}_${name}`;
-    let counter = this.#counters.get(full);
-    if (counter === undefined) {
-      counter = new Counter({
-        name: full,
-        help,
-        labelNames: Object.keys(labels),
-        registers: [this.registry],
-      });
-      this.#counters.set(full, counter);
-    }
-    counter.inc({ ...labels });
+  /** Sets one series of a gauge and leaves the others. */
+  setOne<N extends NamesOf<D, 'gauge'>>(name: N, labels: LabelsOf<D, N>, value: number): void {
+    this.#gauges.get(name)?.set({ ...labels }, value);
   }
 
-  text(): Promise<string> {
-    return this.registry.metrics();
+  observe<N extends NamesOf<D, 'histogram'>>(name: N, labels: LabelsOf<D, N>, value: number): void {
+    this.#histograms.get(name)?.observe({ ...labels }, value);
   }
+
+  /** In the text format of Prometheus. */
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+
+  #define(name: string, { type, help, labels, buckets }: MetricDefinition): void {
+    const options = {
+      name: `${this.#prefix}_${name}`,
+      help,
+      labelNames: [...labels],
+      registers: [this.#registry],
+    };
+    switch (type) {
+      case 'counter':
+        this.#counters.set(name, new Counter(options));
+        break;
+      case 'gauge': {
+        const gauge = new Gauge(options);
+        clear(gauge);
+        this.#gauges.set(name, gauge);
+        break;
+      }
+      case 'histogram':
+        this.#histograms.set(name, new Histogram({ ...options, buckets: [...(buckets ?? [])] }));
+    }
+  }
+}
+
+/** A gauge without labels is 0 after a reset; what is not known is to have no value. */
+function clear(gauge: Gauge): void {
+  gauge.reset();
+  gauge.remove({});
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** GET /healthz, /readyz and /metrics. */
+/** GET /healthz, /readyz and /metrics, or /metrics alone. */
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
@@ -10,9 +10,12 @@ export interface ServerOptions {
   /** 0 takes any free port. */
   readonly port: number;
   readonly address?: string;
-  /** The process itself: when it says no it is started anew. */
-  readonly healthy: Checks;
-  readonly ready: Checks;
+  /** Unset: only /metrics is served. */
+  readonly checks?: {
+    /** The process itself: when it says no it is started anew. */
+    readonly healthy: Checks;
+    readonly ready: Checks;
+  };
   readonly metrics: () => Promise<string>;
 }
 
@@ -52,18 +55,18 @@ async function answer(
   method: string,
   path: string,
   response: ServerResponse,
-  options: ServerOptions,
+  { checks, metrics }: ServerOptions,
 ): Promise<void> {
   if (method !== 'GET' && method !== 'HEAD') {
     reply(response, 405, 'only GET\n');
-  } else if (path === '/healthz') {
-    replyChecks(response, options.healthy);
-  } else if (path === '/readyz') {
-    replyChecks(response, options.ready);
+  } else if (path === '/healthz' && checks !== undefined) {
+    replyChecks(response, checks.healthy);
+  } else if (path === '/readyz' && checks !== undefined) {
+    replyChecks(response, checks.ready);
   } else if (path === '/metrics') {
-    reply(response, 200, await options.metrics(), 'text/plain; version=0.0.4; charset=utf-8');
+    reply(response, 200, await metrics(), 'text/plain; version=0.0.4; charset=utf-8');
   } else {
-    reply(response, 404, 'known are /healthz, /readyz and /metrics\n');
+    reply(response, 404, `known ${checks === undefined ? 'is' : 'are /healthz, /readyz and'} /metrics\n`);
   }
 }
 

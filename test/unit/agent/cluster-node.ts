@@ -3,6 +3,7 @@
 
 import type { KillPoint } from '../../../src/agent/kill-point.ts';
 import { KubernetesAgent } from '../../../src/agent/kubernetes.ts';
+import { NodeMeasures } from '../../../src/agent/measures.ts';
 import {
   type Condition,
   type NodeResourceStatus,
@@ -35,6 +36,12 @@ export class ClusterNode {
   readonly told = new Set<string>();
   /** The agent's time of day. */
   now = NOW;
+  readonly measures = new NodeMeasures({
+    version: '0.0.0',
+    now: () => this.node.ports.clock.now(),
+    date: () => this.now,
+    apiProblem: () => this.#agent?.problem,
+  });
   #agent: KubernetesAgent | undefined;
   #memory: NodeMemory = {};
 
@@ -95,26 +102,31 @@ export class ClusterNode {
   }
 
   #start(): KubernetesAgent {
-    return new KubernetesAgent(this.node, {
-      cluster: {
-        watch: (type, scope, handlers) => this.cluster.watch(type, scope, handlers),
-        applyStatus: (type, object, options) => {
-          this.#listen(object);
-          return this.cluster.applyStatus(type, object, options);
+    const onStep = this.measures.stepped.bind(this.measures);
+    return new KubernetesAgent(
+      { ...this.node, onStep },
+      {
+        cluster: {
+          watch: (type, scope, handlers) => this.cluster.watch(type, scope, handlers),
+          applyStatus: (type, object, options) => {
+            this.#listen(object);
+            return this.cluster.applyStatus(type, object, options);
+          },
         },
-      },
-      nodeName: NAME,
-      agentVersion: '0.0.0',
-      osImage: 'Test',
-      memories: {
-        read: async () => this.#memory,
-        write: async (next) => {
-          this.#memory = structuredClone(next);
+        nodeName: NAME,
+        agentVersion: '0.0.0',
+        osImage: 'Test',
+        memories: {
+          read: async () => this.#memory,
+          write: async (next) => {
+            this.#memory = structuredClone(next);
+          },
         },
+        now: () => this.now,
+        wake: () => {},
+        measures: this.measures,
       },
-      now: () => this.now,
-      wake: () => {},
-    });
+    );
   }
 
   #listen(object: KubeObject): void {

@@ -152,7 +152,7 @@ describe("a jump of the agent's clock", () => {
       expect([...world.told], where).toContain('Ready True Accelerating');
       expect([...world.told], where).not.toContain('DisruptionPending True GrantExpired');
       expect(removals(world), where).toBe(1);
-      expect(world.conditions.length, where).toBe(Object.keys(NODE_CONDITIONS).length - 1);
+      expect(world.conditions.length, where).toBe(Object.keys(NODE_CONDITIONS).length - 2);
     }
   });
 });

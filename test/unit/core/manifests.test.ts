@@ -44,6 +44,23 @@ describe('agentManifests', () => {
     );
   });
 
+  it('opens no port of the node, or the one that serves metrics at its address', () => {
+    expect(JSON.stringify(daemonSet())).not.toMatch(/containerPort|METRICS/);
+    const text = JSON.stringify(daemonSet({ metricsPort: 9842 }));
+    expect(text).toContain('"ports":[{"name":"metrics","containerPort":9842}]');
+    expect(text).toContain('{"name":"IPVS_BPF_METRICS_PORT","value":"9842"}');
+    expect(text).toContain(
+      '"name":"IPVS_BPF_METRICS_ADDRESS","valueFrom":{"fieldRef":{"fieldPath":"status.hostIP"}}',
+    );
+  });
+
+  it('exchanges a tenth of the pods at a time, or as it is told', () => {
+    const strategy = { rollingUpdate: { maxUnavailable: '10%' } };
+    expect(daemonSet()?.spec).toMatchObject({ updateStrategy: strategy });
+    const updateStrategy = { type: 'OnDelete' };
+    expect(daemonSet({ updateStrategy })?.spec).toMatchObject({ updateStrategy });
+  });
+
   it('shows by its annotation also what is no longer wanted', () => {
     const with_ = daemonSet({ apiServer: 'https://10.0.0.1:6443' });
     expect(differences(daemonSet(), with_)).toContain('metadata.annotations.ipvs-bpf.io/desired');

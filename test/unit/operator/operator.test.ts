@@ -15,7 +15,7 @@ import {
 import { readOperatorConfig } from '../../../src/operator/config.ts';
 import { Engine } from '../../../src/operator/engine.ts';
 import { fencedCluster } from '../../../src/operator/fenced-cluster.ts';
-import { Metrics } from '../../../src/runtime/metrics.ts';
+import { type OperatorMetrics, operatorMetrics } from '../../../src/operator/metrics.ts';
 import { FakeCluster } from '../../fakes/fake-cluster.ts';
 
 const FINALIZER = 'ipvs-bpf.io/revert-nodes';
@@ -32,11 +32,13 @@ describe('operator', () => {
   let cluster: FakeCluster;
   let engine: Engine | undefined;
   let leads: boolean;
+  let metrics: OperatorMetrics;
   const logged: string[] = [];
 
   beforeEach(() => {
     cluster = new FakeCluster();
     leads = true;
+    metrics = operatorMetrics('1.2.3');
     logged.length = 0;
     const metadata = { labels: { role: 'lb' } };
     cluster.put(NODES, { metadata: { name: 'n1', ...metadata }, spec: { podCIDRs: ['10.1.0.0/24'] } });
@@ -65,7 +67,7 @@ describe('operator', () => {
       namespace: NAMESPACE,
       agent: readOperatorConfig({ IPVS_BPF_AGENT: '{"image":"i:1","moduleHostPath":"/m"}' }).agent,
       resyncMs: 200,
-      metrics: new Metrics('test'),
+      metrics,
       log: { debug: log, info: log, warn: log, error: log },
       now: () => performance.now(),
       date: Date.now,
@@ -120,6 +122,24 @@ describe('operator', () => {
     const { length } = cluster.writes;
     await new Promise((resolve) => setTimeout(resolve, 800));
     expect(cluster.writes.slice(length)).toEqual([]);
+  });
+
+  it('says when all was last as it should be, and not when something cannot be written', async () => {
+    const lastSuccess = async (): Promise<number> => {
+      const text = await metrics.text();
+      return Number(/last_success_timestamp_seconds\{key="cluster"\} (\S+)/.exec(text)?.[1]);
+    };
+    cluster.refuse = (method, type) =>
+      method === 'apply' && type.kind === 'IpvsBpfNode' ? forbidden : undefined;
+    putPolicy();
+    start();
+    await expect.poll(() => cluster.events.length, wait).toBeGreaterThan(0);
+    const before = await lastSuccess();
+    // It looks again and again meanwhile, also while the object waits for its next try.
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    expect(await lastSuccess()).toBe(before);
+    cluster.refuse = () => undefined;
+    await expect.poll(lastSuccess, wait).toBeGreaterThan(before);
   });
 
   it('puts right what somebody else changed or removed', async () => {
