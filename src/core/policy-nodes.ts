@@ -56,12 +56,20 @@ export function moduleFor(module: PolicySpec['module'], kernelRelease: string): 
   if (module.kernelMappings.length === 0) {
     return { ok: true, ...(module.path === undefined ? {} : { path: module.path }) };
   }
-  const fitting = module.kernelMappings.find(
+  const fitting = mappingFor(module, kernelRelease);
+  if (fitting?.path === undefined) return { ok: false };
+  return { ok: true, path: fitting.path.replaceAll(/\$\{KERNEL_FULL_VERSION\}/g, () => kernelRelease) };
+}
+
+/** The first mapping that fits a kernel release. */
+export function mappingFor(
+  module: PolicySpec['module'],
+  kernelRelease: string,
+): PolicySpec['module']['kernelMappings'][number] | undefined {
+  return module.kernelMappings.find(
     ({ literal, regexp }) =>
       literal === kernelRelease || (regexp !== undefined && wholeMatch(regexp)?.test(kernelRelease) === true),
   );
-  if (fitting?.path === undefined) return { ok: false };
-  return { ok: true, path: fitting.path.replaceAll(/\$\{KERNEL_FULL_VERSION\}/g, () => kernelRelease) };
 }
 
 /** Those regexps of the mappings that are none. */
