@@ -23,26 +23,29 @@ dist=$(dirname -- "$(readlink -f -- "$0")")
 exec "$dist/../node_modules/.bin/node" --disable-warning=ExperimentalWarning --disable-warning=DEP0040 "$dist/ipvs-bpf.mjs" "$@"
 `;
 
+/** kubectl finds a plugin by its file's name: this one is `kubectl ipvs-bpf`. */
+const launchers = ['ipvs-bpf', 'kubectl-ipvs_bpf'] as const;
+
 /**
- * Commands that run for long, by the module that the command line imports for them. Each has a bundle of its own: in
+ * Commands that run for long, by the module that src/cli/program.ts imports for them. Each has a bundle of its own: in
  * a common one the agent would load what only the operator needs, twice its own size, at each start on each node.
  */
 const ownBundles: Readonly<Record<string, string>> = {
-  './agent/kubernetes-command.ts': 'agent',
-  './operator/main.ts': 'operator',
+  '../agent/kubernetes-command.ts': 'agent',
+  '../operator/main.ts': 'operator',
 };
 
-/** Bundles src/cli.ts into dist/: ipvs-bpf (the launcher), ipvs-bpf.mjs and what it imports later. */
+/** Bundles src/cli.ts into dist/: the launcher under both names, ipvs-bpf.mjs and what it imports later. */
 export async function buildCli(): Promise<string> {
   const target = join(repository, 'dist');
   await mkdir(target, { recursive: true });
   const temporary = await mkdtemp(join(target, '.new-'));
   try {
     await bundle(temporary);
-    await writeFile(join(temporary, 'ipvs-bpf'), launcher, { mode: 0o755 });
-    const names = await readdir(temporary);
-    for (const name of names) await rename(join(temporary, name), join(target, name));
-    await removeOthers(target, names);
+    for (const name of launchers) await writeFile(join(temporary, name), launcher, { mode: 0o755 });
+    const files = await readdir(temporary);
+    for (const name of files) await rename(join(temporary, name), join(target, name));
+    await removeOthers(target, files);
   } finally {
     await rm(temporary, { recursive: true, force: true });
   }
@@ -119,7 +122,7 @@ const builtinsByRequire: Plugin = {
 const withoutOwnBundles: Plugin = {
   name: 'without-own-bundles',
   setup({ onResolve }) {
-    onResolve({ filter: /^\.\/.+\/.+\.ts$/ }, ({ path, kind }) => {
+    onResolve({ filter: /^\.\.\/.+\/.+\.ts$/ }, ({ path, kind }) => {
       const name = kind === 'dynamic-import' ? ownBundles[path] : undefined;
       return name === undefined ? undefined : { path: `./${name}.mjs`, external: true };
     });
@@ -136,7 +139,7 @@ async function bundle(directory: string): Promise<void> {
   for (const [path, name] of Object.entries(ownBundles)) {
     await build({
       ...options,
-      entryPoints: { [name]: join('src', path) },
+      entryPoints: { [name]: join('src/cli', path) },
       splitting: false,
       plugins: [builtinsByRequire, onlyWhatIsUsed()],
     });

@@ -2,7 +2,7 @@
 /**
  * npm run build [-- --kernel 6.1 | --no-module]: everything that runs on a node.
  *
- *   dist/ipvs-bpf               the command line, and its bundle beside it
+ *   dist/ipvs-bpf               the command line, and its bundle beside it; kubectl-ipvs_bpf is the same
  *   build/bpf/*.o               the tc programs
  *   build/RELEASE/ip_vs.ko      the kernel module, with manifest.json; for all kernels or the one chosen
  */

@@ -68,3 +68,28 @@ export interface Cluster {
   record(happening: Happening): Promise<void>;
   watch(type: ResourceType, scope: ListScope, handlers: WatchHandlers): Watched;
 }
+
+export interface LogOptions {
+  readonly container?: string;
+  /** Newest lines. */
+  readonly lines: number;
+  /** Of the container that ran before the one that runs now. */
+  readonly previous?: boolean;
+}
+
+export interface ExecOptions {
+  readonly container: string;
+  readonly command: readonly string[];
+  /** Told of standard output as it comes, in whole characters. */
+  readonly onOutput: (text: string) => void;
+  /** Ends the connection; what runs in the pod may go on. */
+  readonly signal: AbortSignal;
+}
+
+/** What pods say and do. Every method rejects with a ClusterError. */
+export interface Pods {
+  /** `kubectl logs` */
+  log(pod: ObjectName, options: LogOptions): Promise<string>;
+  /** `kubectl exec`; answers when the command has ended, with its status and its standard error. */
+  exec(pod: ObjectName, options: ExecOptions): Promise<{ readonly status: number; readonly stderr: string }>;
+}

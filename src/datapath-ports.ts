@@ -102,6 +102,8 @@ export interface Datapath {
   putClusterPrefix(prefix: string): Promise<void>;
   removeClusterPrefix(prefix: string): Promise<void>;
   sessionCount(): Promise<number>;
+  /** Id of a whitelist entry → its sessions; those without one are left out. */
+  sessionsByService(): Promise<ReadonlyMap<number, number>>;
   /** Counter name (enum ipvs_counter without prefix, CamelCase) → packets since the maps were made. */
   counters(): Promise<Readonly<Record<string, number>>>;
   /**

@@ -22,6 +22,7 @@ import {
   encodeUint32,
   mappedBytes,
   SNAT_ADDRESSES,
+  sessionServiceId,
 } from '../core/abi.ts';
 import { errnoError, errnoOf, HostError } from '../core/errors.ts';
 import type {
@@ -198,6 +199,17 @@ export class BpfDatapath implements Datapath {
 
   async sessionCount(): Promise<number> {
     return this.#with('ipvs_sessions', (map) => map.count());
+  }
+
+  async sessionsByService(): Promise<ReadonlyMap<number, number>> {
+    return this.#with('ipvs_sessions', (map) => {
+      const counts = new Map<number, number>();
+      for (const [key] of map.entries()) {
+        const id = sessionServiceId(key);
+        counts.set(id, (counts.get(id) ?? 0) + 1);
+      }
+      return counts;
+    });
   }
 
   async counters(): Promise<Readonly<Record<string, number>>> {

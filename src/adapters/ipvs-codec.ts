@@ -11,6 +11,7 @@ import {
 } from '../core/abi.ts';
 import { HostError } from '../core/errors.ts';
 import type { AddressFamily, IpvsDaemon, IpvsTimeouts, RealServer, VirtualServer } from '../ports.ts';
+import type { VirtualServerTotals } from '../traffic-ports.ts';
 import {
   attribute,
   attributeString,
@@ -40,6 +41,14 @@ const SVC_FLAGS = 7;
 const SVC_TIMEOUT = 8;
 const SVC_NETMASK = 9;
 const SVC_PE_NAME = 11;
+const SVC_STATS64 = 12;
+
+/** Within SVC_STATS64: 64 bits each. */
+const STATS_CONNECTIONS = 1;
+const STATS_IN_PACKETS = 2;
+const STATS_OUT_PACKETS = 3;
+const STATS_IN_BYTES = 4;
+const STATS_OUT_BYTES = 5;
 
 const DEST_ADDR = 1;
 const DEST_PORT = 2;
@@ -174,6 +183,20 @@ export function decodeVirtualServer(message: Buffer): VirtualServer {
     netmask: family === 'IPv4' ? netmask.readUInt32BE(0) : netmask.readUInt32LE(0),
     ...(engine === undefined || engine.length === 0 ? {} : { persistenceEngine: stringOf(engine) }),
     realServers: [],
+  };
+}
+
+/** What the same message says that went through the virtual server since it was made, or since `ipvsadm -Z`. */
+export function decodeTotals(message: Buffer): VirtualServerTotals {
+  const found = attributes(required(attributes(message), CMD_ATTR_SERVICE, 'virtual server'));
+  const stats = attributes(required(found, SVC_STATS64, 'statistics'));
+  const total = (type: number): number => Number(required(stats, type, 'statistic').readBigUInt64LE(0));
+  return {
+    connections: total(STATS_CONNECTIONS),
+    inPackets: total(STATS_IN_PACKETS),
+    outPackets: total(STATS_OUT_PACKETS),
+    inBytes: total(STATS_IN_BYTES),
+    outBytes: total(STATS_OUT_BYTES),
   };
 }
 

@@ -20,6 +20,36 @@ export async function readListing(path = '/proc/net/ip_vs'): Promise<IpvsListing
   }
 }
 
+/** Key of listingKey() → connections of its real servers, ActiveConn and InActConn together. */
+export async function readConnectionCounts(path = '/proc/net/ip_vs'): Promise<ReadonlyMap<string, number>> {
+  try {
+    return parseConnectionCounts(await readFile(path, 'latin1'));
+  } catch (error) {
+    if (isNotFound(error)) return new Map();
+    throw errnoError(`read ${path}`, errnoOf(error) ?? 'EIO', error);
+  }
+}
+
+export function parseConnectionCounts(text: string): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  let key: string | undefined;
+  for (const line of text.split('\n')) {
+    if (!line.startsWith('  ->')) {
+      key = keyOfLine(line);
+      if (key !== undefined) counts.set(key, 0);
+    } else if (key !== undefined) {
+      const [active = '', inactive = ''] = line.trim().split(/\s+/).slice(-2);
+      counts.set(key, (counts.get(key) ?? 0) + Number(active) + Number(inactive));
+    }
+  }
+  return counts;
+}
+
+function keyOfLine(line: string): string | undefined {
+  const [protocol, address] = /^(TCP|UDP|SCTP) +(\S+) /.exec(line)?.slice(1) ?? [];
+  return protocol === undefined ? undefined : `${protocol} ${address}`;
+}
+
 /** The lines of ip_vs_info_seq_show (net/netfilter/ipvs/ip_vs_ctl.c). */
 export function parseListing(text: string): IpvsListing {
   const listing = new Map<string, string>();
@@ -32,8 +62,7 @@ export function parseListing(text: string): IpvsListing {
       listing.set(key, `${listing.get(key)}\n${kept}`);
       continue;
     }
-    const [protocol, address] = /^(TCP|UDP|SCTP) +(\S+) /.exec(line)?.slice(1) ?? [];
-    key = protocol === undefined ? undefined : `${protocol} ${address}`;
+    key = keyOfLine(line);
     if (key !== undefined) listing.set(key, line.trim());
   }
   return listing;

@@ -64,23 +64,37 @@ export class PooledKubeConfig extends k8s.KubeConfig {
 
   /** Ends all connections: a process with open ones does not end. */
   async close(): Promise<void> {
-    const open = [...this.#pool.values()] as { destroy(): Promise<void> }[];
+    // A cluster without settings of its own for TLS has undefined here: the process' own pool.
+    const open = [...this.#pool.values()] as ({ destroy(): Promise<void> } | undefined)[];
     this.#pool.clear();
-    await Promise.all(open.map((dispatcher) => dispatcher.destroy()));
+    await Promise.all(open.map((dispatcher) => dispatcher?.destroy()));
   }
 }
 
 /**
  * The kubeconfig file (or the one of the environment), or the service account of the pod that this runs in.
- * @param host API server to use instead, "https://10.0.0.1:6443"
+ * @param options.context Of the file; default the current one.
+ * @param options.host API server to use instead, "https://10.0.0.1:6443"
+ * @throws Error if the file cannot be read, or has no such context
  */
 export function loadKubeConfig(
-  options: { readonly file?: string | undefined; readonly host?: string | undefined } = {},
+  options: {
+    readonly file?: string | undefined;
+    readonly context?: string | undefined;
+    readonly host?: string | undefined;
+  } = {},
 ): PooledKubeConfig {
   const config = new PooledKubeConfig();
   if (options.file !== undefined) config.loadFromFile(options.file);
   else config.loadFromDefault();
-  const { host } = options;
+  const { context, host } = options;
+  if (context !== undefined) {
+    const known = config.contexts.map(({ name }) => name);
+    if (!known.includes(context)) {
+      throw new Error(`the kubeconfig has no context "${context}"; it has: ${known.join(', ') || 'none'}`);
+    }
+    config.setCurrentContext(context);
+  }
   if (host !== undefined) config.clusters = config.clusters.map((cluster) => ({ ...cluster, server: host }));
   return config;
 }
@@ -90,6 +104,8 @@ export interface RequestOptions {
   readonly body?: unknown;
   /** Default application/json */
   readonly contentType?: string;
+  /** Default application/json */
+  readonly accept?: string;
   /** What is being done, for the error: "apply Lease default/x". */
   readonly action: string;
 }
@@ -116,11 +132,19 @@ export class KubernetesClient {
     path: string,
     options: RequestOptions,
   ): Promise<unknown> {
+    return parseJson(await this.requestText(method, path, options));
+  }
+
+  /** The same for what is no JSON: the log of a pod. */
+  async requestText(
+    method: keyof typeof k8s.HttpMethod,
+    path: string,
+    options: RequestOptions,
+  ): Promise<string> {
     const { status, body } = await this.#send(method, path, options);
     this.#onAnswer?.(method, status);
-    const parsed = parseJson(body);
-    if (status >= 200 && status <= 299) return parsed;
-    throw new ClusterError(options.action, { status, ...whatItSays(status, parsed, body) });
+    if (status >= 200 && status <= 299) return body;
+    throw new ClusterError(options.action, { status, ...whatItSays(status, parseJson(body), body) });
   }
 
   async #send(
@@ -149,7 +173,7 @@ export class KubernetesClient {
     for (const [name, value] of Object.entries(options.query ?? {})) {
       if (value !== undefined) context.setQueryParam(name, String(value));
     }
-    context.setHeaderParam('Accept', 'application/json');
+    context.setHeaderParam('Accept', options.accept ?? 'application/json');
     if (options.body !== undefined) {
       context.setHeaderParam('Content-Type', options.contentType ?? 'application/json');
       context.setBody(JSON.stringify(options.body));

@@ -103,7 +103,10 @@ export class StateFiles implements NodeRecords {
         throw new HostError(`process ${holder.pid} is changing this node`, {
           code: 'Busy',
           retry: true,
-          advice: `Wait for process ${holder.pid}, or end it ("kill ${holder.pid}") if it is "node run".`,
+          advice: (await isAgent(holder.pid))
+            ? 'It is the agent of a Kubernetes node, which would do again what is undone here: stop it first. ' +
+              'docs/cli.md#on-a-node-of-a-cluster says how.'
+            : `Wait for process ${holder.pid}, or end it ("kill ${holder.pid}") if it is "node run".`,
         });
       }
       await rm(path, { force: true });
@@ -198,6 +201,18 @@ async function syncDirectory(path: string): Promise<void> {
     await directory.sync();
   } finally {
     await directory.close();
+  }
+}
+
+/** True if the process is `ipvs-bpf agent`. */
+async function isAgent(pid: number): Promise<boolean> {
+  try {
+    const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0');
+    const program = words.findIndex((word) => /(^|\/)(ipvs-bpf\.mjs|cli\.ts)$/.test(word));
+    return program >= 0 && words[program + 1] === 'agent';
+  } catch (error) {
+    if (isNotFound(error)) return false;
+    throw error;
   }
 }
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The `node` commands: each prints, and answers the exit status. */
 import { describeStep } from '../core/steps.ts';
+import { trafficScreen } from '../core/traffic-text.ts';
 import { LineLogger, type LogFormat, type LogLevel } from '../runtime/logger.ts';
 import { createNode, signalPause } from './main.ts';
 import { readConfig } from './read-config.ts';
-import { down, type Node, status, stepsDown, stepsUp, up } from './reconcile.ts';
-import { outcomeText, statusText } from './report.ts';
+import { checks, down, status, stepsDown, stepsUp, up } from './reconcile.ts';
+import { checksText, outcomeText, statusText } from './report.ts';
 import { run } from './run.ts';
+import { top } from './top.ts';
 
 /** 0: the node is as asked for. 1: it is not, or could not be made so. 2: wrong usage or config. */
 export const EXIT = { ok: 0, failed: 1, usage: 2 } as const;
@@ -37,6 +39,10 @@ export async function upCommand(options: ConfigOptions): Promise<number> {
   });
 }
 
+const AGENT_COMES_BACK =
+  'This node is one of a cluster, and its policy wants it accelerated: its agent, when it starts again, will do so. ' +
+  'Label the Node ipvs-bpf.io/skip=true, or change the policy, before that.\n';
+
 export async function downCommand(
   options: CommonOptions & { readonly drainTimeout: number },
 ): Promise<number> {
@@ -49,6 +55,8 @@ export async function downCommand(
       connectionsLost,
     };
     print(options, json, outcomeText('down', outcome));
+    const action = (await node.memories.read()).target?.spec.action;
+    if (action === 'Apply') process.stderr.write(AGENT_COMES_BACK);
     return EXIT.ok;
   });
 }
@@ -59,6 +67,44 @@ export async function statusCommand(options: ConfigOptions): Promise<number> {
     const report = await status(config, node);
     print(options, report.status, statusText(report));
     return report.differences.length === 0 ? EXIT.ok : EXIT.failed;
+  });
+}
+
+export async function preflightCommand(options: ConfigOptions): Promise<number> {
+  const config = await readConfig(options.config);
+  return withNode(options, 'reading', async (node) => {
+    const made = await checks(config, node);
+    print(options, made, checksText(made));
+    return made.some(({ result }) => result === 'Fail') ? EXIT.failed : EXIT.ok;
+  });
+}
+
+export type TopOptions = CommonOptions & {
+  readonly interval: number;
+  readonly lines: number;
+  readonly once?: true;
+  readonly times?: number;
+};
+
+/** With JSON one line a look: that is what `ipvs-bpf top` reads from the agents' pods. */
+export async function topCommand(options: TopOptions): Promise<number> {
+  let gone = false;
+  process.stdout.once('error', () => {
+    gone = true;
+  });
+  const once = options.once === true;
+  return withNode(options, 'reading', async (node) => {
+    await top(node, {
+      intervalMs: options.interval * 1000,
+      times: once ? 1 : options.times,
+      show: (rates) => {
+        const { lines } = options;
+        print(options, rates, trafficScreen(rates, { lines, once, terminal: process.stdout.isTTY }));
+        return !gone;
+      },
+      pause: signalPause(),
+    });
+    return EXIT.ok;
   });
 }
 
@@ -92,7 +138,7 @@ function print(options: CommonOptions, json: unknown, text: string): void {
 async function withNode(
   options: CommonOptions,
   access: 'locked' | 'reading',
-  act: (node: Node) => Promise<number>,
+  act: (node: ReturnType<typeof createNode>) => Promise<number>,
 ): Promise<number> {
   const log = new LineLogger({ level: options.logLevel, format: options.logFormat });
   const node = createNode({ stateDirectory: options.stateDir, buildDirectory: options.buildDir, log });

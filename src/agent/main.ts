@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { BpfDatapath } from '../adapters/datapath.ts';
 import { FileHost } from '../adapters/host.ts';
 import { NetlinkIpvs } from '../adapters/ipvs.ts';
+import { NetlinkIpvsTraffic } from '../adapters/ipvs-traffic.ts';
 import { ProcKernelModules } from '../adapters/kmod.ts';
 import { ProcKubeProxy } from '../adapters/kube-proxy.ts';
 import { NetlinkLinks } from '../adapters/links.ts';
@@ -14,6 +15,7 @@ import { VethServiceProbe } from '../adapters/service-probe.ts';
 import { StateFiles } from '../adapters/state-files.ts';
 import type { Cluster } from '../cluster-ports.ts';
 import type { Clock, NodeMemories } from '../ports.ts';
+import type { IpvsTraffic } from '../traffic-ports.ts';
 import { killPoint } from './kill-point.ts';
 import type { Log } from './log.ts';
 import type { Node } from './reconcile.ts';
@@ -37,7 +39,9 @@ const clock: Clock = {
 };
 
 /** The machine that this process runs on. */
-export function createNode(options: NodeOptions): Node & { readonly memories: NodeMemories } {
+export function createNode(
+  options: NodeOptions,
+): Node & { readonly memories: NodeMemories; readonly traffic: IpvsTraffic } {
   const { stateDirectory, buildDirectory, moduleDirectory = buildDirectory, log } = options;
   const links = new NetlinkLinks();
   const ipvs = new NetlinkIpvs();
@@ -47,6 +51,7 @@ export function createNode(options: NodeOptions): Node & { readonly memories: No
   return {
     log,
     memories: records.memories,
+    traffic: new NetlinkIpvsTraffic(),
     killPoint: killPoint(process.env.IPVS_BPF_KILL_AT, () => process.kill(process.pid, 'SIGKILL')),
     defaultModuleFile: (kernelRelease) => join(moduleDirectory, kernelRelease, 'ip_vs.ko'),
     ports: {

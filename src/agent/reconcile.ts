@@ -124,6 +124,11 @@ function endsConnections(steps: readonly Step[]): boolean {
   return steps.some((step) => step.kind === 'removeModule' && step.name === 'ip_vs');
 }
 
+/** The checks of `up`. Reads only. */
+export async function checks(config: NodeConfig, node: Node): Promise<readonly Check[]> {
+  return preflight(config, await observeFor(config, node));
+}
+
 export interface StatusReport {
   readonly status: NodeStatus;
   /** What differs from what the config asks for, as sentences; empty if nothing does. */

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the commands print on standard output, for people. */
 import type { NodeStatus } from '../api/node-status.ts';
+import type { Check } from '../core/preflight.ts';
+import { table } from '../core/text-table.ts';
 import type { Outcome, StatusReport } from './reconcile.ts';
 
 /** One paragraph on what `up` or `down` did. */
@@ -37,6 +39,14 @@ export function statusText({ status, differences }: StatusReport): string {
   ].join('\n');
 }
 
+/** Each check with its result; what was found where it did not pass. */
+export function checksText(checks: readonly Check[]): string {
+  const rows = checks.map(({ check, result, message }) => [check, result, message]);
+  return table(rows)
+    .map((line) => `${line}\n`)
+    .join('');
+}
+
 function virtualServerRows({ virtualServers }: NodeStatus): readonly string[][] {
   return virtualServers.map(({ protocol, address, port, accelerated, reason }) => [
     protocol,
@@ -71,14 +81,4 @@ function counterRows({ counters }: NodeStatus): readonly string[][] {
 
 function section(title: string, rows: readonly string[][]): readonly string[] {
   return rows.length === 0 ? [] : ['', title, ...table(rows).map((line) => `  ${line}`)];
-}
-
-function table(rows: readonly (readonly string[])[]): readonly string[] {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  );
 }

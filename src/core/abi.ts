@@ -217,6 +217,14 @@ export function decodeService(bytes: Uint8Array): ServiceValue {
   return { id: view(bytes).getUint32(0, true), snat, dropOnFull: (flags & DROP_ON_FULL) !== 0 };
 }
 
+/** Where service_id is in struct ipvs_session_key. */
+const SESSION_SERVICE_ID = 16;
+
+/** The id of the whitelist entry in a struct ipvs_session_key. */
+export function sessionServiceId(key: Uint8Array): number {
+  return view(key).getUint32(SESSION_SERVICE_ID, true);
+}
+
 /** struct ipvs_snat_addr */
 export function encodeSnatAddress(address: string): Uint8Array {
   const bytes = new Uint8Array(20);

@@ -59,10 +59,7 @@ export function moduleFor(module: PolicySpec['module'], kernelRelease: string): 
   if (module.kernelMappings.length === 0) {
     return { ok: true, ...(module.path === undefined ? {} : { path: module.path }) };
   }
-  const fitting = module.kernelMappings.find(
-    ({ literal, regexp }) =>
-      literal === kernelRelease || (regexp !== undefined && wholeMatch(regexp)?.test(kernelRelease) === true),
-  );
+  const fitting = mappingFor(module, kernelRelease);
   const named = (text: string, release = kernelRelease) =>
     text.replaceAll(/\$\{KERNEL_FULL_VERSION\}/g, () => release);
   if (fitting?.image !== undefined) {
@@ -71,6 +68,17 @@ export function moduleFor(module: PolicySpec['module'], kernelRelease: string): 
     return { ok: true, path: deliveredPath(image, kernelRelease), image };
   }
   return fitting?.path === undefined ? { ok: false } : { ok: true, path: named(fitting.path) };
+}
+
+/** The first mapping that fits a kernel release. */
+export function mappingFor(
+  module: PolicySpec['module'],
+  kernelRelease: string,
+): PolicySpec['module']['kernelMappings'][number] | undefined {
+  return module.kernelMappings.find(
+    ({ literal, regexp }) =>
+      literal === kernelRelease || (regexp !== undefined && wholeMatch(regexp)?.test(kernelRelease) === true),
+  );
 }
 
 /** Those regexps of the mappings that are none. */

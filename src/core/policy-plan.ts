@@ -76,15 +76,16 @@ export function planCluster(facts: ClusterFacts): ClusterPlan {
   return { steps, ...(later.length === 0 ? {} : { recheckAt: Math.min(...later) }) };
 }
 
-function byAge(a: IpvsBpfPolicy, b: IpvsBpfPolicy): number {
+/** For sort(): the oldest first, which has a node that several select. */
+export function byAge(a: IpvsBpfPolicy, b: IpvsBpfPolicy): number {
   const [first, second] = [a, b].map(
     ({ metadata }) => `${metadata.creationTimestamp ?? '9'} ${metadata.name}`,
   );
   return (first ?? '') < (second ?? '') ? -1 : 1;
 }
 
-/** Node → policies that select it, the one that has it first. */
-function nodeOwners(
+/** Node → policies that select it, the one that has it first. `policies`: the oldest first. */
+export function nodeOwners(
   policies: readonly IpvsBpfPolicy[],
   nodes: readonly ClusterNode[],
 ): ReadonlyMap<string, readonly IpvsBpfPolicy[]> {

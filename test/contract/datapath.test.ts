@@ -231,6 +231,7 @@ describe.each(subjects)('Datapath ($name)', ({ make }) => {
     expect(await port.clusterPrefixes()).toEqual(['10.0.0.0/8']);
 
     expect(await port.sessionCount()).toBe(0);
+    expect([...(await port.sessionsByService())]).toEqual([]);
     expect(await port.counters()).toMatchObject({ Snat: 0, DropRewrite: 0 });
   });
 

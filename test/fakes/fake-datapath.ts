@@ -72,6 +72,8 @@ export class FakeDatapath implements Datapath {
   kind: 'TCX' | 'Clsact' = 'TCX';
   /** Entries in ipvs_sessions. */
   sessions = 0;
+  /** The same by the id of their whitelist entry, where a test wants to know. */
+  sessionsById: ReadonlyMap<number, number> = new Map();
   foreign: ForeignProgram[] = [];
   readonly #attached = new Map<string, { ifindex: number; direction: TcDirection; programId: number }>();
   #maps: Maps | undefined;
@@ -248,6 +250,13 @@ export class FakeDatapath implements Datapath {
     return this.#calls.read('datapath.sessionCount', () => {
       this.#pinned();
       return this.sessions;
+    });
+  }
+
+  async sessionsByService(): Promise<ReadonlyMap<number, number>> {
+    return this.#calls.read('datapath.sessionsByService', () => {
+      this.#pinned();
+      return this.sessionsById;
     });
   }
 

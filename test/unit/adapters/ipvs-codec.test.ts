@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   decodeRealServer,
+  decodeTotals,
   decodeVirtualServer,
   encodeRealServer,
   encodeVirtualServer,
@@ -92,6 +93,27 @@ describe('attributes of the family IPVS', () => {
         '08000900ffffff00', // netmask
       ].join(''),
     );
+  });
+
+  it('have the totals of a virtual server in 64 bits each', () => {
+    const stat = (type: string, value: string) => `0c00${type}00${value}`;
+    const stats = [
+      stat('01', '0500000000000000'), // connections
+      stat('02', '0a00000000000000'), // packets in
+      stat('03', '0b00000000000000'), // packets out
+      stat('04', '0000000001000000'), // bytes in
+      stat('05', '0d00000000000000'), // bytes out
+      stat('06', 'ffffffffffffffff'), // connections a second
+    ].join('');
+    const message = Buffer.from(`50000180${'4c000c80'}${stats}`, 'hex');
+    expect(decodeTotals(message)).toEqual({
+      connections: 5,
+      inPackets: 10,
+      outPackets: 11,
+      inBytes: 2 ** 32,
+      outBytes: 13,
+    });
+    expect(() => decodeTotals(Buffer.from('04000180', 'hex'))).toThrow('statistics is missing');
   });
 
   it('are refused if one is missing or cut', () => {

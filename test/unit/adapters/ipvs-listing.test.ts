@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from 'vitest';
-import { listingKey, parseListing } from '../../../src/adapters/ipvs-listing.ts';
+import { listingKey, parseConnectionCounts, parseListing } from '../../../src/adapters/ipvs-listing.ts';
 
 const lines = (connections: string) => `IP Virtual Server version 1.2.1 (size=4096)
 Prot LocalAddress:Port Scheduler Flags
@@ -44,5 +44,18 @@ describe('a listing of virtual servers', () => {
     const six = { ...server, family: 'IPv6', protocol: 'TCP', address: '2001:db8::10', port: 80 } as const;
     expect(listingKey(six)).toBeUndefined();
     expect([...parseListing(lines('0          0')).keys()].some((key) => key.startsWith('FWM'))).toBe(false);
+  });
+});
+
+describe('the connections in a listing', () => {
+  it('are those of all real servers, active or not', () => {
+    const counts = parseConnectionCounts(lines('3          12'));
+    expect(Object.fromEntries(counts)).toEqual({
+      'TCP 0A600001:0050': 15,
+      'UDP 0A60000A:0035': 0,
+      'TCP [2001:0db8:0000:0000:0000:0000:0000:0010]:0050': 0,
+    });
+    const key = listingKey({ ...server, protocol: 'TCP', address: '10.96.0.1', port: 80 });
+    expect(counts.get(key ?? '')).toBe(15);
   });
 });

@@ -1,5 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -76,6 +85,25 @@ describe('the lock', () => {
     await unlock();
     expect(existsSync(directory)).toBe(false);
     await (await files.lock())();
+  });
+
+  it('of the agent of a cluster is explained otherwise than that of another process', async () => {
+    const adviceWhileHeldBy = async (words: readonly string[]): Promise<unknown> => {
+      const holder = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)', '--', ...words]);
+      try {
+        const stat = readFileSync(`/proc/${holder.pid}/stat`, 'utf8');
+        const startTime = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+        await expect.poll(() => readFileSync(`/proc/${holder.pid}/cmdline`, 'utf8')).toContain(words[0]);
+        mkdirSync(directory, { recursive: true });
+        writeFileSync(join(directory, 'lock'), JSON.stringify({ pid: holder.pid, startTime }));
+        return await files.lock().catch((error: { advice?: string }) => error.advice);
+      } finally {
+        holder.kill();
+      }
+    };
+    const program = '/opt/ipvs-bpf/dist/ipvs-bpf.mjs';
+    expect(await adviceWhileHeldBy([program, 'agent'])).toContain('docs/cli.md#on-a-node-of-a-cluster');
+    expect(await adviceWhileHeldBy([program, 'node', 'run'])).toContain('if it is "node run"');
   });
 
   it('of a process that died is taken over', async () => {
