@@ -60,7 +60,7 @@ function upgrade(helm: string, ...args: readonly string[]): Promise<string> {
 
 /** The policies in the examples of a page, as they are given to "kubectl apply -f -". */
 function policiesIn(page: string): readonly string[] {
-  return [...page.matchAll(/<<EOF\n(.*?)\n *EOF$/gms)].map(([, text = '']) => {
+  return [...page.matchAll(/<<'?EOF'?\n(.*?)\n *EOF$/gms)].map(([, text = '']) => {
     const indent = /^ */.exec(text)?.[0] ?? '';
     return text.replaceAll(new RegExp(`^${indent}`, 'gm'), '');
   });

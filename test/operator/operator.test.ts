@@ -68,6 +68,25 @@ function web(): KubeObject {
   };
 }
 
+const BINDINGS: ResourceType = {
+  group: 'admissionregistration.k8s.io',
+  version: 'v1',
+  plural: 'validatingadmissionpolicybindings',
+  kind: 'ValidatingAdmissionPolicyBinding',
+  namespaced: false,
+};
+
+/** Does what the chart keeps people from while it is installed; answers what it keeps them from it with. */
+async function withoutGuard({ cluster }: Connection, work: () => Promise<unknown>): Promise<KubeObject> {
+  const guard = await cluster.get(BINDINGS, { name: 'ipvs-bpf-crds' });
+  if (guard === undefined) throw new Error('the chart guards no definitions');
+  await expect(work()).rejects.toThrow(/403 .*uninstall the chart first/);
+  await cluster.delete(BINDINGS, { name: guard.metadata.name });
+  await eventually(work);
+  const { apiVersion, kind, metadata, spec } = guard;
+  return { apiVersion, kind, metadata: { name: metadata.name, labels: metadata.labels ?? {} }, spec };
+}
+
 /** The environment that the chart gives the operator's container. */
 function environmentOf(deployment: KubeObject | undefined): Record<string, string> {
   const spec = deployment?.spec as {
@@ -232,7 +251,7 @@ describe('the operator with the rights of the chart', () => {
     const definition = await found(DEFINITIONS, name);
     if (definition === undefined) throw new Error(`${name} is not installed`);
     await operator.stop();
-    await cluster.delete(DEFINITIONS, { name });
+    const guard = await withoutGuard(admin, () => cluster.delete(DEFINITIONS, { name }));
     await expect.poll(() => found(DEFINITIONS, name), WAIT).toBeUndefined();
     operator = await OperatorProcess.start({ token, environment });
     try {
@@ -244,6 +263,7 @@ describe('the operator with the rights of the chart', () => {
       const { uid: _, resourceVersion: _v, creationTimestamp: _c, ...metadata } = definition.metadata;
       await cluster.apply(DEFINITIONS, { ...definition, metadata, status: undefined } as KubeObject, MANAGER);
       await waitForDefinitions(cluster);
+      await cluster.apply(BINDINGS, guard, MANAGER);
     }
     await expect
       .poll(async () => (await fetch(`http://127.0.0.1:${operator.port}/readyz`)).status, WAIT)

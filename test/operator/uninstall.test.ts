@@ -99,13 +99,14 @@ describe('the uninstall hook', () => {
   it('keeps the release where it does not end well', async () => {
     // No node of this API server runs its pod.
     const where = ['--kubeconfig', kubeconfigFile() ?? '', '--namespace', NAMESPACE];
-    await expect(run(helm, ['uninstall', RELEASE, '--timeout', '5s', ...where])).rejects.toThrow(
-      /pre-delete/,
-    );
+    const uninstall = run(helm, ['uninstall', RELEASE, '--timeout', '5s', ...where]);
+    await expect(uninstall).rejects.toThrow(/timed out waiting/);
     expect(await cluster.get(JOBS, HOOK)).toBeDefined();
     expect(await cluster.get(DEPLOYMENTS, { name: 'ipvs-bpf-operator', namespace: NAMESPACE })).toBeDefined();
-    expect(await run(helm, ['status', RELEASE, ...where])).toContain('STATUS: deployed');
     await cluster.delete(JOBS, HOOK);
+    // helm has written down that it began; the release is there all the same, and goes on as the README says.
+    await run(helm, ['rollback', RELEASE, '1', ...where]);
+    expect(await run(helm, ['status', RELEASE, ...where])).toContain('STATUS: deployed');
   });
 });
 
