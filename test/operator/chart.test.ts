@@ -133,7 +133,7 @@ describe.each(helms)('the chart, installed by %s', (_, helm) => {
 });
 
 describe('the policies of the documentation', () => {
-  it.each(['README.md'])('%s', async (path) => {
+  it.each(['README.md', 'docs/enable.md'])('%s', async (path) => {
     const policies = policiesIn(await readFile(join(import.meta.dirname, '../..', path), 'utf8'));
     expect(policies.length).toBeGreaterThan(0);
     for (const policy of policies) {
