@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * npm test [-- [--kernel 6.1] [--only checks|unit|api|e2e|vm]... [--jobs N] [SUITE...]]: everything, or the named
- * parts.
+ * npm test [-- [--kernel 6.1] [--only checks|unit|api|e2e|vm|life]... [--jobs N] [SUITE...]]: everything but the life
+ * of an installation, or the named parts.
  * The last line is `N passed, N failed`.
  */
 import { availableParallelism } from 'node:os';
@@ -21,7 +21,7 @@ import { positiveOption, seriesOption } from './options.ts';
 import { testOnApiServer } from './test-api-server.ts';
 import { vitest } from './vitest.ts';
 
-const parts = ['checks', 'unit', 'api', 'e2e', 'vm'] as const;
+const parts = ['checks', 'unit', 'api', 'e2e', 'vm', 'life'] as const;
 type Part = (typeof parts)[number];
 
 interface Choice {
@@ -107,14 +107,19 @@ async function testAll(choice: Choice): Promise<void> {
       say(name);
       report(name, await vitest(config, { ...(reporter === undefined ? {} : { reporter }) }));
     });
+  const onCluster = async (name: string) => {
+    await runVitest(name, 'test/e2e/vitest.config.ts', './test/e2e/progress.ts');
+    // One that was interrupted has not taken its cluster down.
+    await guarded(name, report, () => ClusterSession.attach(CLUSTER).down());
+  };
   const work: Readonly<Record<Part, () => Promise<void>>> = {
     checks: () => runChecks(report),
     unit: () => runVitest('unit tests'),
     api: () => guarded('API server', report, () => testOnApiServer(report)),
-    e2e: async () => {
-      await runVitest('cluster', 'test/e2e/vitest.config.ts', './test/e2e/progress.ts');
-      // One that was interrupted has not taken its cluster down.
-      await guarded('cluster', report, () => ClusterSession.attach(CLUSTER).down());
+    e2e: () => onCluster('cluster'),
+    life: async () => {
+      process.env.IPVS_BPF_TEST_LIFE = 'yes';
+      await onCluster('life of an installation');
     },
     vm: async () => {
       if (choice.names.length === 0) await runVitest('npm run vm', 'test/vm/vitest.config.ts');
@@ -142,7 +147,7 @@ program.parse();
 const { kernel, only, jobs } = program.opts<{ kernel?: KernelSeries; only?: Part[]; jobs: number }>();
 const some = program.args.length > 0 || kernel !== undefined;
 const choice: Choice = {
-  only: only ?? (some ? ['vm'] : parts),
+  only: only ?? (some ? ['vm'] : parts.filter((part) => part !== 'life')),
   kernels: kernel === undefined ? kernelSeries : [kernel],
   names: program.args,
   jobs,

@@ -33,8 +33,8 @@ export async function deploy(layout: Layout, image?: OwnImage): Promise<void> {
   }
   say(`installing the chart with ${name}:${tag}`);
   const values = ['--set', `image.repository=${name}`, '--set-string', `image.tag=${tag}`];
-  // A second replica on the same node survives nothing that the first does not.
-  const replicas = ['--set', `operator.replicas=${Math.max(1, Math.min(2, nodes))}`];
+  // A second one would take an emulated processor's time and do nothing.
+  const replicas = ['--set', 'operator.replicas=1'];
   const where = ['--kubeconfig', statePaths(layout.stateDir).kubeconfig, '--namespace', namespace];
   const status = await inherit(helm, [
     'upgrade',

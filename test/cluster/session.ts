@@ -115,9 +115,10 @@ export class ClusterSession {
   }
 
   /** @throws Error with all that helm said, if it fails */
-  async helm(args: readonly string[]): Promise<string> {
+  async helm(args: readonly string[], input?: string): Promise<string> {
     const where = ['--kubeconfig', this.kubeconfig, '--namespace', namespace];
-    return run(await helmBinary(), [...args, ...where], { timeoutMs: COMMAND_LIMIT_MS });
+    const options = { timeoutMs: COMMAND_LIMIT_MS, ...(input === undefined ? {} : { input }) };
+    return run(await helmBinary(), [...args, ...where], options);
   }
 
   async apply(...objects: readonly object[]): Promise<void> {

@@ -91,6 +91,22 @@ describe('an accelerated node', () => {
     expect((await outside()).tracked).toBe(0);
   });
 
+  it('loses nothing when its agent is exchanged for another', async () => {
+    const [node] = NODES;
+    const before = await processes(node, 'agent');
+    const reports = await underTraffic(session, NODES, async () => {
+      await session.kubectl(['rollout', 'restart', 'daemonset/ipvs-bpf-agent', '-n', RELEASE_NAMESPACE]);
+      await session.until('another agent', PATIENCE_MS, async () => {
+        const [pid] = await processes(node, 'agent');
+        return pid === undefined || before.includes(pid) ? undefined : true;
+      });
+      await untilAllRun();
+      await untilCondition('Ready', 'True AllNodesReady');
+    });
+    expectNothingLost(reports);
+    expect(await identitiesNow()).toEqual(were);
+  });
+
   it('is kept, and repaired, without the API server', async () => {
     const [node] = NODES;
     const damaged = { from: '', to: '' };
@@ -175,7 +191,7 @@ describe('an accelerated node', () => {
       await session.kubectl(['delete', 'ipvsbpfpolicy', POLICY, '--wait=false']);
       expect(await outside()).toEqual({ answered: 40, tracked: 0 });
     } finally {
-      await scale(2);
+      await scale(1);
     }
     await deletePolicy(session);
     expect(await listings()).toEqual(nativeListings());
