@@ -182,8 +182,11 @@ export interface KernelModules {
   canAimFamilyId(): Promise<boolean>;
   /** Makes the next generic netlink family that is registered get this id. `insmod HELPER id=ID` */
   aimFamilyId(id: number): Promise<void>;
-  /** Removes every module that was delivered to this node but these (paths of ip_vs.ko). */
-  keepDelivered(files: readonly string[]): Promise<void>;
+  /**
+   * Removes every module that was delivered to this node but these (paths of ip_vs.ko), and but those that came in the
+   * last `newMs` milliseconds: they may be for a spec that has not come in yet.
+   */
+  keepDelivered(files: readonly string[], newMs: number): Promise<void>;
 }
 
 /** A process; the start time tells it from a later one with the same id. */

@@ -175,14 +175,17 @@ export class ProcKernelModules implements KernelModules {
     throw new HostError(`${helper} stayed loaded`, { code: 'ModuleInvalid' });
   }
 
-  async keepDelivered(files: readonly string[]): Promise<void> {
+  async keepDelivered(files: readonly string[], newMs: number): Promise<void> {
     if (this.#delivered === undefined) return;
     const kept = files.map(dirname);
     for (const directory of await this.#deliveries()) {
-      if (!kept.includes(directory)) await rm(directory, { recursive: true, force: true });
+      if (kept.includes(directory)) continue;
+      if (newMs > 0 && Date.now() - (await stat(directory)).mtimeMs < newMs) continue;
+      await rm(directory, { recursive: true, force: true });
     }
+    if (kept.length > 0 || !(await isThere(this.#delivered))) return;
     for (const release of await namesIn(this.#delivered)) await removeIfEmpty(join(this.#delivered, release));
-    if (kept.length === 0 && (await isThere(this.#delivered))) await removeIfEmpty(this.#delivered);
+    await removeIfEmpty(this.#delivered);
   }
 
   /** RELEASE/KEY of every module that was delivered, whole or not. */

@@ -30,6 +30,8 @@ import { targetOf } from './target.ts';
 
 /** Half of what drift may take until it is noticed. */
 export const INTERVAL_MS = 5_000;
+/** A module that came so lately may be for a spec that this agent does not have yet. */
+const DELIVERED_NEW_MS = 600_000;
 /** Between two probes of a node that nothing else was done to. */
 const PROBE_EVERY_MS = 60_000;
 
@@ -299,7 +301,11 @@ export class KubernetesAgent {
   async #tidy({ spec }: NodeTarget, now: Seen, reverted: boolean): Promise<Seen> {
     const { modules } = this.#node.ports;
     const paths = reverted ? [] : [spec.module.path, this.#progress.applied?.module.path];
-    await modules.keepDelivered(paths.filter((path) => path !== undefined));
+    const newMs = reverted ? 0 : DELIVERED_NEW_MS;
+    await modules.keepDelivered(
+      paths.filter((path) => path !== undefined),
+      newMs,
+    );
     if (!reverted || now.file?.state !== 'Found') return now;
     return { ...now, file: await observeModuleFile(modules, now.file.path) };
   }

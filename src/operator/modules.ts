@@ -7,6 +7,7 @@ import type { ClusterPod } from '../core/cluster-facts.ts';
 import type { AgentConfig } from '../core/manifests.ts';
 import { type Delivery, deliveryPod, planDeliveries } from '../core/module-delivery.ts';
 import { PODS } from '../core/resource-types.ts';
+import { RetryLater } from '../runtime/work-queue.ts';
 import type { Log } from './reconcile.ts';
 
 export interface ModulesOptions {
@@ -20,9 +21,12 @@ export interface ModulesOptions {
   readonly now: number;
 }
 
+/** Some of what is waited for shows by the time alone. */
+const LOOK_MS = 10_000;
+
 /**
  * Makes the pods that are missing, and removes those that are not needed.
- * @throws ClusterError at the first that cannot be written
+ * @throws ClusterError at the first that cannot be written; RetryLater while there are pods
  */
 export async function reconcileModules(options: ModulesOptions): Promise<void> {
   const { cluster, config, log, nodeObjects, policies, pods, now } = options;
@@ -34,6 +38,7 @@ export async function reconcileModules(options: ModulesOptions): Promise<void> {
     await createPod(delivery, options);
     log.info('delivers a module', { node: delivery.object.metadata.name, image: delivery.image });
   }
+  if (create.length + pods.length > 0) throw new RetryLater('modules are on their way', LOOK_MS);
 }
 
 /** The watch may not have brought the one of the last run yet. */

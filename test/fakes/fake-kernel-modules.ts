@@ -38,8 +38,8 @@ export class FakeKernelModules implements KernelModules {
   /** What `insmod PATH` finds. */
   readonly files = new Map<string, ModuleFile>();
   readonly builtIn = new Set<string>();
-  /** Those of `files` that came from images. */
-  readonly delivered = new Set<string>();
+  /** Those of `files` that came from images, with how long ago that was in milliseconds. */
+  readonly delivered = new Map<string, number>();
   readonly blocked = new Set<string>();
   /** References that are no module's: ip_vs has one a virtual server. Set by the other fakes. */
   readonly users = new Map<string, () => number>();
@@ -152,10 +152,10 @@ export class FakeKernelModules implements KernelModules {
     return this.#calls.read('modules.canAimFamilyId', () => this.hasFamilyIdHelper);
   }
 
-  async keepDelivered(files: readonly string[]): Promise<void> {
+  async keepDelivered(files: readonly string[], newMs: number): Promise<void> {
     await this.#calls.read('modules.keepDelivered', () => {
-      for (const path of this.delivered) {
-        if (files.includes(path)) continue;
+      for (const [path, age] of this.delivered) {
+        if (files.includes(path) || age < newMs) continue;
         this.delivered.delete(path);
         this.files.delete(path);
       }

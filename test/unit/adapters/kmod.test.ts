@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -108,11 +108,15 @@ describe('a module with a manifest', () => {
 
   it('goes when it is no longer asked for, and the directory with the last one', async () => {
     const [kept] = [await deliver(manifest), await deliver(manifest, 'b'), await deliver(manifest, '.half')];
-    await modules.keepDelivered([kept, '/elsewhere/ip_vs.ko']);
+    await modules.keepDelivered([kept, '/elsewhere/ip_vs.ko'], 60_000);
+    expect(await readdir(join(root, 'delivered/6.1.0'))).toHaveLength(3);
+    const old = new Date(Date.now() - 120_000);
+    for (const key of ['b', '.half']) await utimes(join(root, 'delivered/6.1.0', key), old, old);
+    await modules.keepDelivered([kept, '/elsewhere/ip_vs.ko'], 60_000);
     expect(await readdir(join(root, 'delivered/6.1.0'))).toEqual(['a']);
-    await modules.keepDelivered([]);
+    await modules.keepDelivered([], 0);
     expect(await readdir(root)).not.toContain('delivered');
-    await modules.keepDelivered([]);
+    await modules.keepDelivered([], 0);
   });
 });
 

@@ -131,11 +131,11 @@ describe('an IpvsBpfNode', () => {
     const PATH = '/var/lib/ipvs-bpf/delivered/x/y/ip_vs.ko';
     const edit = { module: { path: PATH, image: 'r/ip-vs:1' } };
 
-    function deliver(path: string, srcversion = PATCHED_SRCVERSION): void {
+    function deliver(path: string, srcversion = PATCHED_SRCVERSION, age = 3_600_000): void {
       const { files, delivered } = node.machine.modules;
       const file = files.get(node.machine.patchedModule);
       if (file !== undefined) files.set(path, { ...file, srcversion });
-      delivered.add(path);
+      delivered.set(path, age);
     }
 
     it('waits for it, says that it is there, and removes what came before', async () => {
@@ -153,7 +153,17 @@ describe('an IpvsBpfNode', () => {
         state: 'Found',
         srcversion: PATCHED_SRCVERSION,
       });
-      expect([...node.machine.modules.delivered]).toEqual([PATH]);
+      expect([...node.machine.modules.delivered.keys()]).toEqual([PATH]);
+    });
+
+    it('keeps one that came before the spec that it is for', async () => {
+      api.edit(edit);
+      deliver(PATH);
+      const agent = await started();
+      const next = '/var/lib/ipvs-bpf/delivered/x/next/ip_vs.ko';
+      deliver(next, 'NEXT', 60_000);
+      await look(agent);
+      expect([...node.machine.modules.delivered.keys()].sort()).toEqual([next, PATH]);
     });
 
     it('keeps the one that it runs until it has another one, and none when it is put back', async () => {
@@ -166,7 +176,7 @@ describe('an IpvsBpfNode', () => {
       deliver(next, 'NEXT');
       api.edit({ revision: 'r2', module: { path: next, image: 'r/ip-vs:2' } });
       await look(agent);
-      expect([...node.machine.modules.delivered].sort()).toEqual([next, PATH]);
+      expect([...node.machine.modules.delivered.keys()].sort()).toEqual([next, PATH]);
       expect(api.status?.module?.file).toMatchObject({ path: next, state: 'Found' });
       api.edit({
         action: 'Revert',
@@ -176,7 +186,7 @@ describe('an IpvsBpfNode', () => {
       });
       await look(agent, 2);
       expect(api.status?.appliedRevision).toBe('native');
-      expect([...node.machine.modules.delivered]).toEqual([]);
+      expect([...node.machine.modules.delivered.keys()]).toEqual([]);
       expect(api.status?.module?.file).toEqual({ path: next, state: 'Missing' });
     });
   });
