@@ -115,14 +115,13 @@ $b rm -rf "$to/$2"
 $b mv "$to/.$2" "$to/$2"
 `;
 
+type DeliveryConfig = Pick<AgentConfig, 'namespace' | 'image' | 'imagePullPolicy' | 'imagePullSecrets'>;
+
 /** The pod; it owns nothing and is owned by the IpvsBpfNode, so that it goes with it. */
-export function deliveryPod(
-  { object, image, path, pullSecrets }: Delivery,
-  config: Pick<AgentConfig, 'namespace' | 'image' | 'imagePullPolicy' | 'imagePullSecrets'>,
-): KubeObject {
+export function deliveryPod(delivery: Delivery, config: DeliveryConfig): KubeObject {
+  const { object, image, path } = delivery;
   const { name: node, uid = '' } = object.metadata;
-  const [release = '', key = ''] = path.split('/').slice(-3);
-  const secrets = [...new Set([...pullSecrets, ...config.imagePullSecrets])].map((name) => ({ name }));
+  const owner = { apiVersion: apiVersionOf(IPVS_BPF_NODES), kind: IPVS_BPF_NODES.kind, name: node, uid };
   return {
     apiVersion: apiVersionOf(PODS),
     kind: PODS.kind,
@@ -134,48 +133,57 @@ export function deliveryPod(
         'app.kubernetes.io/component': DELIVERY_COMPONENT,
         'app.kubernetes.io/managed-by': 'ipvs-bpf-operator',
       },
-      ownerReferences: [
-        { apiVersion: apiVersionOf(IPVS_BPF_NODES), kind: IPVS_BPF_NODES.kind, name: node, uid },
-      ],
+      ownerReferences: [owner],
     },
-    spec: {
-      nodeName: node,
-      automountServiceAccountToken: false,
-      enableServiceLinks: false,
-      restartPolicy: 'OnFailure',
-      terminationGracePeriodSeconds: 1,
-      // As the agent: whatever the node's taints.
-      tolerations: [{ operator: 'Exists' }],
-      ...(secrets.length === 0 ? {} : { imagePullSecrets: secrets }),
-      initContainers: [
-        {
-          ...CONTAINER,
-          name: 'tools',
-          image: config.image,
-          imagePullPolicy: config.imagePullPolicy,
-          command: ['/bin/busybox', 'cp', '/bin/busybox', '/tools/busybox'],
-          volumeMounts: [{ name: 'tools', mountPath: '/tools' }],
-        },
-      ],
-      containers: [
-        {
-          ...CONTAINER,
-          name: 'module',
-          image,
-          imagePullPolicy: 'IfNotPresent',
-          command: ['/tools/busybox', 'sh', '-ec', SCRIPT, 'deliver', release, key],
-          terminationMessagePolicy: 'FallbackToLogsOnError',
-          volumeMounts: [
-            { name: 'tools', mountPath: '/tools', readOnly: true },
-            { name: 'delivered', mountPath: '/delivered' },
-          ],
-        },
-      ],
-      volumes: [
-        { name: 'tools', emptyDir: { medium: 'Memory', sizeLimit: '16Mi' } },
-        { name: 'delivered', hostPath: { path: DELIVERED_DIRECTORY, type: 'DirectoryOrCreate' } },
-      ],
-    },
+    spec: podSpec(delivery, config),
+  };
+}
+
+function podSpec({ object, image, path, pullSecrets }: Delivery, config: DeliveryConfig) {
+  const secrets = [...new Set([...pullSecrets, ...config.imagePullSecrets])].map((name) => ({ name }));
+  return {
+    nodeName: object.metadata.name,
+    automountServiceAccountToken: false,
+    enableServiceLinks: false,
+    restartPolicy: 'OnFailure',
+    terminationGracePeriodSeconds: 1,
+    // As the agent: whatever the node's taints.
+    tolerations: [{ operator: 'Exists' }],
+    ...(secrets.length === 0 ? {} : { imagePullSecrets: secrets }),
+    initContainers: [lendingContainer(config)],
+    containers: [copyingContainer(image, path)],
+    volumes: [
+      { name: 'tools', emptyDir: { medium: 'Memory', sizeLimit: '16Mi' } },
+      { name: 'delivered', hostPath: { path: DELIVERED_DIRECTORY, type: 'DirectoryOrCreate' } },
+    ],
+  };
+}
+
+/** Lends busybox to an image that has no programs. */
+function lendingContainer({ image, imagePullPolicy }: DeliveryConfig) {
+  return {
+    ...CONTAINER,
+    name: 'tools',
+    image,
+    imagePullPolicy,
+    command: ['/bin/busybox', 'cp', '/bin/busybox', '/tools/busybox'],
+    volumeMounts: [{ name: 'tools', mountPath: '/tools' }],
+  };
+}
+
+function copyingContainer(image: string, path: string) {
+  const [release = '', key = ''] = path.split('/').slice(-3);
+  return {
+    ...CONTAINER,
+    name: 'module',
+    image,
+    imagePullPolicy: 'IfNotPresent',
+    command: ['/tools/busybox', 'sh', '-ec', SCRIPT, 'deliver', release, key],
+    terminationMessagePolicy: 'FallbackToLogsOnError',
+    volumeMounts: [
+      { name: 'tools', mountPath: '/tools', readOnly: true },
+      { name: 'delivered', mountPath: '/delivered' },
+    ],
   };
 }
 
