@@ -2,7 +2,7 @@
 /** Kernel modules: reads /proc/modules, /sys/module and module files; changes by insmod, modprobe and rmmod. */
 import { mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { release } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { errnoError, errnoOf, HostError, type HostErrorCode, isNotFound } from '../core/errors.ts';
 import type { KernelModules, LoadedModule } from '../ports.ts';
 import { CommandError, exec } from './exec.ts';
@@ -180,7 +180,7 @@ export class ProcKernelModules implements KernelModules {
     const kept = files.map(dirname);
     for (const directory of await this.#deliveries()) {
       if (kept.includes(directory)) continue;
-      if (newMs > 0 && Date.now() - (await stat(directory)).mtimeMs < newMs) continue;
+      if (newMs > 0 && (await ageMs(directory)) < newMs) continue;
       await rm(directory, { recursive: true, force: true });
     }
     if (kept.length > 0 || !(await isThere(this.#delivered))) return;
@@ -201,7 +201,9 @@ export class ProcKernelModules implements KernelModules {
 
   /** The helper is the same whichever build of ip_vs it came with. */
   async #findHelper(): Promise<string | undefined> {
-    const delivered = (await this.#deliveries()).map((directory) => join(directory, HELPER));
+    // A pod still copies what has a name with a dot.
+    const whole = (await this.#deliveries()).filter((directory) => !basename(directory).startsWith('.'));
+    const delivered = whole.map((directory) => join(directory, HELPER));
     for (const path of [
       ...(this.#familyIdHelper === undefined ? [] : [this.#familyIdHelper]),
       ...delivered,
@@ -286,6 +288,16 @@ async function namesIn(directory: string): Promise<readonly string[]> {
     return await readdir(directory);
   } catch (error) {
     if (isNotFound(error)) return [];
+    throw error;
+  }
+}
+
+/** Since its last change; 0 if it has just got another name. */
+async function ageMs(path: string): Promise<number> {
+  try {
+    return Date.now() - (await stat(path)).mtimeMs;
+  } catch (error) {
+    if (isNotFound(error)) return 0;
     throw error;
   }
 }

@@ -106,6 +106,13 @@ describe('a module with a manifest', () => {
     expect(await modules.canAimFamilyId()).toBe(true);
   });
 
+  it('is not taken for one while a pod still copies it', async () => {
+    await put('delivered/6.1.0/.half/ipvs_bpf_family_id.ko', helper.subarray(0, 70));
+    expect(await modules.canAimFamilyId()).toBe(false);
+    await deliver(manifest);
+    expect(await modules.canAimFamilyId()).toBe(true);
+  });
+
   it('goes when it is no longer asked for, and the directory with the last one', async () => {
     const [kept] = [await deliver(manifest), await deliver(manifest, 'b'), await deliver(manifest, '.half')];
     await modules.keepDelivered([kept, '/elsewhere/ip_vs.ko'], 60_000);
