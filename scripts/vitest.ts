@@ -40,7 +40,11 @@ export interface VitestReport {
     readonly name: string;
     readonly status: string;
     readonly message?: string;
-    readonly assertionResults: readonly { readonly fullName: string; readonly status: string }[];
+    readonly assertionResults: readonly {
+      readonly fullName: string;
+      readonly status: string;
+      readonly failureMessages?: readonly string[] | null;
+    }[];
   }[];
 }
 
@@ -52,7 +56,10 @@ export function countTests(report: VitestReport, exitStatus: number): TapResult 
     const before = failures.length;
     for (const test of file.assertionResults) {
       if (test.status === 'passed') passed += 1;
-      else failures.push(`${test.fullName}: ${test.status}`);
+      else
+        failures.push(
+          [`${test.fullName}: ${test.status}`, ...reasons(test.failureMessages ?? [])].join('\n'),
+        );
     }
     if (file.status !== 'passed' && failures.length === before) {
       failures.push(`${file.name}: ${file.message ?? file.status}`);
@@ -60,4 +67,16 @@ export function countTests(report: VitestReport, exitStatus: number): TapResult 
   }
   if (exitStatus !== 0 && failures.length === 0) failures.push(`vitest: exit status ${exitStatus}`);
   return { passed, failures };
+}
+
+/** Lines of a failure's message that its summary has room for, and characters of each. */
+const MESSAGE_LINES = 12;
+const MESSAGE_COLUMNS = 160;
+
+/** Why it failed, without the stack: whoever reads only the end of a log has to learn it there. */
+function reasons(messages: readonly string[]): readonly string[] {
+  const lines = messages
+    .flatMap((message) => message.split('\n'))
+    .filter((line) => !/^\s+at |^\s*$/.test(line));
+  return lines.slice(0, MESSAGE_LINES).map((line) => `    ${line.slice(0, MESSAGE_COLUMNS)}`);
 }

@@ -156,16 +156,22 @@ export class ClusterSession {
   }
 
   /**
-   * Asks until the answer is something.
-   * @throws Error that says what was waited for, and the state of all that is ours
+   * Asks until the answer is something. A question that fails is asked again: a busy API server refuses one at times.
+   * @throws Error that says what was waited for, why the last question failed, and the state of all that is ours
    */
   async until<T>(what: string, limitMs: number, ask: () => Promise<T | undefined>): Promise<T> {
     const end = Date.now() + limitMs;
     for (;;) {
-      const answer = await ask();
+      let problem = '';
+      const answer = await ask().catch((error: unknown) => {
+        problem = `${error}\n`;
+        return undefined;
+      });
       if (answer !== undefined) return answer;
       if (Date.now() > end) {
-        throw new Error(`${what}: not after ${Math.round(limitMs / 1000)} s\n${await this.state()}`);
+        throw new Error(
+          `${what}: not after ${Math.round(limitMs / 1000)} s\n${problem}${await this.state()}`,
+        );
       }
       await new Promise((done) => setTimeout(done, 500));
     }
@@ -173,8 +179,14 @@ export class ClusterSession {
 
   /** For the message of a failure. */
   async state(): Promise<string> {
-    const words = ['get', 'ipvsbpfpolicy,ipvsbpfnode,pods', '-A', '-o', 'wide'];
-    return this.kubectl(words).catch((error: unknown) => String(error));
+    const ready = '{range .status.conditions[?(@.type=="Ready")]}{.status} {.reason}: {.message}{end}';
+    const line = `{range .items[*]}{.metadata.name} {.spec.action}{.spec.mode} ${ready}{"\\n"}{end}`;
+    const asked = [
+      ['ipvsbpfpolicy,ipvsbpfnode', '-o', `jsonpath=${line}`],
+      ['ipvsbpfpolicy,ipvsbpfnode,pods', '-A', '-o', 'wide'],
+    ];
+    const answers = asked.map((words) => this.kubectl(['get', ...words]).catch(String));
+    return (await Promise.all(answers)).join('\n');
   }
 }
 
