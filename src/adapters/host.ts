@@ -16,19 +16,33 @@ interface MountedNamespace {
   readonly path: string;
 }
 
+export interface HostDirectories {
+  /** Of all paths below; default `/`. */
+  readonly root?: string;
+  /** A writable /proc/sys, or a directory with the parts of it that are written: a container's own is read-only. */
+  readonly sysctls?: string | undefined;
+  /** The machine's root directory as a container has it: what is mounted below its /sys is in no other. */
+  readonly hostRoot?: string | undefined;
+}
+
 export class FileHost implements Host {
   readonly #root: string;
+  readonly #sysctls: string;
+  readonly #hostRoot: string;
 
-  constructor(root = '/') {
+  constructor(directories: HostDirectories = {}) {
+    const { root = '/', sysctls = join(root, 'proc/sys'), hostRoot = root } = directories;
     this.#root = root;
+    this.#sysctls = sysctls;
+    this.#hostRoot = hostRoot;
   }
 
   async readSysctl(path: string): Promise<string | undefined> {
-    return this.#read(join('proc/sys', path));
+    return textOf(join(this.#sysctls, path));
   }
 
   async writeSysctl(path: string, value: string): Promise<void> {
-    const file = join(this.#root, 'proc/sys', path);
+    const file = join(this.#sysctls, path);
     try {
       // Without O_CREAT: a sysctl that is not there must be an error in a temporary tree too.
       await writeFile(file, value, { flag: 'r+' });
@@ -38,7 +52,7 @@ export class FileHost implements Host {
   }
 
   async listSysctls(directory: string): Promise<readonly string[]> {
-    return this.#list(join('proc/sys', directory));
+    return listIfThere(join(this.#sysctls, directory)) ?? [];
   }
 
   async bootId(): Promise<string> {
@@ -60,7 +74,7 @@ export class FileHost implements Host {
   async requiresSignedModules(): Promise<boolean> {
     if (this.#read('sys/module/module/parameters/sig_enforce') === 'Y') return true;
     // "none [integrity] confidentiality"; not there without securityfs or lockdown.
-    const lockdown = this.#read('sys/kernel/security/lockdown') ?? '';
+    const lockdown = textOf(join(this.#hostRoot, 'sys/kernel/security/lockdown')) ?? '';
     return /\[(integrity|confidentiality)\]/.test(lockdown);
   }
 
@@ -115,12 +129,17 @@ export class FileHost implements Host {
   }
 
   #read(path: string): string | undefined {
-    return readIfThere(join(this.#root, path))?.replace(/\n$/, '');
+    return textOf(join(this.#root, path));
   }
 
   #list(path: string): readonly string[] {
     return listIfThere(join(this.#root, path)) ?? [];
   }
+}
+
+/** Without the newline at its end. */
+function textOf(file: string): string | undefined {
+  return readIfThere(file)?.replace(/\n$/, '');
 }
 
 function hasVirtualServers(table: string): boolean {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `ipvs-bpf agent`: the agent of a node of a cluster, configured by the environment that its DaemonSet gives it. */
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import manifest from '../../package.json' with { type: 'json' };
 import { HostError, isNotFound } from '../core/errors.ts';
 import { integer, oneOf, optionalText, readEnvironment, text } from '../runtime/env-config.ts';
@@ -32,6 +33,8 @@ export function readAgentConfig(environment: Readonly<Record<string, string | un
       IPVS_BPF_BUILD_DIR: text(`${root}/build`),
       IPVS_BPF_MODULE_DIR: optionalText(),
       IPVS_BPF_STATE_DIR: text('/var/lib/ipvs-bpf'),
+      IPVS_BPF_SYSCTL_DIR: text('/proc/sys'),
+      IPVS_BPF_HOST_ROOT: text('/'),
       IPVS_BPF_HTTP_PORT: integer({ min: 0, max: 65_535, fallback: 9841 }),
       IPVS_BPF_METRICS_ADDRESS: text('127.0.0.1'),
       IPVS_BPF_METRICS_PORT: integer({ min: 0, max: 65_535, fallback: 0 }),
@@ -91,7 +94,7 @@ async function serve(config: AgentConfig, node: ReturnType<typeof createNode>, p
     cluster,
     nodeName,
     agentVersion: manifest.version,
-    osImage: await osImage(),
+    osImage: await osImage(config.IPVS_BPF_HOST_ROOT),
     memories: node.memories,
     now: Date.now,
     wake: pause.wake,
@@ -194,14 +197,13 @@ export async function metricsServer(
   }
 }
 
-/** PRETTY_NAME of the host's os-release; the agent's container has the host's files below /host. */
-async function osImage(): Promise<string> {
-  for (const path of ['/host/etc/os-release', '/etc/os-release']) {
-    try {
-      return /^PRETTY_NAME="?([^"\n]*)/m.exec(await readFile(path, 'utf8'))?.[1] ?? '';
-    } catch (error) {
-      if (!isNotFound(error)) throw error;
-    }
+/** PRETTY_NAME of the host's os-release. */
+async function osImage(hostRoot: string): Promise<string> {
+  try {
+    const text = await readFile(join(hostRoot, 'etc/os-release'), 'utf8');
+    return /^PRETTY_NAME="?([^"\n]*)/m.exec(text)?.[1] ?? '';
+  } catch (error) {
+    if (isNotFound(error)) return '';
+    throw error;
   }
-  return '';
 }

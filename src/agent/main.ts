@@ -46,7 +46,12 @@ export function createNode(
   const links = new NetlinkLinks();
   const ipvs = new NetlinkIpvs();
   const helper = (release: string) => join(moduleDirectory, release, 'ipvs_bpf_family_id.ko');
-  const datapath = new BpfDatapath({ objectPath: join(buildDirectory, 'bpf', 'ipvs_tc.bpf.o') });
+  // Of every command: whoever runs one in the agent's container finds the node there, too.
+  const { IPVS_BPF_SYSCTL_DIR: sysctls = '/proc/sys', IPVS_BPF_HOST_ROOT: hostRoot } = process.env;
+  const datapath = new BpfDatapath({
+    objectPath: join(buildDirectory, 'bpf', 'ipvs_tc.bpf.o'),
+    mapsSysctl: join(sysctls, 'net/ipv4/vs/bpf_maps'),
+  });
   const records = new StateFiles(stateDirectory);
   return {
     log,
@@ -60,7 +65,7 @@ export function createNode(
         deliveredDirectory: join(stateDirectory, 'delivered'),
       }),
       ipvs,
-      host: new FileHost(),
+      host: new FileHost({ sysctls, hostRoot }),
       links,
       datapath,
       records,

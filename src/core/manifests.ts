@@ -18,6 +18,8 @@ export const NODE_LEASE_PREFIX = 'node-';
 /** On the DaemonSet: hash of all that the operator wants, so that fields it no longer wants are seen too. */
 const HASH_ANNOTATION = `${API_GROUP}/desired`;
 const MODULE_MOUNT = '/modules';
+const SYSCTL_MOUNT = '/host-sysctl';
+const HOST_MOUNT = '/host';
 const AGENT_PORT = 9841;
 
 export interface AgentConfig {
@@ -157,6 +159,30 @@ function daemonSetSpec(config: AgentConfig): Readonly<Record<string, unknown>> {
 
 const named = (name: string) => ({ name });
 
+/** All that the agent does as root; CAP_SYS_ADMIN has what CAP_BPF and CAP_PERFMON allow. */
+export const AGENT_CAPABILITIES = [
+  /** IPVS, links and their tc hooks, sysctls below net. */
+  'NET_ADMIN',
+  /** eBPF maps and programs by their ids, and the network namespaces of its probes. */
+  'SYS_ADMIN',
+  /** Exchanges ip_vs. */
+  'SYS_MODULE',
+  /** Sees which network namespaces other processes are in, and which of them use IPVS. */
+  'SYS_PTRACE',
+  /** The kernel's log, for `kubectl ipvs-bpf sysdump`. */
+  'SYSLOG',
+] as const;
+
+const SECURITY_CONTEXT = {
+  readOnlyRootFilesystem: true,
+  capabilities: { drop: ['ALL'], add: AGENT_CAPABILITIES },
+  seccompProfile: { type: 'RuntimeDefault' },
+  // The usual profile forbids mounts, which network namespaces are, and to write sysctls.
+  appArmorProfile: { type: 'Unconfined' },
+  // What SELinux calls a container that may reach the machine itself; ignored elsewhere.
+  seLinuxOptions: { type: 'spc_t' },
+} as const;
+
 function container(config: AgentConfig): Readonly<Record<string, unknown>> {
   const { image, imagePullPolicy, resources, metricsPort } = config;
   const probe = { host: '127.0.0.1', port: AGENT_PORT };
@@ -167,8 +193,7 @@ function container(config: AgentConfig): Readonly<Record<string, unknown>> {
     args: ['agent'],
     env: environment(config),
     ...(metricsPort === undefined ? {} : { ports: [{ name: 'metrics', containerPort: metricsPort }] }),
-    // Loads kernel modules and eBPF programs and writes sysctls of the host.
-    securityContext: { privileged: true },
+    securityContext: SECURITY_CONTEXT,
     ...(Object.keys(resources).length > 0 ? { resources } : {}),
     startupProbe: {
       httpGet: { ...probe, path: '/healthz' },
@@ -197,6 +222,8 @@ function environment({ namespace, apiServer, logLevel, logFormat, metricsPort }:
     { name: 'IPVS_BPF_NODE_NAME', valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } } },
     { name: 'IPVS_BPF_NAMESPACE', value: namespace },
     { name: 'IPVS_BPF_MODULE_DIR', value: MODULE_MOUNT },
+    { name: 'IPVS_BPF_SYSCTL_DIR', value: SYSCTL_MOUNT },
+    { name: 'IPVS_BPF_HOST_ROOT', value: HOST_MOUNT },
     { name: 'IPVS_BPF_HTTP_PORT', value: String(AGENT_PORT) },
     { name: 'IPVS_BPF_LOG_LEVEL', value: logLevel },
     { name: 'IPVS_BPF_LOG_FORMAT', value: logFormat },
@@ -216,8 +243,8 @@ interface Mount {
   /** Where it is on the node, if not at the same path. */
   readonly hostPath?: string;
   readonly readOnly?: true;
-  /** HostToContainer sees later mounts of the node, Bidirectional shows the node ours. */
-  readonly propagation?: 'HostToContainer' | 'Bidirectional';
+  /** HostToContainer sees later mounts of the node. */
+  readonly propagation?: 'HostToContainer';
   readonly create?: true;
 }
 
@@ -225,10 +252,12 @@ const MOUNTS: readonly Mount[] = [
   { name: 'state', path: '/var/lib/ipvs-bpf', create: true },
   { name: 'modules', path: MODULE_MOUNT, readOnly: true, create: true },
   { name: 'lib-modules', path: '/lib/modules', readOnly: true },
-  { name: 'bpf', path: '/sys/fs/bpf', propagation: 'Bidirectional' },
+  { name: 'bpf', path: '/sys/fs/bpf', propagation: 'HostToContainer' },
+  // /proc/sys itself is read-only in a container.
+  { name: 'sysctl', path: `${SYSCTL_MOUNT}/net`, hostPath: '/proc/sys/net' },
   { name: 'modprobe', path: '/run/modprobe.d', create: true },
-  { name: 'netns', path: '/run/netns', propagation: 'Bidirectional', create: true },
-  { name: 'host', path: '/host', hostPath: '/', readOnly: true, propagation: 'HostToContainer' },
+  { name: 'netns', path: '/run/netns', propagation: 'HostToContainer', create: true },
+  { name: 'host', path: HOST_MOUNT, hostPath: '/', readOnly: true, propagation: 'HostToContainer' },
 ];
 
 function volume({ name, path, hostPath = path, create }: Mount, config: AgentConfig) {

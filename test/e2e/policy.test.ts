@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A policy from its first check on, with requests from outside and from pods all the way. recovery.test.ts ends it. */
 import { beforeAll, describe, expect, it } from 'vitest';
+import { AGENT_CAPABILITIES } from '../../src/core/manifests.ts';
 import { NAMESPACE, OTHER_NODE_PORT, POLICY } from '../cluster/shop.ts';
 import { nodeResource, requestsFromOutside } from '../cluster/shop-session.ts';
 import {
@@ -14,6 +15,8 @@ import {
   nativeListings,
   outside,
   PATIENCE_MS,
+  privileges,
+  processes,
   session,
   untilCondition,
   webPodOn,
@@ -53,6 +56,15 @@ describe('a policy', () => {
     }
     expect(await outside(REQUESTS)).toEqual({ answered: 2 * REQUESTS, tracked: 0 });
     expect(await fromAPod('web')).toMatchObject({ answered: 5, tracked: 0 });
+  });
+
+  it('did that with no more capabilities than docs/security.md names, and writes nothing outside of its mounts', async () => {
+    for (const node of NODES) {
+      const [pid] = await processes(node, 'agent');
+      const { effective, rootOptions } = await privileges(node, pid ?? '');
+      expect(effective).toEqual([...AGENT_CAPABILITIES].sort());
+      expect(rootOptions).toContain('ro');
+    }
   });
 
   it('leaves Services that are not in the whitelist on the native path', async () => {

@@ -43,7 +43,7 @@ async function mounted(nsenter: string): Promise<void> {
 describe('FileHost', () => {
   it('writes sysctls that are there, and creates none', async () => {
     await put('proc/sys/net/ipv4/vs/conntrack', '0\n');
-    const host = new FileHost(root);
+    const host = new FileHost({ root });
     expect(await host.readSysctl('net/ipv4/vs/conntrack')).toBe('0');
     await host.writeSysctl('net/ipv4/vs/conntrack', '1');
     expect(await readFile(join(root, 'proc/sys/net/ipv4/vs/conntrack'), 'utf8')).toMatch(/^1/);
@@ -51,10 +51,25 @@ describe('FileHost', () => {
     expect(await host.listSysctls('net/ipv4/vs')).toEqual(['conntrack']);
   });
 
+  it('writes where a container has what can be written', async () => {
+    await put('proc/sys/net/ipv4/ip_forward', '0\n');
+    await put('host-sysctl/net/ipv4/ip_forward', '0\n');
+    const host = new FileHost({ root, sysctls: join(root, 'host-sysctl') });
+    await host.writeSysctl('net/ipv4/ip_forward', '1');
+    expect(await host.readSysctl('net/ipv4/ip_forward')).toMatch(/^1/);
+    expect(await readFile(join(root, 'proc/sys/net/ipv4/ip_forward'), 'utf8')).toBe('0\n');
+  });
+
+  it('asks the machine itself whether it is locked down, not the container', async () => {
+    await put('host/sys/kernel/security/lockdown', 'none [integrity] confidentiality\n');
+    expect(await new FileHost({ root }).requiresSignedModules()).toBe(false);
+    expect(await new FileHost({ root, hostRoot: join(root, 'host') }).requiresSignedModules()).toBe(true);
+  });
+
   it('tells a kernel with BTF from one without', async () => {
-    expect(await new FileHost(root).hasBtf()).toBe(false);
+    expect(await new FileHost({ root }).hasBtf()).toBe(false);
     await put('sys/kernel/btf/vmlinux', '');
-    expect(await new FileHost(root).hasBtf()).toBe(true);
+    expect(await new FileHost({ root }).hasBtf()).toBe(true);
   });
 
   it('finds one process for each other network namespace with virtual servers', async () => {
@@ -65,21 +80,21 @@ describe('FileHost', () => {
     await process('11', 'net:[2]', HEADER);
     await process('12', 'net:[3]', used);
     await process('13', 'net:[3]', used);
-    expect(await new FileHost(root).namespacesUsingIpvs()).toEqual(['12']);
+    expect(await new FileHost({ root }).namespacesUsingIpvs()).toEqual(['12']);
   });
 
   it('leaves out a namespace that goes while it is looked at', async () => {
     await mounted(`rm ${join(root, 'proc/self/mountinfo')}; exit 1`);
-    expect(await new FileHost(root).namespacesUsingIpvs()).toEqual([]);
+    expect(await new FileHost({ root }).namespacesUsingIpvs()).toEqual([]);
   });
 
   it('fails if a namespace is there and cannot be looked at', async () => {
     await mounted('echo no >&2; exit 1');
-    await expect(new FileHost(root).namespacesUsingIpvs()).rejects.toThrow('/run/netns/a');
+    await expect(new FileHost({ root }).namespacesUsingIpvs()).rejects.toThrow('/run/netns/a');
   });
 
   it('finds none without IPVS', async () => {
     await process('10', 'net:[1]', '');
-    expect(await new FileHost(root).namespacesUsingIpvs()).toEqual([]);
+    expect(await new FileHost({ root }).namespacesUsingIpvs()).toEqual([]);
   });
 });

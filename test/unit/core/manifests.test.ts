@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { type AgentConfig, agentManifests, differences } from '../../../src/core/manifests.ts';
 
@@ -15,6 +16,16 @@ const config: AgentConfig = {
   nodeSelector: {},
   tolerations: [{ operator: 'Exists' }],
 };
+
+interface Container {
+  readonly volumeMounts: readonly { readonly name: string; readonly readOnly?: boolean }[];
+  readonly securityContext: Readonly<Record<string, unknown>>;
+}
+
+interface PodSpec {
+  readonly containers: readonly Container[];
+  readonly volumes: readonly { readonly name: string; readonly hostPath: { readonly path: string } }[];
+}
 
 const daemonSet = (change: Partial<AgentConfig> = {}) =>
   agentManifests({ ...config, ...change }).at(-1)?.object;
@@ -35,6 +46,24 @@ describe('agentManifests', () => {
     const text = JSON.stringify(agentManifests(config).map(({ object }) => object.rules));
     expect(text).not.toMatch(/delete|secrets|pods|\*/);
     expect(text).toContain('{"apiGroups":[""],"resources":["nodes"],"verbs":["get"]}');
+  });
+
+  it('gives agents the capabilities and the directories that docs/security.md names, and is not privileged', async () => {
+    const text = await readFile(new URL('../../../docs/security.md', import.meta.url), 'utf8');
+    const [, section = ''] = text.split('## Capabilities of an agent');
+    const named = [...section.matchAll(/^\| `([A-Z_]+)` \|/gm)].map(([, name]) => name);
+    const pod = daemonSet()?.spec as { template: { spec: PodSpec } };
+    const { containers, volumes } = pod.template.spec;
+    const { volumeMounts, securityContext } = containers[0] as Container;
+    expect(securityContext.capabilities).toEqual({ drop: ['ALL'], add: named });
+    expect(securityContext).toMatchObject({ readOnlyRootFilesystem: true });
+    expect(securityContext).not.toHaveProperty('privileged');
+    const written = new Set(volumeMounts.filter(({ readOnly }) => !readOnly).map(({ name }) => name));
+    const [sentence = ''] =
+      /It writes to these directories[^:]*:[^.]*\.[^:]*?(?=AppArmor)/.exec(section) ?? [];
+    const directories = [...sentence.matchAll(/`(\/[^`]+)`/g)].map(([, path]) => path);
+    const mounted = volumes.filter(({ name }) => written.has(name)).map(({ hostPath }) => hostPath.path);
+    expect(directories.sort()).toEqual(mounted.sort());
   });
 
   it('mounts the modules of the host', () => {
