@@ -6,7 +6,6 @@ import { NAMESPACE, OTHER_NODE_PORT, POLICY } from '../cluster/shop.ts';
 import { nodeResource, requestsFromOutside } from '../cluster/shop-session.ts';
 import {
   applyPolicy,
-  condition,
   fromAPod,
   identities,
   inPod,
@@ -49,7 +48,7 @@ describe('a policy', () => {
     });
     // Connections that exist when the module is exchanged end, and new ones wait: each node says how long.
     for (const node of NODES) {
-      expect(await condition('Ready', node)).toBe('True Accelerating');
+      await untilCondition('Ready', 'True Accelerating', node);
       const disruption = (await nodeResource(session, node))?.status?.lastDisruption;
       expect(disruption).toMatchObject({ outageMilliseconds: expect.any(Number) });
       expect(reports[node].answered).toBeGreaterThan(0);
