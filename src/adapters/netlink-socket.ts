@@ -8,6 +8,7 @@ import { getSystemErrorName } from 'node:util';
 import type { MessageInfo, RawNetlinkSocket } from 'netlink/dist/raw.js';
 import type { NetlinkMessage } from 'netlink/dist/structs.js';
 import { errnoError, HostError } from '../core/errors.ts';
+import { deadline } from './deadline.ts';
 
 export const NETLINK_ROUTE = 0;
 export const NETLINK_GENERIC = 16;
@@ -254,12 +255,11 @@ function receive(open: Open, { sequences, action, bytes }: Datagram): Promise<re
       }
     };
     const tooLate = { code: 'NetlinkError', retry: true } as const;
-    const timer = setTimeout(
-      () => end(() => reject(new HostError(`${action}: no answer from the kernel`, tooLate))),
-      TIMEOUT_MS,
+    const cancel = deadline(TIMEOUT_MS, () =>
+      end(() => reject(new HostError(`${action}: no answer from the kernel`, tooLate))),
     );
     const end = (act: () => void): void => {
-      clearTimeout(timer);
+      cancel();
       open.raw.off('message', onMessage);
       open.raw.off('error', onError);
       act();

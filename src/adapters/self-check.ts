@@ -17,6 +17,7 @@ import {
   type TestAddresses,
 } from '../core/self-check-network.ts';
 import type { Ipvs, SelfCheck } from '../ports.ts';
+import { deadline } from './deadline.ts';
 import { NetworkNamespace } from './network-namespace.ts';
 import {
   attachPrograms,
@@ -193,9 +194,9 @@ function listen(server: Server, host: string): Promise<void> {
 
 function firstData(socket: Socket): Promise<string> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new NoAnswer(`after ${TIMEOUT_MS} ms`, true)), TIMEOUT_MS);
+    const end = deadline(TIMEOUT_MS, () => reject(new NoAnswer(`after ${TIMEOUT_MS} ms`, true)));
     socket.once('data', (data) => resolve(data.toString('utf8')));
     socket.once('error', (error) => reject(new NoAnswer(error.message, false)));
-    socket.once('close', () => clearTimeout(timer));
+    socket.once('close', end);
   });
 }

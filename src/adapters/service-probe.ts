@@ -10,6 +10,7 @@ import { SELF_CHECK_CLIENT_SIDE } from '../core/interfaces.ts';
 import { freeTestAddresses } from '../core/self-check-network.ts';
 import { servingReals } from '../core/service-probe.ts';
 import type { Clock, RealServer, ServiceProbe, ServiceVerdict, VirtualServer } from '../ports.ts';
+import { deadline } from './deadline.ts';
 import { NetworkNamespace } from './network-namespace.ts';
 import {
   attachPrograms,
@@ -21,6 +22,10 @@ import {
 
 /** With time for one SYN that is lost: the kernel sends it again after a second. */
 const CONNECT_MS = 1_300;
+/** The same for two that are lost: the next one comes two seconds later. */
+const MAX_CONNECT_MS = 3_300;
+/** How much longer than a connection without IPVS one with it may take on a busy machine. */
+const MAX_RATIO = 10;
 const DIRECT_MS = 1_000;
 /** No real server is asked for the first time later than this. */
 const DIRECT_BEGIN_MS = 1_000;
@@ -72,11 +77,14 @@ export class VethServiceProbe implements ServiceProbe {
     namespace: NetworkNamespace,
     closing: Promise<void>[],
   ): Promise<readonly ServiceVerdict[]> {
-    const first = await through(servers, namespace, closing);
+    const { clock } = this.#ports;
+    const first = await through(servers, namespace, { limitMs: CONNECT_MS, closing });
     const doubted = servers.filter((server) => first.get(server) !== undefined);
+    const asked = clock.now();
     const unsure = await this.#doubts(doubted, closing);
+    const limitMs = Math.min(MAX_CONNECT_MS, CONNECT_MS + MAX_RATIO * Math.round(clock.now() - asked));
     const certain = doubted.filter((server) => unsure.get(server) === undefined);
-    const second = await through(certain, namespace, closing);
+    const second = await through(certain, namespace, { limitMs, closing });
     return servers.map((server): ServiceVerdict => {
       const doubt = unsure.get(server);
       const problem = second.get(server);
@@ -138,11 +146,11 @@ export class VethServiceProbe implements ServiceProbe {
 async function through(
   servers: readonly VirtualServer[],
   namespace: NetworkNamespace,
-  closing: Promise<void>[],
+  { limitMs, closing }: { readonly limitMs: number; readonly closing: Promise<void>[] },
 ): Promise<ReadonlyMap<VirtualServer, Problem>> {
   const ends = servers.map(({ address = '', port = 0 }) => ({ host: address, port }));
   const sockets = await namespace.run(() => openSockets(ends));
-  const problems = await Promise.all(sockets.map((socket) => outcome(socket, CONNECT_MS, closing)));
+  const problems = await Promise.all(sockets.map((socket) => outcome(socket, limitMs, closing)));
   return new Map(servers.map((server, index) => [server, problems[index]]));
 }
 
@@ -160,9 +168,9 @@ async function outcome(socket: Socket, limitMs: number, closing: Promise<void>[]
 
 function handshake(socket: Socket, limitMs: number): Promise<Problem> {
   return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(`no answer after ${limitMs} ms`), limitMs);
+    const end = deadline(limitMs, () => resolve(`no answer after ${limitMs} ms`));
     const done = (problem: Problem): void => {
-      clearTimeout(timer);
+      end();
       resolve(problem);
     };
     socket.once('connect', () => done(undefined));
