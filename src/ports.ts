@@ -230,7 +230,8 @@ export interface Host {
   bootId(): Promise<string>;
   /** True if /sys/kernel/btf/vmlinux is there. */
   hasBtf(): Promise<boolean>;
-  isRoot(): boolean;
+  /** What this process is not and has to be: "root", "CAP_SYS_MODULE". Empty if nothing is missing. */
+  missingPrivileges(): readonly string[];
   /** True if the kernel takes signed modules only (module.sig_enforce, or lockdown). */
   requiresSignedModules(): Promise<boolean>;
   /** Network namespaces other than this one in which IPVS has virtual servers, as "PID" of a process in each. */

@@ -2,6 +2,7 @@
 /** Sysctls and facts of the host, as files below a root directory. */
 import { stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { missingCapabilities } from '../core/capabilities.ts';
 import { errnoError, errnoOf, isNotFound } from '../core/errors.ts';
 import type { Host } from '../ports.ts';
 import { exec } from './exec.ts';
@@ -78,8 +79,10 @@ export class FileHost implements Host {
     return /\[(integrity|confidentiality)\]/.test(lockdown);
   }
 
-  isRoot(): boolean {
-    return process.geteuid?.() === 0;
+  missingPrivileges(): readonly string[] {
+    const root = process.geteuid?.() === 0 ? [] : ['root'];
+    const [, mask] = /^CapEff:\s*([0-9a-f]+)$/m.exec(this.#read('proc/self/status') ?? '') ?? [];
+    return [...root, ...missingCapabilities(BigInt(`0x${mask ?? '0'}`))];
   }
 
   /**

@@ -46,7 +46,7 @@ export async function observe(
   return {
     kernelRelease,
     bootId: await host.bootId(),
-    isRoot: host.isRoot(),
+    missingPrivileges: host.missingPrivileges(),
     hasBtf: await host.hasBtf(),
     requiresSignedModules: await host.requiresSignedModules(),
     modules: await modules.list(),

@@ -64,7 +64,8 @@ export interface DatapathFacts {
 export interface NodeFacts {
   readonly kernelRelease: string;
   readonly bootId: string;
-  readonly isRoot: boolean;
+  /** As Host.missingPrivileges() says it. */
+  readonly missingPrivileges: readonly string[];
   readonly hasBtf: boolean;
   readonly requiresSignedModules: boolean;
   readonly modules: readonly LoadedModule[];

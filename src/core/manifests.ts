@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The agent's DaemonSet with its ServiceAccount and rights, as plain data, and what differs from it. */
+import { CAPABILITIES } from './capabilities.ts';
 import { apiVersionOf, type KubeObject, type ResourceType } from './kube-object.ts';
 import {
   API_GROUP,
@@ -159,19 +160,8 @@ function daemonSetSpec(config: AgentConfig): Readonly<Record<string, unknown>> {
 
 const named = (name: string) => ({ name });
 
-/** All that the agent does as root; CAP_SYS_ADMIN has what CAP_BPF and CAP_PERFMON allow. */
-export const AGENT_CAPABILITIES = [
-  /** IPVS, links and their tc hooks, sysctls below net. */
-  'NET_ADMIN',
-  /** eBPF maps and programs by their ids, and the network namespaces of its probes. */
-  'SYS_ADMIN',
-  /** Exchanges ip_vs. */
-  'SYS_MODULE',
-  /** Sees which network namespaces other processes are in, and which of them use IPVS. */
-  'SYS_PTRACE',
-  /** The kernel's log, for `kubectl ipvs-bpf sysdump`. */
-  'SYSLOG',
-] as const;
+/** Beside what the agent itself needs: the kernel's log, for `kubectl ipvs-bpf sysdump`. */
+export const AGENT_CAPABILITIES: readonly string[] = [...Object.keys(CAPABILITIES), 'SYSLOG'];
 
 const SECURITY_CONTEXT = {
   readOnlyRootFilesystem: true,

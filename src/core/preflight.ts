@@ -90,7 +90,11 @@ export function preflight(
 }
 
 function root(facts: NodeFacts): Verdict {
-  return facts.isRoot ? PASS : fail('Must run as root: it loads a kernel module and eBPF programs.');
+  const { missingPrivileges: missing } = facts;
+  if (missing.length === 0) return PASS;
+  return fail(
+    `Must run as root with its capabilities: it loads a kernel module and eBPF programs. Missing: ${missing.join(', ')}.`,
+  );
 }
 
 function btf(facts: NodeFacts): Verdict {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the end-to-end tests ask the cluster that they share. */
 import { inject } from 'vitest';
+import { CAPABILITIES } from '../../src/core/capabilities.ts';
 import { nodeNamed } from '../cluster/layout.ts';
 import { moduleRepository } from '../cluster/own-image.ts';
 import { ClusterSession } from '../cluster/session.ts';
@@ -126,21 +127,16 @@ export async function processes(node: string, component: 'agent' | 'operator'): 
 }
 
 /** Bits of linux/capability.h. */
-const CAPABILITY_BITS = {
-  NET_ADMIN: 12n,
-  SYS_MODULE: 16n,
-  SYS_PTRACE: 19n,
-  SYS_ADMIN: 21n,
-  SYSLOG: 34n,
-} as const;
+const SYSLOG = 34;
 
 /** What a process may do: the names of its capabilities, others as numbers, and how its root directory is mounted. */
 export async function privileges(node: string, pid: string) {
   const script = `sed -n 's/^CapEff:\\t//p' /proc/${pid}/status; grep -m 1 ' / / ' /proc/${pid}/mountinfo || true`;
   const [mask = '', mount = ''] = (await session.onNode(node, script)).split('\n');
-  const names = new Map<bigint, string>(Object.entries(CAPABILITY_BITS).map(([name, bit]) => [bit, name]));
-  const bits = Array.from({ length: 64 }, (_, bit) => BigInt(bit)).filter(
-    (bit) => (BigInt(`0x${mask}`) >> bit) & 1n,
+  const known = Object.entries({ ...CAPABILITIES, SYSLOG });
+  const names = new Map(known.map(([name, bit]) => [bit, name]));
+  const bits = Array.from({ length: 64 }, (_, bit) => bit).filter(
+    (bit) => (BigInt(`0x${mask}`) >> BigInt(bit)) & 1n,
   );
   const effective = bits.map((bit) => names.get(bit) ?? String(bit)).sort();
   return { effective, rootOptions: mount.split(' ')[5]?.split(',') ?? [] };

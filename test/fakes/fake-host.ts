@@ -47,7 +47,8 @@ export class FakeHost implements Host {
   ]);
   /** What namespacesUsingIpvs answers. */
   otherNamespaces: string[] = [];
-  root = true;
+  /** What missingPrivileges answers. */
+  missing: string[] = [];
   signaturesRequired = false;
   btf = true;
   boot = '5d3ff5c8-0c1c-4ad4-8b32-6f2f4ed5f0aa';
@@ -105,8 +106,8 @@ export class FakeHost implements Host {
     return this.#calls.read('host.requiresSignedModules', () => this.signaturesRequired);
   }
 
-  isRoot(): boolean {
-    return this.root;
+  missingPrivileges(): readonly string[] {
+    return this.missing;
   }
 
   async namespacesUsingIpvs(): Promise<readonly string[]> {

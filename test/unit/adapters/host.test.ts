@@ -60,6 +60,16 @@ describe('FileHost', () => {
     expect(await readFile(join(root, 'proc/sys/net/ipv4/ip_forward'), 'utf8')).toBe('0\n');
   });
 
+  it('names the capabilities that are missing', async () => {
+    const missing = async (mask: string) => {
+      await put('proc/self/status', `Name:\tnode\nCapEff:\t${mask}\nCapBnd:\t0000000000000000\n`);
+      return new FileHost({ root }).missingPrivileges().filter((name) => name !== 'root');
+    };
+    expect(await missing('000001ffffffffff')).toEqual([]);
+    expect(await missing('0000000000291400')).toEqual([]);
+    expect(await missing('0000000000281000')).toEqual(['CAP_NET_BIND_SERVICE', 'CAP_SYS_MODULE']);
+  });
+
   it('asks the machine itself whether it is locked down, not the container', async () => {
     await put('host/sys/kernel/security/lockdown', 'none [integrity] confidentiality\n');
     expect(await new FileHost({ root }).requiresSignedModules()).toBe(false);

@@ -158,7 +158,7 @@ const CONDITIONS: { readonly [T in AgentCondition]: Readonly<Record<NodeReason<T
       machine.host.btf = false;
     }),
     NotPermitted: with_(({ machine }) => {
-      machine.host.root = false;
+      machine.host.missing = ['CAP_SYS_MODULE'];
     }),
     Reconciling: applied,
   },

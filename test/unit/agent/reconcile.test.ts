@@ -155,7 +155,7 @@ describe('up', () => {
 
   it('names every failed check and changes nothing', async () => {
     const node = director(...TABLE);
-    node.machine.host.root = false;
+    node.machine.host.missing = ['root'];
     node.machine.host.btf = false;
     node.machine.host.otherNamespaces = ['4711'];
     node.machine.modules.files.clear();
