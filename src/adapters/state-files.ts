@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The state directory: a few JSON files, each written whole. */
-import { link, mkdir, open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { link, mkdir, readdir, readFile, rm, rmdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, HostError, isNotFound } from '../core/errors.ts';
 import type { Baseline, Disruption, FrozenProcesses, NodeRecord, SavedTable } from '../core/facts.ts';
 import type { JournalEntry, NodeMemories, NodeMemory, NodeRecords } from '../ports.ts';
+import { writeDurably, writeWhole } from './durable-files.ts';
 
 const FILES = {
   baseline: 'baseline.json',
@@ -163,10 +164,7 @@ export class StateFiles implements NodeRecords {
       return;
     }
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    const temporary = `${path}.new`;
-    await writeDurably(temporary, `${JSON.stringify(value)}\n`);
-    await rename(temporary, path);
-    await syncDirectory(this.#directory);
+    await writeWhole(path, `${JSON.stringify(value)}\n`);
   }
 }
 
@@ -182,25 +180,6 @@ async function createWhole(path: string, text: string): Promise<boolean> {
     throw error;
   } finally {
     await rm(temporary, { force: true });
-  }
-}
-
-async function writeDurably(path: string, text: string): Promise<void> {
-  const file = await open(path, 'w', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
   }
 }
 
