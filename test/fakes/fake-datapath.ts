@@ -105,6 +105,13 @@ export class FakeDatapath implements Datapath {
     this.#attached.delete(`${ifindex} Egress`);
   }
 
+  /** What is pinned, and what is attached, ends with the kernel. */
+  reboot(): void {
+    this.#maps = undefined;
+    this.#programs = undefined;
+    this.#attached.clear();
+  }
+
   async state(): Promise<DatapathState | undefined> {
     return this.#calls.read('datapath.state', () => this.#state());
   }

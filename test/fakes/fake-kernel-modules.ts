@@ -195,6 +195,15 @@ export class FakeKernelModules implements KernelModules {
     this.#insert(file, false);
   }
 
+  /** No module outlives its kernel, and no file of /run. */
+  reboot(): void {
+    const files = [...this.#loaded.values()];
+    this.#loaded.clear();
+    this.#fromTree.clear();
+    this.blocked.clear();
+    for (const file of files) for (const tell of this.onChange) tell(file, false);
+  }
+
   #insert(file: ModuleFile, fromTree: boolean): void {
     this.#loaded.set(file.name, file);
     if (fromTree) this.#fromTree.add(file.name);

@@ -22,6 +22,13 @@ export class FakeKubeProxy implements KubeProxy {
     this.#running.set(pid, { pid, startTime: String(pid * 100) });
   }
 
+  /** The kubelet starts those that ran, as other processes. */
+  reboot(): void {
+    const pids = [...this.#running.keys()];
+    for (const pid of pids) this.end(pid);
+    for (const pid of pids) this.start(pid + 1000);
+  }
+
   end(pid: number): void {
     this.#running.delete(pid);
     this.#stopped.delete(pid);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { BootResult } from '../../src/boot-ports.ts';
 import { Calls } from './calls.ts';
+import { FakeBootFiles } from './fake-boot-files.ts';
 import { FakeDatapath } from './fake-datapath.ts';
 import { FakeHost } from './fake-host.ts';
 import { FakeIpvs } from './fake-ipvs.ts';
@@ -16,11 +18,30 @@ export interface FakeMachine {
   readonly host: FakeHost;
   readonly datapath: FakeDatapath;
   readonly kubeProxy: FakeKubeProxy;
+  readonly boot: FakeBootFiles;
   /** Path of the patched module's file, which fits the running kernel. */
   readonly patchedModule: string;
 }
 
 export const PATCHED_SRCVERSION = 'PATCHED0123456789ABCDEF';
+
+/**
+ * Another boot: the module that the host's files say is loaded (`trouble`: what keeps it from that), and then kube-proxy
+ * makes the table that there was.
+ */
+export function reboot(machine: FakeMachine, trouble?: Exclude<BootResult, 'Loaded'> | 'NotRun'): void {
+  const { host, modules, datapath, ipvs, boot, kubeProxy } = machine;
+  const { table } = ipvs;
+  boots += 1;
+  host.boot = `boot-${boots}`;
+  modules.reboot();
+  datapath.reboot();
+  boot.boot(host.boot, trouble);
+  if (table.length > 0) ipvs.seed(...table);
+  kubeProxy.reboot();
+}
+
+let boots = 0;
 
 /** A director with eth0 (192.0.2.1/24) and eth1 (198.51.100.1/24, 2001:db8:1::1/64), and no module loaded. */
 export function fakeMachine(): FakeMachine {
@@ -41,5 +62,6 @@ export function fakeMachine(): FakeMachine {
     patched: true,
   });
   const kubeProxy = new FakeKubeProxy(calls);
-  return { calls, modules, ipvs, links, host, datapath, kubeProxy, patchedModule };
+  const boot = new FakeBootFiles(calls, modules);
+  return { calls, modules, ipvs, links, host, datapath, kubeProxy, boot, patchedModule };
 }
