@@ -14,6 +14,12 @@ export const NODE_FACTS: readonly NodeFact[] = [
   { name: 'top.json', command: [COMMAND_IN_IMAGE, 'node', 'top', '--once', '--interval', '1', '-o', 'json'] },
   { name: 'steps-of-down.json', command: [COMMAND_IN_IMAGE, 'node', 'steps', '-o', 'json'] },
   { name: 'state.txt', command: shell('tail -n +1 /var/lib/ipvs-bpf/*.json') },
+  {
+    name: 'next-boot.txt',
+    command: shell(
+      'find /var/lib/ipvs-bpf/boot -type f ! -name "*.ko" -exec tail -v -n +1 {} + 2>&1 || true',
+    ),
+  },
   { name: 'ip_vs.txt', command: ['cat', '/proc/net/ip_vs', '/proc/net/ip_vs_stats'] },
   { name: 'sysctls.txt', command: shell('tail -n +1 /proc/sys/net/ipv4/vs/* /proc/sys/net/ipv4/ip_forward') },
   { name: 'modules.txt', command: shell('uname -a; grep -e ^ip_vs -e ^nf_conntrack /proc/modules') },
