@@ -36,7 +36,7 @@ const SPEC: NodeSpec = {
     sessionMapMaxEntries: 262144,
     onMapFull: 'Bypass',
   },
-  module: {},
+  module: { activation: 'Live' },
 };
 
 /** Milliseconds: on the clock, and of a processor by all threads of this process. */

@@ -71,6 +71,9 @@ type ModuleStepKind =
   | 'removeModule'
   | 'loadModule'
   | 'insertModule'
+  | 'armBoot'
+  | 'disarmBoot'
+  | 'confirmBoot'
   | 'removeUnused';
 
 async function applyModuleStep(step: Exclude<Step, { kind: Handled }>, ports: NodePorts): Promise<void> {
@@ -92,6 +95,12 @@ async function applyModuleStep(step: Exclude<Step, { kind: Handled }>, ports: No
       return withFamilyId(step.familyId, () => insertModule(step.file, step.srcversion, ports), ports);
     case 'removeUnused':
       return removeUnused(step.names, ports);
+    case 'armBoot':
+      return armBoot(step, ports);
+    case 'disarmBoot':
+      return ports.boot.disarm();
+    case 'confirmBoot':
+      return ports.boot.confirm();
     default:
       return applyDatapathStep(step, ports);
   }
@@ -200,6 +209,13 @@ async function insertModule(file: string, srcversion: string, { modules }: NodeP
   const loaded = (await modules.list()).find(({ name }) => name === 'ip_vs');
   if (loaded?.srcversion === srcversion) return;
   await modules.insertFile(file);
+}
+
+async function armBoot(
+  { file, srcversion }: { readonly file: string; readonly srcversion: string },
+  { boot, modules, host }: NodePorts,
+): Promise<void> {
+  await boot.arm({ file, srcversion, kernelRelease: await modules.release(), bootId: await host.bootId() });
 }
 
 async function removeUnused(names: readonly string[], { modules }: NodePorts): Promise<void> {

@@ -154,7 +154,7 @@ function fallen(progress: NodeProgress, { rung, passed }: Landing): NodeProgress
   return { ...rest, appliedRevision: OFF_REVISION };
 }
 
-function failureOf(
+export function failureOf(
   error: StepFailed,
   { spec }: NodeTarget,
   node: Node,

@@ -27,11 +27,12 @@ export async function upCommand(options: ConfigOptions): Promise<number> {
   const config = await readConfig(options.config);
   return withNode(options, 'locked', async (node) => {
     const outcome = await up(config, node);
-    const { connectionsLost, warnings } = outcome;
+    const { connectionsLost, warnings, waitsForBoot } = outcome;
     const json = {
       changed: outcome.steps.length > 0,
       steps: outcome.steps.map(({ kind }) => kind),
       connectionsLost,
+      waitsForBoot,
       warnings,
     };
     print(options, json, outcomeText('up', outcome));

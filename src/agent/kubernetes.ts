@@ -20,6 +20,7 @@ import { afterFailedProbe, attemptDown, attemptUp } from './attempt.ts';
 import { thawAll, thawLeftBehind } from './execute.ts';
 import { messageOf, probe } from './ladder.ts';
 import type { NodeMeasures } from './measures.ts';
+import { prepareBoot } from './next-boot.ts';
 import { observeModuleFile } from './observe.ts';
 import { ProxyWatch, type Restart } from './proxy-watch.ts';
 import type { Node, Observation } from './reconcile.ts';
@@ -203,7 +204,8 @@ export class KubernetesAgent {
   async #goUp(target: NodeTarget, seen: Seen): Promise<Observation | undefined> {
     const { facts, decision, steps } = seen;
     const checks = checksOf(target, decision, facts);
-    if (decision.act !== 'Up' || checks.some(({ result }) => result === 'Fail')) return this.#thaw(seen);
+    if (decision.act !== 'Up' || checks.some(({ result }) => result === 'Fail'))
+      return this.#rest(target, seen);
     if (steps.some(({ kind }) => kind === 'removeModule' || kind === 'insertModule')) {
       await this.#report(target, seen, undefined, true);
     }
@@ -230,7 +232,7 @@ export class KubernetesAgent {
   /** Nothing is to be done; an accelerating node shows now and then that it is one. */
   async #stayThere(target: NodeTarget, seen: Seen): Promise<Observation | undefined> {
     const { decision } = seen;
-    const known = await this.#thaw(seen);
+    const known = await this.#rest(target, seen);
     const accelerates = decision.act === 'Up' && target.spec.mode === 'Enabled';
     if (!accelerates) {
       this.#probe = undefined;
@@ -249,9 +251,13 @@ export class KubernetesAgent {
     return undefined;
   }
 
-  /** Undefined if that changed something. */
-  async #thaw(seen: Seen): Promise<Seen | undefined> {
-    if (seen.record.frozen === undefined) return seen;
+  /** Nothing but the next boot is cared for, and nothing stays stopped. Undefined if that changed something. */
+  async #rest(target: NodeTarget, seen: Seen): Promise<Seen | undefined> {
+    const report = () => this.#report(target, { ...seen, steps: seen.bootSteps }, undefined, true);
+    const context = { target, progress: this.#progress, node: this.#node };
+    const prepared = await prepareBoot(seen, context, report);
+    if (prepared !== undefined) await this.#setProgress(prepared);
+    else if (seen.record.frozen === undefined) return seen;
     await thawAll(this.#node.ports, this.#node.log);
     return undefined;
   }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Wiring: adapters, environment, signals. The only file that constructs adapters. */
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { firstProcessRoot, HostBootFiles } from '../adapters/boot-files.ts';
 import { BpfDatapath } from '../adapters/datapath.ts';
 import { FileHost } from '../adapters/host.ts';
 import { NetlinkIpvs } from '../adapters/ipvs.ts';
@@ -73,6 +74,7 @@ export function createNode(
       serviceProbe: new VethServiceProbe({ links, datapath, clock }),
       outageProbe: new VethOutageProbe({ links, ipvs, clock }),
       kubeProxy: new ProcKubeProxy(),
+      boot: new HostBootFiles({ root: firstProcessRoot(), directory: join(resolve(stateDirectory), 'boot') }),
       clock,
     },
   };

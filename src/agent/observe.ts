@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** All reads of a reconciliation: ports in, facts out. */
+import type { BootFiles } from '../boot-ports.ts';
 import { isNotFound } from '../core/errors.ts';
 import type { DatapathFacts, IpvsFacts, KubeProxyFacts, ModuleFileFacts, NodeFacts } from '../core/facts.ts';
 import { hasUnaddressed } from '../core/interfaces.ts';
@@ -29,6 +30,7 @@ export interface NodePorts {
   readonly serviceProbe: ServiceProbe;
   readonly outageProbe: OutageProbe;
   readonly kubeProxy: KubeProxy;
+  readonly boot: BootFiles;
   readonly clock: Clock;
 }
 
@@ -69,6 +71,7 @@ export async function observe(
     otherNamespaces: moduleFile === undefined ? [] : await host.namespacesUsingIpvs(),
     kubeProxy: await observeKubeProxy(ports.kubeProxy),
     canAimFamilyId: await modules.canAimFamilyId(),
+    boot: await ports.boot.state(),
   };
 }
 

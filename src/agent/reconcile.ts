@@ -5,7 +5,7 @@ import type { NodeStatus } from '../api/node-status.ts';
 import type { NodeFacts, NodeRecord } from '../core/facts.ts';
 import { nodeStatus, notAccelerated } from '../core/node-status.ts';
 import { PreflightFailed } from '../core/outcome.ts';
-import { planDown, planUp } from '../core/plan.ts';
+import { lacksModuleUntilBoot, planDown, planUp } from '../core/plan.ts';
 import { type Check, preflight } from '../core/preflight.ts';
 import { describeStep, type Step } from '../core/steps.ts';
 import { type Execution, execute, type StepObserver, thawAll } from './execute.ts';
@@ -27,6 +27,8 @@ export interface Outcome {
   /** Steps that were carried out, in order. */
   readonly steps: readonly Step[];
   readonly warnings: readonly Check[];
+  /** True if the module comes by the next boot. */
+  readonly waitsForBoot: boolean;
   /** True if connections that IPVS had were ended, because its module was exchanged. */
   readonly connectionsLost: boolean;
   /** What was observed last, if nothing was done after it. */
@@ -91,12 +93,14 @@ export async function up(config: NodeConfig, node: Node, options: UpOptions = {}
   const done: Step[] = [];
   let warnings: readonly Check[] = [];
   let after: Observation | undefined;
+  let waitsForBoot = false;
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const before = round === 0 ? options.before : undefined;
-    const seen = before ?? (await observationFor(config, node));
+    const seen = before ?? withNextBootFile(await observationFor(config, node), options.before);
     const { facts } = seen;
     const steps = before?.steps ?? planUp(config, facts, seen.record);
     after = steps.length === 0 ? seen : undefined;
+    waitsForBoot = lacksModuleUntilBoot(config, facts, seen.record);
     if (steps.length === 0 && round > 0) break;
     const checks = preflight(config, facts, options);
     if (checks.some(({ result }) => result === 'Fail')) {
@@ -108,8 +112,14 @@ export async function up(config: NodeConfig, node: Node, options: UpOptions = {}
     await execute(steps, { ...node, ...options, verb: 'up', bootId: facts.bootId });
     done.push(...steps);
   }
-  const outcome = { steps: done, warnings, connectionsLost: endsConnections(done) };
+  const outcome = { steps: done, warnings, waitsForBoot, connectionsLost: endsConnections(done) };
   return after === undefined ? outcome : { ...outcome, after };
+}
+
+/** What the next boot is to load stays what it was, whatever the config says. */
+function withNextBootFile(seen: Observation, first: Observation | undefined): Observation {
+  const nextBootFile = first?.facts.nextBootFile;
+  return nextBootFile === undefined ? seen : { ...seen, facts: { ...seen.facts, nextBootFile } };
 }
 
 /** Leaves the machine as it was before the first `up`. Throws StepFailed, HostError. */
@@ -117,7 +127,7 @@ export async function down(node: Node, drainTimeoutMs: number): Promise<Outcome>
   const facts = await observe(node.ports);
   const steps = planDown(facts, await node.ports.records.read(), { drainTimeoutMs });
   if (steps.length > 0) await execute(steps, { ...node, verb: 'down', bootId: facts.bootId });
-  return { steps, warnings: [], connectionsLost: endsConnections(steps) };
+  return { steps, warnings: [], waitsForBoot: false, connectionsLost: endsConnections(steps) };
 }
 
 function endsConnections(steps: readonly Step[]): boolean {
@@ -135,17 +145,21 @@ export interface StatusReport {
   readonly differences: readonly string[];
 }
 
+const WAITS_FOR_BOOT = 'to be done: a reboot, which loads the patched module';
+
 /** Reads only. */
 export async function status(config: NodeConfig, node: Node): Promise<StatusReport> {
   const facts = await observeFor(config, node);
   const report = nodeStatus(config, facts);
-  const steps = planUp(config, facts, await node.ports.records.read());
+  const record = await node.ports.records.read();
+  const steps = planUp(config, facts, record);
   const failed = preflight(config, facts).filter(({ result }) => result === 'Fail');
   return {
     status: report,
     differences: [
       ...failed.map(({ check, message }) => `${check}: ${message}`),
       ...steps.map((step) => `to be done: ${describeStep(step)}`),
+      ...(lacksModuleUntilBoot(config, facts, record) ? [WAITS_FOR_BOOT] : []),
       ...notAccelerated(config, report).map(
         ({ address, port, protocol, reason }) =>
           `not accelerated: ${protocol} ${address} port ${port}: ${reason}`,

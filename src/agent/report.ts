@@ -12,8 +12,11 @@ export function outcomeText(verb: 'up' | 'down', outcome: Outcome): string {
   const lost = outcome.connectionsLost
     ? 'The module was exchanged: connections that IPVS had before were ended.'
     : 'No connection was ended.';
+  const boot = outcome.waitsForBoot
+    ? ['The next boot loads the patched module: reboot this machine, then run the command again.']
+    : [];
   const warnings = outcome.warnings.map(({ check, message }) => `Warning: ${check}: ${message}`);
-  return [done, ...(count === 0 ? [] : [lost]), ...warnings, ''].join('\n');
+  return [done, ...(count === 0 ? [] : [lost]), ...boot, ...warnings, ''].join('\n');
 }
 
 /** The status as tables, and what differs from the config. */

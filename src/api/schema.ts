@@ -93,7 +93,7 @@ const METADATA: Schema = {
 export function differingDefinitions(policyCrd: unknown, nodeCrd: unknown): readonly string[] {
   const of = (crd: unknown, path: string): string =>
     JSON.stringify(schemaIn(crd, ['properties', 'spec', 'properties', ...path.split(' ')]));
-  return ['snat', 'ipvs', 'datapath', 'module properties path'].filter(
+  return ['snat', 'ipvs', 'datapath', 'module properties path', 'module properties activation'].filter(
     (path) => of(policyCrd, path) !== of(nodeCrd, path),
   );
 }
@@ -133,7 +133,7 @@ export function nodeConfigSchema(policySpec: Schema): Schema {
       snat,
       ipvs: shared('ipvs'),
       datapath: shared('datapath'),
-      module: onlyPath(shared('module')),
+      module: moduleOfOneKernel(shared('module')),
     },
   };
 }
@@ -145,10 +145,12 @@ function alwaysByDefault(snat: Schema): Schema {
 }
 
 /** One machine has one kernel: it needs no mapping from kernels to modules. */
-function onlyPath(module: Schema): Schema {
-  const path = module.properties?.path;
-  if (path === undefined) throw new Error("the CRD's module has no field path");
-  return { ...module, description: 'The patched ip_vs module.', properties: { path } };
+function moduleOfOneKernel(module: Schema): Schema {
+  const { path, activation } = module.properties ?? {};
+  if (path === undefined || activation === undefined) {
+    throw new Error("the CRD's module has no field path, or none activation");
+  }
+  return { ...module, description: 'The patched ip_vs module.', properties: { path, activation } };
 }
 
 function servicesSchema(snat: Schema): Schema {

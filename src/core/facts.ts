@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Everything that can be observed on a machine, and everything that the agent remembers about it. */
+import type { BootState } from '../boot-ports.ts';
 import type {
   DatapathState,
   ForeignProgram,
@@ -72,6 +73,8 @@ export interface NodeFacts {
   readonly ipVsBuiltIn: boolean;
   /** Undefined where nothing needs it (down). */
   readonly moduleFile?: ModuleFileFacts;
+  /** What the next boot is to load, if that is another file. */
+  readonly nextBootFile?: ModuleFileFacts;
   /** sha256 of the tc object on disk; undefined where nothing needs it (down). */
   readonly objectFileHash?: string;
   /** Undefined if ip_vs is absent. */
@@ -98,6 +101,7 @@ export interface NodeFacts {
   readonly kubeProxy: KubeProxyFacts;
   /** True if the IPVS family can be given its id back after its module was exchanged. */
   readonly canAimFamilyId: boolean;
+  readonly boot: BootState;
 }
 
 /** What the machine was before the first step. */

@@ -143,7 +143,7 @@ function daemonSetSpec(config: AgentConfig): Readonly<Record<string, unknown>> {
       spec: {
         serviceAccountName: AGENT_NAME,
         hostNetwork: true,
-        // It stops and continues kube-proxy while the module is exchanged.
+        // It stops and continues kube-proxy while the module is exchanged, and has the host's /etc below /proc/1/root.
         hostPID: true,
         dnsPolicy: 'Default',
         terminationGracePeriodSeconds: 30,

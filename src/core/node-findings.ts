@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Conditions of a node, made from what is observed and what was tried. All of them are always there. */
 
+import { isAtNextBoot } from './boot.ts';
 import type { Finding } from './conditions.ts';
 import { nodeFinding } from './conditions.ts';
 import type { Drift } from './drift.ts';
 import { moduleOrigin, type NodeFacts, switchIsOn } from './facts.ts';
 import { coveredLinks } from './interfaces.ts';
 import { type Decision, hasFailed, type NodeProgress, type NodeTarget } from './node-target.ts';
+import { needsSwap } from './plan.ts';
 import { DIRECTIONS, desiredSysctls } from './plan-datapath.ts';
 import type { Check, CheckName } from './preflight.ts';
 import type { NodeReason } from './reasons.ts';
@@ -84,6 +86,8 @@ const CHECK_REASONS: Readonly<Record<CheckName, NodeReason<'PreflightPassed'>>> 
   FamilyId: 'KernelNotMapped',
   ProxyMode: 'ProxyModeNotIpvs',
   Signature: 'SignatureRequired',
+  BootFiles: 'NextBootNotSupported',
+  LastBoot: 'NextBootNotSupported',
 };
 
 function preflightPassed(checks: readonly Check[]): Finding {
@@ -119,6 +123,10 @@ function ready(situation: NodeSituation): Finding {
   if (spec.action === 'Observe') {
     return nodeFinding('Ready', 'DryRunPassed', 'All checks passed; nothing was changed.');
   }
+  if (decision.pending === 'WaitingForBoot') {
+    const goesOn = decision.act === 'Up' ? ` Until then revision ${progress.appliedRevision} goes on.` : '';
+    return nodeFinding('Ready', 'WaitingForBoot', `${REBOOT}${goesOn}`);
+  }
   if (decision.pending !== undefined) {
     return nodeFinding('Ready', 'Waiting', 'The operator has not granted the disruption yet.');
   }
@@ -135,6 +143,9 @@ function ready(situation: NodeSituation): Finding {
   }
   return nodeFinding('Ready', 'Accelerating', 'The whitelist runs on the accelerated path.');
 }
+
+const REBOOT =
+  'The next boot of the node loads the patched module (module.activation is NextBoot): reboot it, drained if need be.';
 
 function readyAfterFailure({ failure }: NodeProgress): Finding {
   const text = `${failure?.step}: ${failure?.message}`;
@@ -211,7 +222,7 @@ function validated({ probe, progress }: NodeSituation): Finding {
   return nodeFinding('Validated', 'NotRun', 'Nothing was changed that a probe would show.');
 }
 
-function disruptionPending({ decision, working, target }: NodeSituation): Finding {
+function disruptionPending({ decision, working, target, facts }: NodeSituation): Finding {
   const { pending } = decision;
   if (pending === 'WaitingForGrant') {
     const text = `Revision ${target.spec.revision} exchanges the module; spec.disruptionGrant does not allow it yet.`;
@@ -224,7 +235,15 @@ function disruptionPending({ decision, working, target }: NodeSituation): Findin
       'spec.disruptionGrant ended before the node could begin.',
     );
   }
+  if (pending === 'WaitingForBoot') return nodeFinding('DisruptionPending', pending, REBOOT);
   if (working) return nodeFinding('DisruptionPending', 'InProgress', 'The node is being changed.');
+  if (decision.act === 'Up' && isAtNextBoot(decision.config) && needsSwap(decision.config, facts)) {
+    return nodeFinding(
+      'DisruptionPending',
+      'WaitingForBoot',
+      `${REBOOT} It goes on with the one that it has.`,
+    );
+  }
   return nodeFinding('DisruptionPending', 'NoDisruptionNeeded', 'Nothing waits for a permission.');
 }
 

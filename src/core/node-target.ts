@@ -7,10 +7,11 @@ import {
   type NodeSpec,
   type SliceService,
 } from '../api/resources.ts';
+import { fellBack, isAtNextBoot } from './boot.ts';
 import { canonicalJson, sameValue, shortHash } from './canonical.ts';
-import { moduleOrigin, type NodeFacts, type NodeRecord } from './facts.ts';
+import { moduleOrigin, type NodeFacts, type NodeRecord, switchIsOn } from './facts.ts';
 import { nodeConfigOf, sameServices, whitelistRevision } from './node-spec.ts';
-import { needsSwap } from './plan.ts';
+import { lacksModuleUntilBoot, needsSwap, worksAsItIs } from './plan.ts';
 import type { KnownProxy } from './proxy-restart.ts';
 import type { Unprobed } from './service-probe.ts';
 import { type ServiceOff, serversOff, stillOff } from './services-off.ts';
@@ -61,7 +62,7 @@ export const NATIVE_PROGRESS: NodeProgress = {
 /** What a node has that went down the ladder, but not to the end: neither a revision nor what it was. */
 export const OFF_REVISION = 'off';
 
-export type PendingReason = 'WaitingForGrant' | 'GrantExpired';
+export type PendingReason = 'WaitingForGrant' | 'GrantExpired' | 'WaitingForBoot';
 
 export type Decision = {
   /** What the node should be, as far as it may be brought to it now. */
@@ -73,7 +74,11 @@ export type Decision = {
 } & (
   | { readonly act: 'Up'; readonly revision: string }
   | { readonly act: 'Down' }
-  | { readonly act: 'Nothing'; readonly why: 'Observe' | 'Hold' | 'Failed' | 'Waiting' | 'Reverted' }
+  | {
+      readonly act: 'Nothing';
+      /** FellBack: a boot did not load the module that it should; that is a failure, and not remembered yet. */
+      readonly why: 'Observe' | 'Hold' | 'Failed' | 'FellBack' | 'Waiting' | 'Reverted';
+    }
 );
 
 export interface Observed {
@@ -110,7 +115,11 @@ export function decide(
     return { ...wanted, act: 'Nothing', why: 'Reverted' };
   }
   // What was begun is finished, however long the permission was.
-  const begun = record.unfinished?.verb ?? (halfway ? 'up' : undefined);
+  const begun = begunVerb(record) ?? (halfway ? 'up' : undefined);
+  if (spec.action !== 'Revert' && begun !== 'down') {
+    const waiting = waitAtNextBoot(target, progress, { facts, record, now }, wanted);
+    if (waiting !== undefined) return waiting;
+  }
   const act = spec.action === 'Revert' ? ({ act: 'Down' } as const) : ({ act: 'Up', revision } as const);
   if (begun !== undefined) return { ...wanted, ...(begun === 'down' ? { act: 'Down' } : act) };
   // A revision that the node has may be repaired at any time, also after a reboot.
@@ -119,6 +128,36 @@ export function decide(
   const pending = grantProblem(spec, now);
   if (pending === undefined) return { ...wanted, ...act };
   return keep(target, progress, { facts, why: 'Waiting', pending });
+}
+
+/** Steps about the next boot are no beginning of a revision. */
+function begunVerb({ unfinished }: NodeRecord): 'up' | 'down' | undefined {
+  return unfinished?.step?.endsWith('Boot') === true ? undefined : unfinished?.verb;
+}
+
+/** What keeps a revision from a node whose module comes by a boot only; undefined if nothing does. */
+function waitAtNextBoot(
+  target: NodeTarget,
+  progress: NodeProgress,
+  { facts, record, now }: Observed,
+  wanted: Pick<Decision, 'config' | 'input'>,
+): Decision | undefined {
+  const { spec } = target;
+  const { config } = wanted;
+  if (!isAtNextBoot(config)) return undefined;
+  if (fellBack(config, facts) !== undefined) return { ...wanted, act: 'Nothing', why: 'FellBack' };
+  const isNew = progress.appliedRevision !== spec.revision;
+  const lacksModule = lacksModuleUntilBoot(config, facts, record);
+  if (lacksModule && (isNew || !worksAsItIs(config, facts))) {
+    return keep(target, progress, { facts, why: 'Waiting', pending: 'WaitingForBoot' });
+  }
+  // The boot was the disruption; canaries go first all the same.
+  if (!isNew || begunVerb(record) !== undefined) return undefined;
+  const pending = grantProblem(spec, now);
+  if (pending === undefined) return undefined;
+  // With the module of the new revision the old one does not begin anew.
+  if (switchIsOn(facts)) return keep(target, progress, { facts, why: 'Waiting', pending });
+  return { ...wanted, pending, act: 'Nothing', why: 'Waiting' };
 }
 
 /** The revision that the node has, with all that can change without a disruption: whitelist, sysctls. */
@@ -138,7 +177,9 @@ function keep(
   if (none || applied === undefined || appliedRevision === target.spec.revision) {
     return { ...configured(target, progress, facts), ...waiting, act: 'Nothing', why };
   }
-  const spec = { ...target.spec, ...applied, revision: appliedRevision };
+  const { activation } = target.spec.module;
+  const module = { ...applied.module, activation };
+  const spec = { ...target.spec, ...applied, module, revision: appliedRevision };
   const old = configured({ ...target, spec }, progress, facts);
   return { ...old, ...waiting, act: 'Up', revision: appliedRevision };
 }
@@ -149,6 +190,7 @@ export function isUntouched(facts: NodeFacts, { baseline, saved, unfinished }: N
   return (
     moduleOrigin(facts) !== 'Patched' &&
     facts.datapath === undefined &&
+    !facts.boot.present &&
     files.every((file) => file === undefined)
   );
 }

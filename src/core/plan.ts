@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From what is and what should be to what is to be done. A plan that was carried out leaves an empty plan. */
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
+import { armSteps, disarmSteps, isAtNextBoot, loadedAtBoot } from './boot.ts';
 import {
   type Baseline,
   currentRecord,
@@ -34,15 +35,55 @@ export function needsSwap(config: NodeConfig, facts: NodeFacts): boolean {
   return !isRightModule(facts) || moduleHoldsOtherMaps(config, facts);
 }
 
+/** True if the module that is loaded is not the right one and only a boot may change that. */
+export function lacksModuleUntilBoot(config: NodeConfig, facts: NodeFacts, record: NodeRecord): boolean {
+  // An exchange that was begun is finished: the node has no table to go on with.
+  const halfway = currentRecord(record, facts.bootId).saved?.flushed === true;
+  return isAtNextBoot(config) && needsSwap(config, facts) && !halfway;
+}
+
+/** True if a patched module that is not the right one does its work all the same. */
+export function worksAsItIs(config: NodeConfig, facts: NodeFacts): boolean {
+  return moduleOrigin(facts) === 'Patched' && switchIsOn(facts) && !moduleHoldsOtherMaps(config, facts);
+}
+
+/** The steps of a node that is to have its module by its next boot: it is native until then. */
+export function planWaitForBoot(
+  config: NodeConfig,
+  facts: NodeFacts,
+  rawRecord: NodeRecord,
+): readonly Step[] {
+  const record = currentRecord(rawRecord, facts.bootId);
+  const steps: readonly Step[] = [
+    ...removeLeftovers(facts, record),
+    ...(switchIsOn(facts) ? ([{ kind: 'setSwitch', on: false, wasOn: true }] as const) : []),
+    ...finishInterrupted(facts, record),
+    ...armSteps(config, facts),
+  ];
+  return [...steps, ...thawLeftOver(steps, record)];
+}
+
 /** The steps that make the machine what the config asks for. */
 export function planUp(config: NodeConfig, facts: NodeFacts, rawRecord: NodeRecord): readonly Step[] {
   const record = currentRecord(rawRecord, facts.bootId);
-  const leftovers = removeLeftovers(facts, record);
+  const waits = lacksModuleUntilBoot(config, facts, record);
+  const steps =
+    waits && !worksAsItIs(config, facts)
+      ? planWaitForBoot(config, facts, rawRecord)
+      : planNow(config, facts, record, !waits && needsSwap(config, facts));
+  if (steps.length === 0 || record.baseline !== undefined || config.mode === 'Disabled') return steps;
+  return [{ kind: 'recordBaseline', baseline: baselineOf(facts) }, ...steps];
+}
+
+function planNow(config: NodeConfig, facts: NodeFacts, record: NodeRecord, swap: boolean): readonly Step[] {
+  const leftovers = [
+    ...(config.module.activation === 'NextBoot' ? [] : disarmSteps(facts)),
+    ...removeLeftovers(facts, record),
+  ];
   if (config.mode === 'Disabled') {
-    const steps = [...leftovers, ...planDisabled(facts, record)];
+    const steps = [...leftovers, ...planDisabled(facts, record), ...armSteps(config, facts)];
     return [...steps, ...thawLeftOver(steps, record)];
   }
-  const swap = needsSwap(config, facts);
   const mode: readonly Step[] = [
     ...leftovers,
     ...(swap ? swapToPatched(facts, record) : finishInterrupted(facts, record)),
@@ -53,9 +94,7 @@ export function planUp(config: NodeConfig, facts: NodeFacts, rawRecord: NodeReco
   const checked = mode.some(({ kind }) => CHECKED.has(kind)) || record.unfinished?.verb === 'up';
   // kube-proxy removes virtual servers that it does not know, so also the check's.
   const check = checked ? withoutProxy(facts, record, [{ kind: 'selfCheck' }]) : [];
-  const steps = [...mode, ...check, ...thawLeftOver([...mode, ...check], record)];
-  if (steps.length === 0 || record.baseline !== undefined) return steps;
-  return [{ kind: 'recordBaseline', baseline: baselineOf(facts) }, ...steps];
+  return [...mode, ...check, ...thawLeftOver([...mode, ...check], record), ...armSteps(config, facts)];
 }
 
 /** Switches off; an interrupted exchange of modules is brought to its end first. */
@@ -75,6 +114,7 @@ export function planDown(
   const record = currentRecord(rawRecord, facts.bootId);
   const origin = moduleOrigin(facts);
   const steps: readonly Step[] = [
+    ...disarmSteps(facts),
     ...removeLeftovers(facts, record),
     ...(switchIsOn(facts) ? ([{ kind: 'setSwitch', on: false, wasOn: true }] as const) : []),
     ...(options.drainTimeoutMs > 0 && facts.datapath !== undefined && origin === 'Patched'
@@ -133,7 +173,11 @@ function removeLeftovers(facts: NodeFacts, record: NodeRecord): readonly Step[] 
 function baselineOf(facts: NodeFacts): Baseline {
   return {
     bootId: facts.bootId,
-    modules: facts.modules.map(({ name }) => name).toSorted(),
+    // What a boot loaded because this program had armed it was not there before.
+    modules: facts.modules
+      .map(({ name }) => name)
+      .filter((name) => name !== 'ip_vs' || !loadedAtBoot(facts))
+      .toSorted(),
     managedSysctls: {},
   };
 }

@@ -128,16 +128,21 @@ export function intentOf(
   context: IntentContext,
 ): NodeIntent {
   if (node === undefined) return { kind: 'Leave', skipped: false };
+  const { activation } = policy.spec.module;
+  const policyModule: NodeSpec['module'] = { activation };
   const native = isNative(previous);
   if (!selected) {
     // What was delivered for a dry run goes, too, unless nobody is there to remove it.
     const clean = !hasDelivery(previous) || !isReachable(agent, context.now);
     if (native && clean) return { kind: 'Leave', skipped: false };
-    const { image: _, ...module } = previous?.spec.module ?? {};
+    const { image: _, ...module } = previous?.spec.module ?? policyModule;
     return manage(policy, previous, context, { action: 'Revert', module });
   }
   const choice = moduleFor(policy.spec.module, node.status?.nodeInfo?.kernelVersion ?? '');
-  const passive = { action: native ? 'Observe' : 'Hold', module: previous?.spec.module ?? {} } as const;
+  const passive = {
+    action: native ? 'Observe' : 'Hold',
+    module: previous?.spec.module ?? policyModule,
+  } as const;
   const unmapped = !choice.ok;
   if (
     node.metadata.labels?.[SKIP_LABEL] === 'true' ||
@@ -150,7 +155,8 @@ export function intentOf(
     const rollsOut = policy.spec.mode === 'Enabled';
     return { ...manage(policy, previous, context, passive), rollsOut, kernelNotMapped: true };
   }
-  const { ok: _, ...module } = choice;
+  const { ok: _, ...chosen } = choice;
+  const module = { ...chosen, activation };
   const action = policy.spec.mode === 'DryRun' ? passive.action : 'Apply';
   return manage(policy, previous, context, { action, module });
 }

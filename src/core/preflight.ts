@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What must hold before anything is changed. Every check is made; a failed one says what to do. */
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
+import { fellBack, isAtNextBoot } from './boot.ts';
 import { ipVs, moduleOrigin, type NodeFacts } from './facts.ts';
 import { coveredLinks } from './interfaces.ts';
 import { needsSwap } from './plan.ts';
@@ -25,6 +26,8 @@ export const CHECKS = [
   'FamilyId',
   'ProxyMode',
   'Signature',
+  'BootFiles',
+  'LastBoot',
 ] as const;
 
 export type CheckName = (typeof CHECKS)[number];
@@ -53,7 +56,7 @@ export interface PreflightOptions {
   readonly moduleImage?: string | undefined;
 }
 
-/** All checks for `up`; those about exchanging the module only if it has to be exchanged. */
+/** All checks for `up`; those about the module only if another one is needed, and about exchanging it if that is done. */
 export function preflight(
   config: NodeConfig,
   facts: NodeFacts,
@@ -62,7 +65,8 @@ export function preflight(
   const named = (check: CheckName, verdict: Verdict): Check => ({ check, ...verdict });
   const always = [named('Root', root(facts))];
   if (config.mode === 'Disabled') return always;
-  const swap = needsSwap(config, facts)
+  const needsModule = needsSwap(config, facts);
+  const module = needsModule
     ? [
         options.moduleImage === undefined
           ? named('ModuleFile', moduleFile(facts))
@@ -71,16 +75,22 @@ export function preflight(
         named('Vermagic', vermagic(facts)),
         named('Signature', signature(facts)),
         named('ModuleBuiltIn', builtIn(facts)),
+      ]
+    : [];
+  const exchange = needsModule
+    ? [
         named('ModuleHolders', holders(facts)),
         named('SyncDaemon', syncDaemon(facts)),
         named('OtherNamespaces', otherNamespaces(facts)),
         named('FamilyId', familyId(facts)),
       ]
     : [];
+  const boot = [named('BootFiles', bootFiles(facts)), named('LastBoot', lastBoot(config, facts))];
   return [
     ...always,
     named('Btf', btf(facts)),
-    ...swap,
+    ...module,
+    ...(isAtNextBoot(config) ? boot : exchange),
     named('Forwarding', forwarding(facts)),
     named('Interfaces', interfaces(config, facts, options.needsKubeProxy ?? false)),
     named('SnatPorts', snatPorts(config, facts)),
@@ -179,6 +189,20 @@ function familyId(facts: NodeFacts): Verdict {
     'kube-proxy runs, and there is no ipvs_bpf_family_id.ko for this kernel beside ip_vs.ko of the build: ' +
       'after an exchange kube-proxy could not reach IPVS any more. Build it, or stop kube-proxy.',
   );
+}
+
+function bootFiles({ boot }: NodeFacts): Verdict {
+  if (boot.missing.length === 0) return PASS;
+  return fail(
+    `module.activation is NextBoot, and this host cannot load the module when it boots: ${boot.missing.join(', ')}. ` +
+      'It takes systemd with /etc/modules-load.d, and modprobe with /etc/modprobe.d; use module.activation Live without.',
+  );
+}
+
+function lastBoot(config: NodeConfig, facts: NodeFacts): Verdict {
+  const why = fellBack(config, facts);
+  if (why === undefined) return PASS;
+  return fail(`The boot did not load the patched module. ${why} "node down", then "node up" tries it again.`);
 }
 
 /**

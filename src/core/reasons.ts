@@ -44,7 +44,7 @@ export const POLICY_CONDITIONS = {
 export const NODE_CONDITIONS = {
   Ready: {
     True: ['Accelerating', 'DryRunPassed', 'DisabledAsRequested', 'InTreeAsRequested'],
-    False: ['Applying', 'Reverting', 'Waiting', 'Failed', 'RolledBack', 'NotAccelerating'],
+    False: ['Applying', 'Reverting', 'Waiting', 'WaitingForBoot', 'Failed', 'RolledBack', 'NotAccelerating'],
     Unknown: ['Reconciling', 'LookFailed'],
   },
   AgentReachable: {
@@ -76,6 +76,7 @@ export const NODE_CONDITIONS = {
       'ForwardingOff',
       'MissingBpfFeature',
       'NotPermitted',
+      'NextBootNotSupported',
     ],
     Unknown: ['Reconciling'],
   },
@@ -100,7 +101,7 @@ export const NODE_CONDITIONS = {
     Unknown: ['NotRun'],
   },
   DisruptionPending: {
-    True: ['WaitingForGrant', 'GrantExpired'],
+    True: ['WaitingForGrant', 'GrantExpired', 'WaitingForBoot'],
     False: ['NoDisruptionNeeded', 'InProgress'],
     Unknown: ['Reconciling'],
   },
@@ -194,6 +195,8 @@ export const FAILURE_REASONS = [
   /** The probe after a change; with no answer in time. */
   'ProbeFailed',
   'ProbeTimeout',
+  /** A boot that should have loaded the patched module loaded the kernel's own. */
+  'BootFellBack',
   /** A mistake of this program. */
   'StepFailed',
 ] as const;

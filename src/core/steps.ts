@@ -59,6 +59,12 @@ export type Step =
       readonly srcversion: string;
       readonly familyId?: number;
     }
+  /** Writes the files that make the next boot load this module. */
+  | { readonly kind: 'armBoot'; readonly file: string; readonly srcversion: string }
+  /** Takes them away. Nothing brings them back: without them a boot loads what it always did. */
+  | { readonly kind: 'disarmBoot' }
+  /** This boot went well, with the module that it loaded. */
+  | { readonly kind: 'confirmBoot' }
   /** Removes those of these modules that nothing uses any more. */
   | { readonly kind: 'removeUnused'; readonly names: readonly string[] }
   | { readonly kind: 'loadDatapath'; readonly options: DatapathOptions; readonly previous?: DatapathOptions }
@@ -139,6 +145,8 @@ function undoModuleStep(step: Step): readonly Step[] | undefined {
       return step.wasLoaded ? [] : [{ kind: 'removeModule', name: step.name }];
     case 'insertModule':
       return [{ kind: 'removeModule', name: 'ip_vs' }];
+    case 'armBoot':
+      return [{ kind: 'disarmBoot' }];
     default:
       return undefined;
   }
@@ -200,7 +208,8 @@ export function describeStep(step: Step): string {
     case 'loadModule':
       return `${step.kind} ${step.name}`;
     case 'insertModule':
-      return `insertModule ${step.file}`;
+    case 'armBoot':
+      return `${step.kind} ${step.file}`;
     case 'freezeProxy':
     case 'thawProxy':
       return `${step.kind} ${step.processes.map(({ pid }) => pid).join(' ')}`;
@@ -244,6 +253,9 @@ const ADVICE: Partial<Record<StepKind, string>> = {
   insertModule:
     'The kernel log ("dmesg") says what it did not like; build the module for the running kernel.',
   loadModule: 'Check with "modprobe" by hand; the kernel image package holds this module.',
+  armBoot: 'Look at /etc/modules-load.d and /etc/modprobe.d of the host: they must take files.',
+  disarmBoot:
+    'Remove ipvs-bpf.conf from /etc/modules-load.d and /etc/modprobe.d of the host by hand; docs/modules.md says more.',
   restoreTable:
     'The table is in saved-table.json of the state directory and is restored by the next "up" or "down".',
   loadDatapath: "The error holds the verifier's words; check that the tc object was built from this version.",

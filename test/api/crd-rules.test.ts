@@ -109,6 +109,20 @@ const cases: readonly (readonly [string, unknown, unknown, string, string])[] = 
     'absolute path',
   ],
   [
+    'activation',
+    policy({ module: { activation: 'NextBoot' } }),
+    policy({ module: { activation: 'AtOnce' } }),
+    'spec.module.activation',
+    'supported values: "Live", "NextBoot"',
+  ],
+  [
+    'activation of a node',
+    node({ module: { activation: 'NextBoot' } }),
+    node({ module: { activation: 'AtOnce' } }),
+    'spec.module.activation',
+    'supported values: "Live", "NextBoot"',
+  ],
+  [
     'one of path',
     policy(mapping({ literal: 'k', path: '/x' })),
     policy({ module: { path: '/x', kernelMappings: [{ literal: 'k', path: '/x' }] } }),

@@ -186,7 +186,7 @@ export interface FakeNode extends Node {
 /** A whole machine with an agent on it. */
 export function fakeNode(killPoint: KillPoint = () => {}): FakeNode {
   const machine = fakeMachine();
-  const { calls, modules, ipvs, links, host, datapath, kubeProxy } = machine;
+  const { calls, modules, ipvs, links, host, datapath, kubeProxy, boot } = machine;
   const records = new FakeRecords(calls);
   const check = new FakeSelfCheck(calls, machine);
   const serviceProbe = new FakeServiceProbe(calls, machine);
@@ -207,6 +207,7 @@ export function fakeNode(killPoint: KillPoint = () => {}): FakeNode {
       host,
       datapath,
       kubeProxy,
+      boot,
       records,
       selfCheck: check,
       serviceProbe,

@@ -128,5 +128,9 @@ export interface NodeConfig {
      * Absolute path of the ip_vs.ko to load. Unset means the one that was built or delivered for the running kernel.
      */
     path?: string;
+    /**
+     * When a node gets the module. Live exchanges the module of the running node, which ends the connections that IPVS has there. NextBoot never does: it prepares the node so that its next boot loads the module before kube-proxy starts, and whoever runs the node reboots it; until then the node goes on as it is. Reverting a node exchanges its module live in both cases, as it is asked for; so does a failure that nothing else mends.
+     */
+    activation: 'Live' | 'NextBoot';
   };
 }

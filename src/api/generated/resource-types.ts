@@ -289,6 +289,10 @@ export interface IpvsBpfPolicy {
        */
       path?: string;
       /**
+       * When a node gets the module. Live exchanges the module of the running node, which ends the connections that IPVS has there. NextBoot never does: it prepares the node so that its next boot loads the module before kube-proxy starts, and whoever runs the node reboots it; until then the node goes on as it is. Reverting a node exchanges its module live in both cases, as it is asked for; so does a failure that nothing else mends.
+       */
+      activation: 'Live' | 'NextBoot';
+      /**
        * Where the module of a kernel is. The first entry that fits a node's kernel release (uname -r) counts.
        *
        * @maxItems 64
@@ -739,7 +743,7 @@ export interface IpvsBpfNode {
      */
     revision: string;
     /**
-     * Permission to disrupt the node, that is to exchange its module or its maps. Without it the agent checks, reports DisruptionPending, and goes on with the revision that it has. To repair that revision, or to load it after a reboot, it needs no permission.
+     * Permission to disrupt the node, that is to exchange its module or its maps. Without it the agent checks, reports DisruptionPending, and goes on with the revision that it has. To repair that revision, or to load it after a reboot, it needs no permission. With module.activation NextBoot nothing is exchanged: it permits the node to begin with the module that it has booted with.
      */
     disruptionGrant?: {
       /**
@@ -846,6 +850,10 @@ export interface IpvsBpfNode {
        * Absolute path of the ip_vs.ko to load. Unset means the one that was built or delivered for the running kernel.
        */
       path?: string;
+      /**
+       * When a node gets the module. Live exchanges the module of the running node, which ends the connections that IPVS has there. NextBoot never does: it prepares the node so that its next boot loads the module before kube-proxy starts, and whoever runs the node reboots it; until then the node goes on as it is. Reverting a node exchanges its module live in both cases, as it is asked for; so does a failure that nothing else mends.
+       */
+      activation: 'Live' | 'NextBoot';
       /**
        * The image from which path is delivered to the node. Unset means that the file is there, or comes by other ways.
        */

@@ -8,7 +8,7 @@ beforeEach(freshScene);
 
 describe('an agent whose module comes from an image', () => {
   const PATH = '/var/lib/ipvs-bpf/delivered/x/y/ip_vs.ko';
-  const edit = { module: { path: PATH, image: 'r/ip-vs:1' } };
+  const edit = { module: { activation: 'Live' as const, path: PATH, image: 'r/ip-vs:1' } };
 
   function deliver(path: string, srcversion = PATCHED_SRCVERSION, age = 3_600_000): void {
     const { files, delivered } = node.machine.modules;
@@ -53,14 +53,14 @@ describe('an agent whose module comes from an image', () => {
     expect(origin()).toBe(PATCHED_SRCVERSION);
     const next = '/var/lib/ipvs-bpf/delivered/x/next/ip_vs.ko';
     deliver(next, 'NEXT');
-    api.edit({ revision: 'r2', module: { path: next, image: 'r/ip-vs:2' } });
+    api.edit({ revision: 'r2', module: { activation: 'Live' as const, path: next, image: 'r/ip-vs:2' } });
     await look(agent);
     expect([...node.machine.modules.delivered.keys()].sort()).toEqual([next, PATH]);
     expect(api.status?.module?.file).toMatchObject({ path: next, state: 'Found' });
     api.edit({
       action: 'Revert',
       revision: 'native',
-      module: { path: next },
+      module: { activation: 'Live' as const, path: next },
       disruptionGrant: { revision: 'native', expiresAt: '2026-01-02T04:00:00Z' },
     });
     await look(agent, 2);

@@ -25,6 +25,7 @@ export async function listing(node: FakeNode): Promise<unknown> {
   return {
     modules: machine.modules.loaded.map((name) => machine.modules.loadedFile(name)?.srcversion),
     blocked: [...machine.modules.blocked],
+    bootFiles: (await machine.boot.state()).present,
     sysctls: Object.fromEntries(machine.host.sysctls),
     table: machine.ipvs.table,
     timeouts: machine.ipvs.table.length > 0 ? await machine.ipvs.timeouts() : undefined,

@@ -85,7 +85,7 @@ describe('an IpvsBpfNode', () => {
 
   describe('with a module in another file', () => {
     const OTHER = '/other/ip_vs.ko';
-    const edit = { revision: 'r2', module: { path: OTHER } };
+    const edit = { revision: 'r2', module: { activation: 'Live' as const, path: OTHER } };
     let agent: KubernetesAgent;
 
     beforeEach(async () => {

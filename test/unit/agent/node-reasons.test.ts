@@ -39,6 +39,7 @@ const then =
   };
 
 const applied: Case = with_(() => {});
+const atNextBoot = with_((world) => world.put({ module: { activation: 'NextBoot' } }));
 const observed: Case = with_((world) => world.put({ action: 'Observe' }));
 /** Nothing is loaded, and nothing is asked for. */
 const bare =
@@ -81,6 +82,15 @@ function racing({ machine: { modules } }: ClusterNode): void {
   });
 }
 
+/** The node was armed in the boot before, and this boot has loaded the kernel's own module. */
+function fallBack(world: ClusterNode): void {
+  const { boot, host, modules, patchedModule: file } = world.machine;
+  const srcversion = modules.files.get(file)?.srcversion ?? '';
+  void boot.arm({ file, srcversion, kernelRelease: modules.kernelRelease, bootId: 'the boot before' });
+  boot.boot(host.boot, 'InsertFailed');
+  world.put({ module: { activation: 'NextBoot' } });
+}
+
 /** Another build of the module lies at the path now, and that is not by our doing. */
 const replaced = ({ machine }: ClusterNode): void => {
   const file = machine.modules.files.get(machine.patchedModule);
@@ -107,6 +117,7 @@ const CONDITIONS: { readonly [T in AgentCondition]: Readonly<Record<NodeReason<T
     InTreeAsRequested: then(revert),
     Applying: applied,
     Reverting: then(revert),
+    WaitingForBoot: atNextBoot,
     Waiting: with_((world) => world.put({ disruptionGrant: { revision: 'r0', expiresAt: LATER } })),
     Failed: then((world) => {
       world.fail('modules.remove ip_vs', 'ModuleInUse');
@@ -128,7 +139,13 @@ const CONDITIONS: { readonly [T in AgentCondition]: Readonly<Record<NodeReason<T
     PassedWithWarnings: with_((world) => foreignProgram(world, false)),
     KernelNotMapped: with_(({ machine }) => machine.modules.files.clear()),
     ModuleNotDelivered: with_((world) =>
-      world.put({ module: { path: '/var/lib/ipvs-bpf/delivered/x/y/ip_vs.ko', image: 'r/ip-vs:1' } }),
+      world.put({
+        module: {
+          activation: 'Live' as const,
+          path: '/var/lib/ipvs-bpf/delivered/x/y/ip_vs.ko',
+          image: 'r/ip-vs:1',
+        },
+      }),
     ),
     ModuleUnreadable: with_((world) => world.fail('modules.info', 'ModuleInvalid')),
     ModuleBuiltIn: async (world) => {
@@ -156,6 +173,10 @@ const CONDITIONS: { readonly [T in AgentCondition]: Readonly<Record<NodeReason<T
     ForwardingOff: with_(({ machine }) => machine.host.control('net/ipv4/ip_forward', '0')),
     MissingBpfFeature: with_(({ machine }) => {
       machine.host.btf = false;
+    }),
+    NextBootNotSupported: with_((world) => {
+      world.machine.boot.missing = ['there is no program modprobe'];
+      world.put({ module: { activation: 'NextBoot' } });
     }),
     NotPermitted: with_(({ machine }) => {
       machine.host.missing = ['CAP_SYS_MODULE'];
@@ -197,6 +218,7 @@ const CONDITIONS: { readonly [T in AgentCondition]: Readonly<Record<NodeReason<T
   },
   DisruptionPending: {
     WaitingForGrant: with_((world) => world.put({ disruptionGrant: { revision: 'r0', expiresAt: LATER } })),
+    WaitingForBoot: atNextBoot,
     GrantExpired: with_((world) =>
       world.put({ disruptionGrant: { revision: 'r1', expiresAt: '2026-01-02T03:00:00Z' } }),
     ),
@@ -235,6 +257,7 @@ const FAILURES = FAILURE_REASONS.map((reason): readonly [FailureReason, (world: 
   if (code !== undefined) return [reason, (world) => world.fail('datapath.load', code)];
   if (reason === 'ProbeFailed') return [reason, (world) => world.fail('selfCheck.run')];
   if (reason === 'ProbeTimeout') return [reason, (world) => world.fail('selfCheck.run', 'CommandTimedOut')];
+  if (reason === 'BootFellBack') return [reason, fallBack];
   return [reason, ({ machine }) => machine.calls.fail('datapath.load', new TypeError('a mistake'))];
 });
 

@@ -30,7 +30,7 @@ export const SPEC: NodeSpec = {
     sessionMapMaxEntries: 4096,
     onMapFull: 'Bypass',
   },
-  module: {},
+  module: { activation: 'Live' },
 };
 
 /** What makes SPEC another revision, one whose maps have another size, with the grant for it. */

@@ -92,7 +92,7 @@ describe('top on a node', () => {
       snat,
       ipvs,
       datapath: settings,
-      module: {},
+      module: { activation: 'Live' as const },
     };
     memory = { target: { generation: 1, spec, services: [SERVICE] } };
     await run(1);

@@ -100,7 +100,7 @@ export function readyNode(name: string, policyName: string, change: NodeResource
       snat,
       ipvs,
       datapath,
-      module: {},
+      module: { activation: 'Live' },
     },
     {
       agentVersion: '0.1.0',

@@ -7,6 +7,7 @@ import { readyNode } from './objects.ts';
 
 const mapped = policy('mapped', {
   module: {
+    activation: 'Live',
     kernelMappings: [
       { literal: '6.1.0-1-amd64', path: '/srv/exact.ko' },
       { regexp: '6\\.12\\..*-amd64', path: `/srv/\${KERNEL_FULL_VERSION}/ip_vs.ko` },
@@ -32,7 +33,12 @@ describe('the module for a kernel', () => {
 
   it('is named by its image, if it has one', () => {
     const kernelMappings = [{ regexp: '.*', image: `r/ip-vs:\${KERNEL_FULL_VERSION}` }];
-    const module = { kernelMappings, imagePullSecrets: [], unsupportedKernel: 'Skip' as const };
+    const module = {
+      activation: 'Live' as const,
+      kernelMappings,
+      imagePullSecrets: [],
+      unsupportedKernel: 'Skip' as const,
+    };
     const found = policiesForKernel([policy('p', { module })], '6.12.9+a');
     expect(found[0]?.module).toMatchObject({ fits: true, by: 'regexp .*', image: 'r/ip-vs:6.12.9_a' });
     expect(kernelText(found, '6.12.9+a')).toContain('r/ip-vs:6.12.9_a (regexp .*)');
@@ -46,7 +52,13 @@ describe('the module for a kernel', () => {
 
   it('is module.path of a policy that has one', () => {
     const one = policy('one', {
-      module: { path: '/x.ko', kernelMappings: [], imagePullSecrets: [], unsupportedKernel: 'Skip' },
+      module: {
+        activation: 'Live',
+        path: '/x.ko',
+        kernelMappings: [],
+        imagePullSecrets: [],
+        unsupportedKernel: 'Skip',
+      },
     });
     expect(policiesForKernel([one], '6.1')[0]?.module).toEqual({
       fits: true,
@@ -89,6 +101,7 @@ describe('the checks of the nodes', () => {
       policies: [
         policy('p', {
           module: {
+            activation: 'Live',
             kernelMappings: [{ literal: 'x', path: '/x' }],
             imagePullSecrets: [],
             unsupportedKernel: 'Fail',

@@ -34,7 +34,7 @@ describe('a config', () => {
           sessionMapMaxEntries: 262144,
           onMapFull: 'Bypass',
         },
-        module: {},
+        module: { activation: 'Live' },
       },
     });
   });
@@ -141,6 +141,10 @@ describe('a problem', () => {
       problem:
         'datapath.interfaces.exclude[0]: "eth 0": must be the name of an interface, without spaces, "/" or ":"; ' +
         '* and ? are wildcards',
+    },
+    {
+      change: { module: { activation: 'Later' } },
+      problem: 'module.activation: "Later": must be one of Live, NextBoot',
     },
     {
       change: { module: { path: 'ip_vs.ko' } },

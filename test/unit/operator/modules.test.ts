@@ -13,6 +13,7 @@ import { World } from '../core/cluster/world.ts';
 const IMAGE = 'r/ip-vs:1';
 const PATH = deliveredPath(IMAGE, '6.1.0-1-amd64');
 const module = {
+  activation: 'Live' as const,
   kernelMappings: [{ regexp: '.*', image: IMAGE }],
   imagePullSecrets: [],
   unsupportedKernel: 'Skip',

@@ -19,7 +19,7 @@ export function policySpec(change: Partial<PolicySpec> = {}): PolicySpec {
       sessionMapMaxEntries: 262144,
       onMapFull: 'Bypass',
     },
-    module: { kernelMappings: [], imagePullSecrets: [], unsupportedKernel: 'Skip' },
+    module: { activation: 'Live', kernelMappings: [], imagePullSecrets: [], unsupportedKernel: 'Skip' },
     driftPolicy: 'Correct',
     rollout: {
       paused: false,

@@ -18,6 +18,7 @@ const IMAGE = 'registry.example/ip-vs:6.1.0-1-amd64';
 const PATH = deliveredPath(IMAGE, '6.1.0-1-amd64');
 const NAME = deliveryPodName('n1', IMAGE, PATH);
 const MODULE = {
+  activation: 'Live' as const,
   kernelMappings: [{ regexp: '.*', image: IMAGE }],
   imagePullSecrets: [{ name: 'registry' }],
   unsupportedKernel: 'Skip' as const,
@@ -159,7 +160,9 @@ describe('a policy that goes', () => {
   it('has the agent remove what was delivered for a dry run', () => {
     expect(hasDelivery(native(found))).toBe(true);
     const asked = steps(native(found)).find(({ kind }) => kind === 'applyNode');
-    expect(asked).toMatchObject({ spec: { action: 'Revert', module: { path: PATH } } });
+    expect(asked).toMatchObject({
+      spec: { action: 'Revert', module: { activation: 'Live' as const, path: PATH } },
+    });
     expect(asked).not.toHaveProperty('spec.module.image');
   });
 

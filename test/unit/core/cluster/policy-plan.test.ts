@@ -201,6 +201,7 @@ describe('a policy', () => {
       'has a regular expression that is none',
       {
         module: {
+          activation: 'Live',
           kernelMappings: [{ regexp: '(', path: '/x' }],
           imagePullSecrets: [],
           unsupportedKernel: 'Skip',
@@ -212,6 +213,7 @@ describe('a policy', () => {
       'has no module for a kernel',
       {
         module: {
+          activation: 'Live',
           kernelMappings: [{ literal: 'x', path: '/x' }],
           imagePullSecrets: [],
           unsupportedKernel: 'Fail',
@@ -255,8 +257,11 @@ describe('kernel mappings', () => {
       { ok: true, image: 'r/ip-vs:6.12.3_a1', path: deliveredPath('r/ip-vs:6.12.3_a1', '6.12.3+a1') },
     ],
   ])('%s', (release, expected) => {
-    expect(moduleFor({ kernelMappings, imagePullSecrets: [], unsupportedKernel: 'Skip' }, release)).toEqual(
-      expected,
-    );
+    expect(
+      moduleFor(
+        { activation: 'Live', kernelMappings, imagePullSecrets: [], unsupportedKernel: 'Skip' },
+        release,
+      ),
+    ).toEqual(expected);
   });
 });

@@ -31,7 +31,12 @@ const NO_SERVICES: Partial<PolicySpec> = {
   services: { include: [], exclude: [], filtering: 'Respect' },
 };
 const UNMAPPED: Partial<PolicySpec> = {
-  module: { kernelMappings: [{ literal: 'x', path: '/x' }], imagePullSecrets: [], unsupportedKernel: 'Fail' },
+  module: {
+    activation: 'Live',
+    kernelMappings: [{ literal: 'x', path: '/x' }],
+    imagePullSecrets: [],
+    unsupportedKernel: 'Fail',
+  },
 };
 const rolloutOf = (change: Partial<PolicySpec['rollout']>) => ({
   rollout: { ...policySpec().rollout, ...change },
@@ -177,6 +182,7 @@ const CONDITIONS: { readonly [T in PolicyConditionType]: Readonly<Record<PolicyR
     InvalidKernelMapping: () =>
       settled({
         module: {
+          activation: 'Live',
           kernelMappings: [{ regexp: '(', path: '/x' }],
           imagePullSecrets: [],
           unsupportedKernel: 'Skip',
@@ -273,6 +279,7 @@ function madeAt(age: number, agent: AgentFacts): World {
 const IMAGE = 'r/ip-vs:1';
 const MAPPED: Partial<PolicySpec> = {
   module: {
+    activation: 'Live',
     kernelMappings: [{ regexp: '.*', image: IMAGE }],
     imagePullSecrets: [],
     unsupportedKernel: 'Skip',

@@ -18,7 +18,7 @@ const SPEC: NodeSpec = {
   snat,
   ipvs,
   datapath,
-  module: {},
+  module: { activation: 'Live' },
 };
 
 type Proxy = readonly [mode: string, version?: string];
