@@ -115,6 +115,16 @@ export function isNative(object: IpvsBpfNode | undefined): boolean {
   return isObserved(object) || spec.action === 'Observe';
 }
 
+/**
+ * An agent prepares the next boot of its node without asking. Until it has said that it is to do so no more, nobody
+ * knows whether it has just begun to.
+ */
+function mayBeArmed(object: IpvsBpfNode | undefined): boolean {
+  if (object?.spec.module.activation !== 'NextBoot') return false;
+  const { action } = object.spec;
+  return !(isObserved(object) && (action === 'Observe' || action === 'Revert'));
+}
+
 export interface IntentContext {
   /** What spec.snat of the nodes says. */
   readonly clusterCIDRs: readonly string[];
@@ -130,7 +140,7 @@ export function intentOf(
   if (node === undefined) return { kind: 'Leave', skipped: false };
   const { activation } = policy.spec.module;
   const policyModule: NodeSpec['module'] = { activation };
-  const native = isNative(previous);
+  const native = isNative(previous) && !(mayBeArmed(previous) && isReachable(agent, context.now));
   if (!selected) {
     // What was delivered for a dry run goes, too, unless nobody is there to remove it.
     const clean = !hasDelivery(previous) || !isReachable(agent, context.now);
@@ -265,6 +275,8 @@ export function rolloutNode(
     preflight: preflight === 'True' ? 'Passed' : preflight === 'False' ? 'Failed' : 'Unknown',
     readySince:
       ready?.status === 'True' && !rebooted ? Math.min(now, Date.parse(ready.lastTransitionTime)) : undefined,
+    waitsForBoot:
+      observed && conditionOf(status?.conditions, 'DisruptionPending')?.reason === 'WaitingForBoot',
     busy: status?.step !== undefined,
     mayStart:
       previous !== undefined &&

@@ -98,6 +98,8 @@ function waitingMessage(
       return 'The agent does not renew its Lease.';
     case 'NodeNotReady':
       return 'The node is not Ready.';
+    case 'WaitingForBoot':
+      return conditionOf(status?.conditions, 'DisruptionPending')?.message ?? 'Its next boot is waited for.';
     case 'WaitingForCanary':
       return `The canaries go first: ${rollout.canaryNodes.join(', ') || 'none can start yet'}.`;
     case 'CanarySoaking':

@@ -165,6 +165,8 @@ export const WAITING_REASONS = [
   'PreflightFailed',
   'AgentUnreachable',
   'NodeNotReady',
+  /** module.activation is NextBoot: somebody has to reboot it. */
+  'WaitingForBoot',
   'WaitingForCanary',
   'CanarySoaking',
   'WaitingForBudget',

@@ -34,6 +34,8 @@ export interface RolloutNode {
   readonly preflight: 'Passed' | 'Failed' | 'Unknown';
   /** Since when it has been ready with what it runs; undefined if it is not. */
   readonly readySince: number | undefined;
+  /** Its module comes by its next boot, which nobody grants and nobody waits for. */
+  readonly waitsForBoot: boolean;
   /** A step runs on it. */
   readonly busy: boolean;
   /** Its agent may not have seen yet that an earlier grant was taken back. */
@@ -127,7 +129,8 @@ function settledDecision(node: RolloutNode, input: RolloutInput): NodeDecision |
   if (node.failed) return { state: 'Failed' };
   if (node.applied === node.target && !node.busy) return { state: 'Done' };
   const { grant } = node;
-  if (grant === undefined || grant.revision !== node.target) return undefined;
+  // A permission from before it had to wait for a boot is taken back.
+  if (node.waitsForBoot || grant === undefined || grant.revision !== node.target) return undefined;
   if (hasLapsed(node, grant)) return undefined;
   if (input.now > deadline(grant, input)) return { state: 'TimedOut' };
   return { state: 'Granted', grant, isNew: false };
@@ -191,7 +194,8 @@ function chooseCanaries(
 }
 
 function couldStart(node: RolloutNode): boolean {
-  return node.observed && node.preflight === 'Passed' && node.nodeReady && node.agentReachable;
+  const isThere = node.nodeReady && node.agentReachable;
+  return node.observed && node.preflight === 'Passed' && isThere && !node.waitsForBoot;
 }
 
 /** When the canaries had been ready for long enough; undefined if they have not. */
@@ -230,6 +234,7 @@ function obstacle(node: RolloutNode, input: RolloutInput, stage: Stage): Waiting
   if (node.revert) return undefined;
   if (node.preflight !== 'Passed') return node.preflight === 'Failed' ? 'PreflightFailed' : 'NotReported';
   if (input.barrier !== undefined) return input.barrier;
+  if (node.waitsForBoot) return 'WaitingForBoot';
   if (stage.soakedAt !== undefined || stage.canaryNodes.includes(node.name)) return undefined;
   const soaking = input.nodes
     .filter(({ name }) => stage.canaryNodes.includes(name))

@@ -228,6 +228,13 @@ const WAITING: Readonly<Record<WaitingReason, Case>> = {
   PreflightFailed: checksFail,
   AgentUnreachable: () => agents(made(), { pod: true }),
   NodeNotReady: () => sickNode(['n1']),
+  WaitingForBoot: () =>
+    saying({
+      conditions: [
+        condition('DisruptionPending', 'True', 'WaitingForBoot'),
+        condition('Ready', 'False', 'WaitingForBoot'),
+      ],
+    }),
   WaitingForCanary: twoNodes,
   CanarySoaking: soaking,
   WaitingForBudget: () => twoNodes(rolloutOf({ canary: { nodes: 0 } })),

@@ -125,6 +125,7 @@ class Rollout {
       observed,
       preflight: node.checksPass ? 'Passed' : 'Failed',
       readySince: readySince === undefined ? undefined : Math.min(now, readySince),
+      waitsForBoot: false,
       busy: state === 'Busy',
       rebooted: false,
       mayStart: !observed,

@@ -19,6 +19,7 @@ function waiting(name: string, change: Partial<RolloutNode> = {}): RolloutNode {
     observed: true,
     preflight: 'Passed',
     readySince: undefined,
+    waitsForBoot: false,
     busy: false,
     rebooted: false,
     mayStart: false,
