@@ -62,7 +62,7 @@ listing() {
 	find /sys/fs/bpf
 	echo "== files"
 	find /etc /run /var/lib -path /run/ipvs-bpf-net -prune -o -type f ! -path /run/listing.\* -print | sort
-	find /etc/modprobe.d /run/modprobe.d "$STATE" 2>/dev/null
+	find /etc/modprobe.d /etc/modules-load.d /run/modprobe.d "$STATE" 2>/dev/null
 }
 
 # waits_for COMMAND…: until it succeeds, for a minute.
