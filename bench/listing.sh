@@ -25,5 +25,5 @@ listing() {
 	find /sys/fs/bpf -mindepth 1 | sort
 	{ bpftool prog show 2>/dev/null | grep -o "name [^ ]*" || true; } | sort
 	echo "# files"
-	{ find /var/lib/ipvs-bpf /run/ipvs-bpf /etc/modprobe.d 2>/dev/null || true; } | sort
+	{ find /var/lib/ipvs-bpf /run/ipvs-bpf /etc/modprobe.d /etc/modules-load.d 2>/dev/null || true; } | sort
 }
