@@ -24,7 +24,7 @@ boot() {
 # As agent_director has made them; they end with the module.
 settings() {
 	ipvsadm --set 800 100 200
-	sysctl -qw net.ipv4.vs.sync_retries=3
+	sysctl -qw net.ipv4.vs.sync_retries=3 net.ipv4.vs.conntrack=1
 }
 
 in_tree() { modinfo -F srcversion ip_vs; }
