@@ -10,14 +10,19 @@ import type { VirtualServer } from '../ports.ts';
 /** Key of listingKey() → everything that the text says of it but for its connections. */
 export type IpvsListing = ReadonlyMap<string, string>;
 
-/** Without the file, as without the module, there is nothing in it. */
-export async function readListing(path = '/proc/net/ip_vs'): Promise<IpvsListing> {
+/** Without its connections. Without the file, as without the module, there is nothing in it. */
+export async function readListing(path = '/proc/net/ip_vs'): Promise<string> {
   try {
-    return parseListing(await readFile(path, 'latin1'));
+    return withoutConnections(await readFile(path, 'latin1'));
   } catch (error) {
-    if (isNotFound(error)) return new Map();
+    if (isNotFound(error)) return '';
     throw errnoError(`read ${path}`, errnoOf(error) ?? 'EIO', error);
   }
+}
+
+/** Of "  -> ADDRESS:PORT Forward Weight ActiveConn InActConn" the last two change all the time. */
+export function withoutConnections(text: string): string {
+  return text.replace(/^( {2}->.*?) +\d+ +\d+ *$/gm, '$1');
 }
 
 /** Key of listingKey() → connections of its real servers, ActiveConn and InActConn together. */
@@ -50,16 +55,14 @@ function keyOfLine(line: string): string | undefined {
   return protocol === undefined ? undefined : `${protocol} ${address}`;
 }
 
-/** The lines of ip_vs_info_seq_show (net/netfilter/ipvs/ip_vs_ctl.c). */
+/** Of a text without connections: the lines of ip_vs_info_seq_show (net/netfilter/ipvs/ip_vs_ctl.c). */
 export function parseListing(text: string): IpvsListing {
   const listing = new Map<string, string>();
   let key: string | undefined;
   for (const line of text.split('\n')) {
     if (line.startsWith('  ->')) {
       if (key === undefined) continue;
-      // Of "-> ADDRESS:PORT Forward Weight ActiveConn InActConn" the last two change all the time.
-      const kept = line.trim().split(/\s+/).slice(0, -2).join(' ');
-      listing.set(key, `${listing.get(key)}\n${kept}`);
+      listing.set(key, `${listing.get(key)}\n${line}`);
       continue;
     }
     key = keyOfLine(line);

@@ -14,7 +14,7 @@ import {
   encodeTimeouts,
   encodeVirtualServer,
 } from './ipvs-codec.ts';
-import { type IpvsListing, listingKey, readListing } from './ipvs-listing.ts';
+import { type IpvsListing, listingKey, parseListing, readListing } from './ipvs-listing.ts';
 import { NLM_F_DUMP } from './netlink-socket.ts';
 
 const CMD_NEW_SERVICE = 1;
@@ -29,11 +29,21 @@ const CMD_SET_CONFIG = 12;
 const CMD_GET_CONFIG = 13;
 const CMD_FLUSH = 17;
 const NEWLINE = 10;
+/** All is read after this time also if the listing has not changed: it does not say everything. */
+const READ_EVERY_MS = 30_000;
 
 /** "TCP 192.0.2.1:80" or "FWM 7", for errors and for a stable order. */
 function nameOf(server: VirtualServer): string {
   if (server.fwmark !== undefined) return `FWM ${server.fwmark} ${server.family}`;
   return `${server.protocol} ${server.address}:${server.port}`;
+}
+
+/** What was read last, and what the listing said before and after. */
+interface LastRead {
+  readonly listing: string;
+  readonly servers: readonly VirtualServer[];
+  /** performance.now() */
+  readonly at: number;
 }
 
 /** The real servers of a virtual server as they were when the listing said this of it. */
@@ -46,6 +56,7 @@ export class NetlinkIpvs implements Ipvs {
   readonly #family = new GenericFamily('IPVS', 1);
   /** By listingKey(). */
   #known: ReadonlyMap<string, Known> = new Map();
+  #last: LastRead | undefined;
 
   async available(): Promise<boolean> {
     return (await this.#family.id()) !== undefined;
@@ -72,20 +83,27 @@ export class NetlinkIpvs implements Ipvs {
   /** Virtual servers by name; real servers in the kernel's order, which schedulers go by. */
   async virtualServers({ exact = false } = {}): Promise<readonly VirtualServer[]> {
     return this.#family.use(async ({ request }) => {
+      const listing = await readListing();
+      if (!exact && this.#last?.listing === listing && performance.now() < this.#last.at + READ_EVERY_MS) {
+        return this.#last.servers;
+      }
       const messages = await request({
         action: 'list virtual servers',
         command: CMD_GET_SERVICE,
         flags: NLM_F_DUMP,
       });
-      const before = await readListing();
+      const before = parseListing(listing);
       const servers: VirtualServer[] = [];
       for (const message of messages) {
         const server = decodeVirtualServer(message);
         const known = exact ? undefined : this.#realServersOf(server, before);
         servers.push({ ...server, realServers: known ?? (await realServers(request, server)) });
       }
-      this.#remember(servers, before, await readListing());
-      return servers.sort((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1));
+      servers.sort((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1));
+      const after = await readListing();
+      this.#remember(servers, before, parseListing(after));
+      this.#last = after === listing ? { listing, servers, at: performance.now() } : undefined;
+      return servers;
     });
   }
 
@@ -122,11 +140,13 @@ export class NetlinkIpvs implements Ipvs {
   }
 
   async flush(): Promise<void> {
+    this.#last = undefined;
     await this.#family.use(({ request }) => request({ action: 'flush', command: CMD_FLUSH }));
   }
 
   /** Adds and edits, never deletes: real servers that are not in the list stay. */
   async restore(virtualServers: readonly VirtualServer[]): Promise<void> {
+    this.#last = undefined;
     await this.#family.use(async ({ requestAll }) => {
       const entries = virtualServers.flatMap(entriesOf);
       const added = await requestAll(entries.map(({ add }) => add));
@@ -140,6 +160,7 @@ export class NetlinkIpvs implements Ipvs {
   }
 
   async remove(server: VirtualServer): Promise<boolean> {
+    this.#last = undefined;
     return this.#family.use(async ({ request }) => {
       try {
         const data = [encodeIdentity(server)];
