@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# vm: timeout=1200
+# vm: timeout=1200 kernels=6.12
 # module.activation NextBoot: the agent arms a machine, and what a boot does then is done by systemd's own program, with
-# modprobe and our script. The kernel stays the same, so that a boot before this one is one by name only.
+# modprobe and our script. The kernel stays the same, so that a boot before this one is one by name only. What is tested
+# are programs of the host, which are the same with both kernels.
 . "$(dirname "$0")/agent.sh"
 
 BOOT=$STATE/boot
