@@ -120,11 +120,12 @@ export class StateFiles implements NodeRecords {
     await this.#removeDirectory();
   }
 
+  /** If nothing is in it, and nobody has mounted it, as pods have. */
   async #removeDirectory(): Promise<void> {
     try {
       await rmdir(this.#directory);
     } catch (error) {
-      if (!isNotFound(error) && errnoOf(error) !== 'ENOTEMPTY') throw error;
+      if (!isNotFound(error) && !['ENOTEMPTY', 'EBUSY'].includes(errnoOf(error) ?? '')) throw error;
     }
   }
 

@@ -66,8 +66,12 @@ describe('a chart that is uninstalled before its policy', () => {
 
   it('takes up what it left when it is installed again, and puts it back with its policy', async () => {
     await session.helm(['install', release, chart, '--values', '-'], values);
+    // Until operator and agents have looked, their objects say what was so before.
+    await session.until('the accelerated path', PATIENCE_MS, async () => {
+      const { answered, tracked } = await outside();
+      return answered === ANSWERED.answered && tracked === 0 ? true : undefined;
+    });
     await untilCondition('Ready', 'True AllNodesReady');
-    expect(await outside()).toEqual(ANSWERED);
     await deletePolicy(session);
     expect(await listings()).toEqual(nativeListings());
   });
