@@ -1,39 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 /** module.activation NextBoot in a cluster: the module comes by a boot, and all else as ever. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { KubernetesAgent } from '../../../src/agent/kubernetes.ts';
 import type { NodeSpec } from '../../../src/api/resources.ts';
 import { PATCHED_SRCVERSION, reboot } from '../../fakes/fake-machine.ts';
+import {
+  agent,
+  boot,
+  booted,
+  freshBootScene,
+  GRANT,
+  NO_GRANT,
+  REVERT,
+  restarted,
+} from './next-boot-scene.ts';
 import { SPEC } from './one-node.ts';
-import { api, disk, freshScene, look, modeOf, node, origin, started } from './scene.ts';
+import { api, disk, look, modeOf, node, origin, started } from './scene.ts';
 
-const AT_BOOT: Partial<NodeSpec> = { module: { activation: 'NextBoot' } };
-const NO_GRANT: Partial<NodeSpec> = {
-  disruptionGrant: { revision: 'r0', expiresAt: '2026-01-02T04:00:00Z' },
-};
-const GRANT: Partial<NodeSpec> = { disruptionGrant: SPEC.disruptionGrant as never };
-const REVERT: Partial<NodeSpec> = {
-  action: 'Revert',
-  revision: 'native',
-  disruptionGrant: { revision: 'native', expiresAt: '2026-01-02T04:00:00Z' },
-};
 const IN_TREE = 'INTREEIP_VS';
 const removals = () => node.machine.calls.changes.filter((call) => call === 'modules.remove ip_vs');
-const boot = () => node.machine.boot.state();
 
-let agent: KubernetesAgent;
-
-beforeEach(async () => {
-  freshScene();
-  api.edit({ ...AT_BOOT, ...NO_GRANT });
-  agent = await started();
-});
-
-async function booted(trouble?: Parameters<typeof reboot>[1]): Promise<void> {
-  reboot(node.machine, trouble);
-  agent = await started();
-  await look(agent, 2);
-}
+beforeEach(freshBootScene);
 
 describe('a node whose module comes by its next boot', () => {
   it('is armed without a grant, and goes on as it is until somebody reboots it', async () => {
@@ -243,7 +229,7 @@ describe('a node that runs accelerated and whose next module comes by a boot', (
     await look(agent);
     reboot(node.machine);
     node.machine.calls.fail('datapath.load', new Error('no'), 9);
-    agent = await started();
+    await restarted();
     await look(agent, 3);
     expect(api.condition('Ready')).toBe('False RolledBack');
     expect((await boot()).armed?.srcversion).not.toBe('OTHER');
@@ -340,67 +326,4 @@ describe('an armed node', () => {
     expect((await boot()).unconfirmed).toBeUndefined();
     expect(modeOf()).toBe('0');
   });
-});
-
-describe('after a kill', () => {
-  /** From nothing over the boot to accelerated, and back. */
-  const acts = {
-    arming: { before: () => {}, act: () => {} },
-    'the first look after the boot': {
-      before: async () => {
-        await look(agent);
-        reboot(node.machine);
-        api.edit(GRANT);
-      },
-      act: () => {},
-    },
-    reverting: {
-      before: async () => {
-        await look(agent);
-        api.edit(GRANT);
-        await booted();
-      },
-      act: () => api.edit(REVERT),
-    },
-  };
-
-  async function scene({ before }: (typeof acts)['arming' | 'reverting']): Promise<void> {
-    freshScene();
-    api.edit({ ...AT_BOOT, ...NO_GRANT });
-    agent = await started();
-    await before();
-    node.machine.calls.reset();
-  }
-
-  it.each(Object.entries(acts))(
-    'at any change of %s an agent goes on',
-    { timeout: 60_000 },
-    async (_, case_) => {
-      await scene(case_);
-      case_.act();
-      await look(await started(), 3);
-      const total = node.machine.calls.changes.length;
-      const wanted = [api.condition('Ready'), api.status?.appliedRevision, await boot(), origin()];
-      expect(total).toBeGreaterThan(1);
-      for (let index = 0; index < total; index += 1) {
-        for (const moment of ['before', 'after'] as const) {
-          await scene(case_);
-          case_.act();
-          node.machine.calls.crashAt(index, moment);
-          await look(await started(), 3).catch(() => {});
-          node.machine.calls.reset();
-          await look(await started(), 2);
-          const where = `killed ${moment} change ${index}`;
-          const found = [api.condition('Ready'), api.status?.appliedRevision, await boot(), origin()];
-          expect(comparable(found), where).toEqual(comparable(wanted));
-          expect(node.records.journal, where).toBeUndefined();
-        }
-      }
-    },
-  );
-
-  /** Boots have other names each time. */
-  function comparable(found: readonly unknown[]): unknown {
-    return JSON.parse(JSON.stringify(found).replaceAll(/boot-\d+/g, 'boot'));
-  }
 });
