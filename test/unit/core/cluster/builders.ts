@@ -3,6 +3,7 @@
 import type { IpvsBpfNode, IpvsBpfPolicy } from '../../../../src/api/generated/resource-types.ts';
 import { type NodeResourceStatus, POLICY_FINALIZER, type PolicySpec } from '../../../../src/api/resources.ts';
 import type { ClusterFacts, ClusterNode, ClusterService } from '../../../../src/core/cluster-facts.ts';
+import type { RolloutNode } from '../../../../src/core/rollout.ts';
 
 export const NOW = Date.parse('2026-01-01T00:00:00Z');
 const API = 'ipvs-bpf.io/v1alpha1' as const;
@@ -115,5 +116,30 @@ export function nodeObject(
     metadata: { name, uid: `uid-${name}`, generation: 1 },
     spec,
     status: { observedGeneration: 1, ...status },
+  };
+}
+
+/** A node whose turn in a rollout has not come. */
+export function waitingNode(name: string, change: Partial<RolloutNode> = {}): RolloutNode {
+  return {
+    name,
+    target: 'r1',
+    applied: 'native',
+    revert: false,
+    preferredCanary: false,
+    observed: true,
+    preflight: 'Passed',
+    readySince: undefined,
+    waitsForBoot: false,
+    busy: false,
+    rebooted: false,
+    mayStart: false,
+    failed: false,
+    stuck: false,
+    agentReachable: true,
+    agentSeenAt: NOW,
+    nodeReady: true,
+    grant: undefined,
+    ...change,
   };
 }

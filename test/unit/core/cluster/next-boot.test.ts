@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import type { IpvsBpfNode } from '../../../../src/api/generated/resource-types.ts';
 import type { NodeResourceStatus, PolicySpec } from '../../../../src/api/resources.ts';
 import { planRollout, type RolloutNode } from '../../../../src/core/rollout.ts';
-import { condition, NOW, policy, policySpec } from './builders.ts';
+import { condition, NOW, policy, policySpec, waitingNode } from './builders.ts';
 import { good, World } from './world.ts';
 
 const AT_BOOT: Partial<PolicySpec> = { module: { ...policySpec().module, activation: 'NextBoot' } };
@@ -119,27 +119,8 @@ describe('nodes that wait for a boot', () => {
 });
 
 describe('a rollout', () => {
-  const node = (name: string, change: Partial<RolloutNode> = {}): RolloutNode => ({
-    name,
-    target: 'r1',
-    applied: 'off',
-    revert: false,
-    preferredCanary: false,
-    observed: true,
-    rebooted: false,
-    preflight: 'Passed',
-    readySince: undefined,
-    waitsForBoot: true,
-    busy: false,
-    mayStart: false,
-    failed: false,
-    stuck: false,
-    agentReachable: true,
-    agentSeenAt: NOW,
-    nodeReady: true,
-    grant: undefined,
-    ...change,
-  });
+  const node = (name: string, change: Partial<RolloutNode> = {}) =>
+    waitingNode(name, { applied: 'off', waitsForBoot: true, ...change });
   const plan = (...nodes: readonly RolloutNode[]) =>
     planRollout({
       now: NOW,

@@ -7,31 +7,7 @@ import {
   type RolloutInput,
   type RolloutNode,
 } from '../../../../src/core/rollout.ts';
-import { NOW, policySpec } from './builders.ts';
-
-function waiting(name: string, change: Partial<RolloutNode> = {}): RolloutNode {
-  return {
-    name,
-    target: 'r1',
-    applied: 'native',
-    revert: false,
-    preferredCanary: false,
-    observed: true,
-    preflight: 'Passed',
-    readySince: undefined,
-    waitsForBoot: false,
-    busy: false,
-    rebooted: false,
-    mayStart: false,
-    failed: false,
-    stuck: false,
-    agentReachable: true,
-    agentSeenAt: NOW,
-    nodeReady: true,
-    grant: undefined,
-    ...change,
-  };
-}
+import { NOW, policySpec, waitingNode as waiting } from './builders.ts';
 
 const done = (name: string, readySince: number): RolloutNode => waiting(name, { applied: 'r1', readySince });
 
