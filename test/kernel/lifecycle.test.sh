@@ -5,12 +5,18 @@
 # Other ways to end: connections.test.sh.
 . "$(dirname "$0")/../net/suite.sh"
 
-# Ended and open TCP connections, and UDP ones.
+# Under -icount the clock leaps while the guest waits for its host, by minutes when that is busy: what has been
+# made since is counted by counters, which no timer takes back, and timeouts are long where sessions are counted.
+
+# TCP connections that end, and UDP ones.
 some_traffic() {
-	client_requests --to "$vip:80" --count 20 >/dev/null
-	client_udp --to "$vip:53" --count 20 --size 3000 --reply-size 3000 >/dev/null
-	at_least "$(sessions)" 40 sessions
-	equal "$(sessions)" "$(connections)" "sessions, one for each connection"
+	local added answer
+	added=$(counter SESSION_ADDED)
+	answer=$(client_requests --to "$vip:80" --count 20)
+	answered "$answer" 20
+	answer=$(client_udp --to "$vip:53" --count 20 --size 3000 --reply-size 3000)
+	answered "$answer" 20
+	equal $(($(counter SESSION_ADDED) - added)) 40 "sessions made"
 }
 
 maps_are_empty() {
@@ -24,7 +30,6 @@ ends_by_timer() {
 	maps_are_empty
 }
 
-# Timeouts are long: under -icount the clock leaps while the guest waits for its host, by minutes.
 ends_by_short_timeouts() {
 	in_director ipvsadm --set 2000 5 20
 	hold_open short --to "$vip:80"
@@ -67,18 +72,22 @@ ends_when_the_port_is_used_again() {
 	before=$(ended)
 	in_director sysctl -qw net.ipv4.vs.conn_reuse_mode=1
 	client_requests --to "$vip:80" --count 50 --source-port 4200 >/dev/null
-	equal "$(connections)/$(sessions)/$(replies)" 1/1/1 "connections/sessions/SNAT ends"
-	equal $(($(ended) - before)) 49 "sessions that ended"
+	at_most "$(connections)" 1 connections
+	at_most "$(sessions)" 1 sessions
+	at_most "$(replies)" 1 "SNAT ends"
+	at_least $(($(ended) - before)) 49 "sessions that ended"
 	sleep 130
 	maps_are_empty
 }
 
 refused_connections_end() {
+	local added
+	added=$(counter SESSION_ADDED)
 	in_director ipvsadm -a -u "$vip:53" -r "$rip1:9" -m
 	in_director ipvsadm -e -u "$vip:53" -r "$rip1:5300" -m -w 0
 	in_director ipvsadm -e -u "$vip:53" -r "$rip2:5300" -m -w 0
 	client_probe --to "$vip:53" >/dev/null
-	at_least "$(sessions)" 1 sessions
+	at_least $(($(counter SESSION_ADDED) - added)) 1 "sessions made"
 	sleep 320
 	in_director ipvsadm -d -u "$vip:53" -r "$rip1:9"
 	in_director ipvsadm -e -u "$vip:53" -r "$rip1:5300" -m -w 1

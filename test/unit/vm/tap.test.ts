@@ -16,6 +16,20 @@ describe('TAP', () => {
     });
   });
 
+  it('says why a case failed', () => {
+    const block = ['  ---', '  exit status 1: counts', '  sessions: 3, expected 4', '  ...', '  not of it'];
+    expect(read('not ok 1 - first', ...block, 'ok 2 - second', '1..2')).toEqual({
+      passed: 1,
+      failures: ['1 - first\n  exit status 1: counts\n  sessions: 3, expected 4'],
+    });
+  });
+
+  it('keeps the end of a long reason', () => {
+    const lines = Array.from({ length: 40 }, (_, index) => `  line ${index}`);
+    const [failure = ''] = read('not ok 1 - x', '  ---', ...lines, '  ...', '1..1').failures;
+    expect(failure.split('\n')).toEqual(['1 - x', ...lines.slice(-12)]);
+  });
+
   it('takes the plan at the end too', () => {
     expect(read('ok 1 - first', '1..1')).toEqual({ passed: 1, failures: [] });
   });
