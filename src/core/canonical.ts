@@ -16,9 +16,34 @@ export function canonicalJson(value: unknown): string {
 /** The same for an object that nobody changes: made once. */
 export const canonicalText: (object: object) => string = remember(canonicalJson);
 
-/** True if both are the same but for the order of fields. */
+type Fields = Readonly<Record<string, unknown>>;
+
+function isObject(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null;
+}
+
+/** True if canonicalJson has the same text for both. Makes no text: what agents compare may have 10,000 Services. */
 export function sameValue(a: unknown, b: unknown): boolean {
-  return canonicalJson(a) === canonicalJson(b);
+  if (a === b) return true;
+  if (!isObject(a) || !isObject(b))
+    return !isObject(a) && !isObject(b) && canonicalJson(a) === canonicalJson(b);
+  if (Array.isArray(a) !== Array.isArray(b)) return false;
+  return Array.isArray(a) ? sameList(a, b as unknown as readonly unknown[]) : sameFields(a, b);
+}
+
+function sameList(a: readonly unknown[], b: readonly unknown[]): boolean {
+  return a.length === b.length && a.every((value, i) => sameValue(value, b[i]));
+}
+
+function sameFields(a: Fields, b: Fields): boolean {
+  let more = 0;
+  for (const name of Object.keys(b)) if (b[name] !== undefined) more += 1;
+  for (const name of Object.keys(a)) {
+    if (a[name] === undefined) continue;
+    if (!Object.hasOwn(b, name) || b[name] === undefined || !sameValue(a[name], b[name])) return false;
+    more -= 1;
+  }
+  return more === 0;
 }
 
 const PRIME = 0x01000193;
