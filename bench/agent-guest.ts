@@ -15,4 +15,5 @@ const node = createNode({
   buildDirectory: join(import.meta.dirname, '..'),
   log: new LineLogger({ level: 'warn', format: 'text' }),
 });
-process.stdout.write(`${JSON.stringify(await new AgentRun(node, services).measure(repeats))}\n`);
+const bundle = join(import.meta.dirname, '../../dist/agent.mjs');
+process.stdout.write(`${JSON.stringify(await new AgentRun(node, services).measure(repeats, bundle))}\n`);

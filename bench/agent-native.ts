@@ -3,6 +3,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { repository } from '../scripts/cache.ts';
 import { StateFiles } from '../src/adapters/state-files.ts';
 import { type FakeNode, fakeNode } from '../test/fakes/fake-node.ts';
 import { realServer, virtualServer } from '../test/unit/builders.ts';
@@ -34,7 +35,10 @@ export async function measureNative(services: number, repeats: number): Promise<
     const node = nodeWith(services);
     const files = new StateFiles(directory);
     const ports = { ...node.ports, records: files };
-    return await new AgentRun({ ...node, ports, memories: files.memories }, services).measure(repeats);
+    return await new AgentRun({ ...node, ports, memories: files.memories }, services).measure(
+      repeats,
+      join(repository, 'dist/agent.mjs'),
+    );
   } finally {
     await rm(directory, { recursive: true, force: true });
   }

@@ -3,6 +3,7 @@
  * The real agent with many Services: what it takes to look at everything, and from an edited slice to the whitelist
  * in the map. Only the API server is made up.
  */
+import { execFileSync } from 'node:child_process';
 import { KubernetesAgent } from '../src/agent/kubernetes.ts';
 import type { Node } from '../src/agent/reconcile.ts';
 import type { NodeResourceStatus, NodeSpec, SliceService } from '../src/api/resources.ts';
@@ -46,6 +47,10 @@ export interface Time {
 }
 
 export interface Figures {
+  /** Node and the agent's bundle, until nothing has been done yet. */
+  readonly load: readonly Time[];
+  /** The first look of an agent that starts on a node which is as it should be. */
+  readonly start: readonly Time[];
   /** Looks that change nothing. */
   readonly look: readonly Time[];
   /** From an edited slice until the map has it. */
@@ -133,6 +138,18 @@ class Stores {
   }
 }
 
+/** A process that loads the agent's bundle, `repeats` times. */
+export function loadTimes(bundle: string, repeats: number): readonly Time[] {
+  const script =
+    `await import(${JSON.stringify(bundle)}); const { user, system } = process.cpuUsage(); ` +
+    'console.log(JSON.stringify({ wall: performance.now(), cpu: (user + system) / 1000 }));';
+  const args = ['--disable-warning=DEP0040', '--input-type=module', '--eval', script];
+  return Array.from({ length: repeats }, () => {
+    const out = execFileSync(process.execPath, args, { encoding: 'utf8' });
+    return JSON.parse(out) as Time;
+  });
+}
+
 function stopwatch(): () => Time {
   const began = performance.now();
   const before = process.cpuUsage();
@@ -147,11 +164,13 @@ type AgentNode = Node & { readonly memories: NodeMemories };
 export class AgentRun {
   readonly #services: number;
   readonly #stores: Stores;
-  readonly #agent: KubernetesAgent;
+  readonly #node: AgentNode;
+  #agent: KubernetesAgent;
   #onPut: () => void = () => {};
 
   constructor(node: AgentNode, services: number) {
     this.#services = services;
+    this.#node = node;
     this.#stores = new Stores(services);
     const { datapath } = node.ports;
     const put = datapath.putService.bind(datapath);
@@ -160,30 +179,48 @@ export class AgentRun {
       this.#onPut();
     };
     Object.assign(datapath, { putService: putAndTell });
-    this.#agent = new KubernetesAgent(node, {
+    this.#agent = this.#newAgent();
+  }
+
+  #newAgent(): KubernetesAgent {
+    return new KubernetesAgent(this.#node, {
       cluster: this.#stores,
       nodeName: NAME,
       agentVersion: '0.0.0',
       osImage: 'Benchmark',
-      memories: node.memories,
+      memories: this.#node.memories,
       now: Date.now,
       wake: () => {},
     });
   }
 
   /** `repeats` times each. @throws Error if not all virtual servers run accelerated, or an edit is lost */
-  async measure(repeats: number): Promise<Figures> {
+  async measure(repeats: number, bundle: string): Promise<Figures> {
     await this.#start();
     const look: Time[] = [];
     const edits: Awaited<ReturnType<AgentRun['edit']>>[] = [];
     for (let i = 0; i < repeats; i += 1) look.push(await this.look());
     for (let i = 0; i < repeats; i += 1) edits.push(await this.edit(i));
+    const memory = process.memoryUsage.rss();
+    const start: Time[] = [];
+    for (let i = 0; i < repeats; i += 1) start.push(await this.#restart());
     return {
+      load: loadTimes(bundle, repeats),
+      start,
       look,
       edit: edits.map(({ map }) => map),
       reported: edits.map(({ status }) => status),
-      memory: process.memoryUsage.rss(),
+      memory,
     };
+  }
+
+  /** As an agent that was ended, and starts again. */
+  async #restart(): Promise<Time> {
+    const time = stopwatch();
+    this.#agent = this.#newAgent();
+    await this.#agent.start();
+    await this.#agent.look();
+    return time();
   }
 
   /** Until a look changes nothing any more. */

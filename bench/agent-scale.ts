@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** npm run bench:agent: what a node's agent does with many Services, in memory and on a real kernel; docs/benchmark.md. */
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { buildAll } from '../scripts/build.ts';
 import { main, say } from '../scripts/exec.ts';
 import { type KernelSeries, kernelFor, kernelSeries } from '../scripts/kernels.ts';
 import { seriesOption } from '../scripts/options.ts';
@@ -21,6 +22,8 @@ interface Options {
 }
 
 const KINDS = [
+  ['load', 'an agent starts: Node and its bundle are loaded'],
+  ['start', '… and its first look, at a node that is as it should be'],
   ['look', 'a look that changes nothing'],
   ['edit', 'from an edited slice until the map has it'],
   ['reported', 'from an edited slice until the status is written'],
@@ -31,6 +34,7 @@ function cpu(times: readonly Time[]): number {
 }
 
 async function inMemory(services: number): Promise<void> {
+  await buildAll([]);
   say(`${services} Services on an in-memory kernel`);
   const figures = await measureNative(services, REPEATS);
   process.stdout.write(`In memory, ${services} Services: time (from, to), and processor time\n`);

@@ -84,6 +84,23 @@ async function buildImage(
   }
 }
 
+/** Bytes of all layers of an archive but the first, which is the base's, as the container runtime unpacks them. */
+export async function bytesWithoutBase(archive: string): Promise<number> {
+  const text = await run('tar', ['-xOf', archive, 'manifest.json']);
+  const [image] = JSON.parse(text) as readonly { readonly Layers: readonly string[] }[];
+  const listing = await run('tar', ['-tvf', archive]);
+  const sizes = new Map(
+    listing.split('\n').map((line): [string, number] => {
+      const [, , size, , , name = ''] = line.trim().split(/\s+/);
+      return [name, Number(size)];
+    }),
+  );
+  const layers = (image?.Layers ?? []).slice(1).map((name) => sizes.get(name));
+  const bytes = layers.reduce<number>((sum, size) => sum + (size ?? Number.NaN), 0);
+  if (!(bytes > 0)) throw new Error(`${archive}: sizes of its layers not found`);
+  return bytes;
+}
+
 /** Cached by what goes into it. */
 async function imageArchive(): Promise<OwnImage> {
   const copied = [

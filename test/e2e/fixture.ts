@@ -142,6 +142,15 @@ export async function privileges(node: string, pid: string) {
   return { effective, rootOptions: mount.split(' ')[5]?.split(',') ?? [] };
 }
 
+/** Memory of a process (RSS), in MiB. */
+export async function residentMiB(node: string, pid: string): Promise<number> {
+  const kilobytes = await session.onNode(
+    node,
+    `sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/${pid}/status`,
+  );
+  return Number(kilobytes) / 1024;
+}
+
 /** kill -9, if it is still there. */
 export async function kill(node: string, pid: string): Promise<void> {
   await session.onNode(node, `kill -9 ${pid} || true`);

@@ -2,6 +2,7 @@
 /** A policy from its first check on, with requests from outside and from pods all the way. recovery.test.ts ends it. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { AGENT_CAPABILITIES } from '../../src/core/manifests.ts';
+import { bytesWithoutBase, ownImage } from '../cluster/own-image.ts';
 import { NAMESPACE, OTHER_NODE_PORT, POLICY } from '../cluster/shop.ts';
 import { nodeResource, requestsFromOutside } from '../cluster/shop-session.ts';
 import {
@@ -16,6 +17,7 @@ import {
   PATIENCE_MS,
   privileges,
   processes,
+  residentMiB,
   session,
   untilCondition,
   webPodOn,
@@ -63,6 +65,16 @@ describe('a policy', () => {
       const { effective, rootOptions } = await privileges(node, pid ?? '');
       expect(effective).toEqual([...AGENT_CAPABILITIES].sort());
       expect(rootOptions).toContain('ro');
+    }
+  });
+
+  it('does that with an image and processes that are small', async () => {
+    expect((await bytesWithoutBase((await ownImage()).archive)) / 1e6).toBeLessThan(250);
+    for (const node of NODES) {
+      for (const pid of await processes(node, 'agent'))
+        expect(await residentMiB(node, pid)).toBeLessThan(130);
+      for (const pid of await processes(node, 'operator'))
+        expect(await residentMiB(node, pid)).toBeLessThan(150);
     }
   });
 
