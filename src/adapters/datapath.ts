@@ -39,6 +39,7 @@ import type {
 import { translated } from './bpf-errors.ts';
 import { DatapathPins, generationName, type MapName } from './datapath-pins.ts';
 import { DatapathTc } from './datapath-tc.ts';
+import { SameBytes } from './same-bytes.ts';
 
 export interface DatapathOptions {
   /** File ipvs_tc.bpf.o. */
@@ -70,6 +71,7 @@ export class BpfDatapath implements Datapath {
   readonly #mapsSysctl: string;
   readonly #pins: DatapathPins;
   readonly #tc: DatapathTc;
+  readonly #services = new SameBytes<readonly ServiceEntry[]>(decodeServices);
 
   constructor(options: DatapathOptions) {
     const root = options.pinRoot ?? '/sys/fs/bpf/ipvs-bpf';
@@ -136,8 +138,7 @@ export class BpfDatapath implements Datapath {
   }
 
   async services(): Promise<readonly ServiceEntry[]> {
-    const entries = this.#with('ipvs_services', (map) => [...map.entries()]);
-    return entries.map(([key, value]) => ({ ...decodeServiceKey(key), ...decodeService(value) }));
+    return this.#services.of(this.#with('ipvs_services', (map) => [...map.entries()].flat()));
   }
 
   async putService(entry: ServiceEntry): Promise<void> {
@@ -273,4 +274,13 @@ function sumOfCpus(slots: Uint8Array | undefined): number {
   let sum = 0n;
   for (let at = 0; at < slots.length; at += 8) sum += view.getBigUint64(at, true);
   return Number(sum);
+}
+
+/** @param parts a key and its value, and so on */
+function decodeServices(parts: readonly Uint8Array[]): readonly ServiceEntry[] {
+  const none = new Uint8Array(0);
+  return Array.from({ length: parts.length / 2 }, (_, i) => ({
+    ...decodeServiceKey(parts[2 * i] ?? none),
+    ...decodeService(parts[2 * i + 1] ?? none),
+  }));
 }

@@ -20,6 +20,7 @@ import {
   stringOf,
 } from './netlink-socket.ts';
 import { parseRoute, RTM_GETROUTE, routesRequest } from './route-codec.ts';
+import { SameBytes } from './same-bytes.ts';
 
 // linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/veth.h
 const RTM_NEWLINK = 16;
@@ -69,6 +70,7 @@ const NETNS_DIRECTORY = '/run/netns';
 
 export class NetlinkLinks implements Links {
   readonly #socket = new NetlinkSocket(NETLINK_ROUTE);
+  readonly #addresses = new SameBytes((messages: readonly Buffer[]) => messages.flatMap(parseAddress));
 
   async list(): Promise<readonly Link[]> {
     const messages = await this.#socket.request({
@@ -87,7 +89,7 @@ export class NetlinkLinks implements Links {
       flags: NLM_F_DUMP,
       data: new Uint8Array(IFADDRMSG_BYTES),
     });
-    return messages.flatMap(parseAddress);
+    return this.#addresses.of(messages);
   }
 
   async routes(): Promise<readonly Route[]> {

@@ -3,10 +3,12 @@
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
 import type { NodeStatus, VirtualServerReason, VirtualServerStatus } from '../api/node-status.ts';
 import { API_VERSION } from '../api/schema.ts';
+import type { ServiceEntry } from '../datapath-ports.ts';
 import type { VirtualServer } from '../ports.ts';
 import { ipVs, isModuleControl, moduleOrigin, type NodeFacts, switchIsOn } from './facts.ts';
 import { coveredLinks } from './interfaces.ts';
 import { DIRECTIONS, desiredSysctls } from './plan-datapath.ts';
+import { rememberLast } from './remember.ts';
 import { byKey, namedObstacle, obstacle } from './virtual-servers.ts';
 
 /** The status of a machine under this config. */
@@ -60,15 +62,40 @@ export function virtualServerReasons(
   config: NodeConfig,
   facts: NodeFacts,
 ): ReadonlyMap<string, VirtualServerReason> {
-  const known = byKey(facts.ipvs?.virtualServers ?? []);
-  const reasonOf = reasonFinder(config, facts);
-  const reasons = new Map<string, VirtualServerReason>();
-  for (const [key, server] of known) reasons.set(key, reasonOf(key, server));
-  for (const [key, server] of byKey(config.services.virtualServers)) {
-    if (!known.has(key)) reasons.set(key, namedObstacle(server) ?? 'NoSuchVirtualServer');
-  }
-  return reasons;
+  const { services } = config;
+  const table = facts.ipvs?.virtualServers ?? NONE;
+  const listed = facts.datapath?.services ?? NONE;
+  return findReasons(table, services.virtualServers, listed, services.all, reasonOfAll(config, facts));
 }
+
+const NONE: readonly never[] = [];
+
+const findReasons = rememberLast(
+  (
+    table: readonly VirtualServer[],
+    named: NodeConfig['services']['virtualServers'],
+    listed: readonly ServiceEntry[],
+    all: boolean,
+    ofAll: ReasonOfAll,
+  ): ReadonlyMap<string, VirtualServerReason> => {
+    const known = byKey(table);
+    const whitelist = byKey(named);
+    const inMap = byKey(listed);
+    const reasons = new Map<string, VirtualServerReason>();
+    const reasonOf = (key: string, server: VirtualServer): VirtualServerReason => {
+      if (!all && !whitelist.has(key)) return 'NotWhitelisted';
+      const cannot = obstacle(server);
+      if (cannot !== undefined) return cannot;
+      if (ofAll === 'ModuleNotPatched' || ofAll === 'SwitchOff') return ofAll;
+      return inMap.has(key) ? ofAll : 'NotInMap';
+    };
+    for (const [key, server] of known) reasons.set(key, reasonOf(key, server));
+    for (const [key, server] of whitelist) {
+      if (!known.has(key)) reasons.set(key, namedObstacle(server) ?? 'NoSuchVirtualServer');
+    }
+    return reasons;
+  },
+);
 
 function virtualServers(config: NodeConfig, facts: NodeFacts): VirtualServerStatus[] {
   const known = byKey(facts.ipvs?.virtualServers ?? []);
@@ -89,28 +116,10 @@ function endOf(server: VirtualServer): Pick<VirtualServerStatus, 'address' | 'po
   return { address: server.address ?? '', port: server.port ?? 0, protocol: server.protocol ?? 'TCP' };
 }
 
-/** What holds for every virtual server is found out once: there are thousands of them. */
-function reasonFinder(
-  config: NodeConfig,
-  facts: NodeFacts,
-): (key: string, server: VirtualServer) => VirtualServerReason {
-  const named = byKey(config.services.virtualServers);
-  const listed = byKey(facts.datapath?.services ?? []);
-  const ofAll = reasonOfAll(config, facts);
-  return (key, server) => {
-    if (!config.services.all && !named.has(key)) return 'NotWhitelisted';
-    const cannot = obstacle(server);
-    if (cannot !== undefined) return cannot;
-    if (ofAll === 'ModuleNotPatched' || ofAll === 'SwitchOff') return ofAll;
-    return listed.has(key) ? ofAll : 'NotInMap';
-  };
-}
+type ReasonOfAll = 'ModuleNotPatched' | 'SwitchOff' | 'ProgramsNotAttached' | 'Accelerated';
 
-/** What becomes of a virtual server that is in the map. */
-function reasonOfAll(
-  config: NodeConfig,
-  facts: NodeFacts,
-): 'ModuleNotPatched' | 'SwitchOff' | 'ProgramsNotAttached' | 'Accelerated' {
+/** What becomes of a virtual server that is in the map: found out once, there are thousands of them. */
+function reasonOfAll(config: NodeConfig, facts: NodeFacts): ReasonOfAll {
   if (moduleOrigin(facts) !== 'Patched') return 'ModuleNotPatched';
   if (!switchIsOn(facts)) return 'SwitchOff';
   const covered = coveredLinks(config.datapath.interfaces, facts.links);

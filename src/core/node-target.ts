@@ -15,7 +15,7 @@ import { lacksModuleUntilBoot, needsSwap, worksAsItIs } from './plan.ts';
 import type { KnownProxy } from './proxy-restart.ts';
 import type { Unprobed } from './service-probe.ts';
 import { type ServiceOff, serversOff, stillOff } from './services-off.ts';
-import { virtualServerKey } from './virtual-servers.ts';
+import { addressesOf, virtualServerKey } from './virtual-servers.ts';
 
 /** The IpvsBpfNode as it was read last, with its whitelist. Kept on disk: it holds without the API server. */
 export interface NodeTarget {
@@ -257,7 +257,7 @@ function withoutServers(config: NodeConfig, off: ReadonlyMap<string, unknown>): 
 /** The addresses of this node at which IPVS has virtual servers: kube-proxy may leave some without node ports. */
 export function nodePortAddresses(facts: Pick<NodeFacts, 'ipvs' | 'links' | 'addresses'>): readonly string[] {
   const dummies = new Set(facts.links.filter(({ name }) => name === 'kube-ipvs0').map(({ index }) => index));
-  const virtual = new Set((facts.ipvs?.virtualServers ?? []).map(({ address }) => address));
+  const virtual = addressesOf(facts.ipvs?.virtualServers ?? []);
   return facts.addresses
     .filter(({ linkIndex, address }) => !dummies.has(linkIndex) && virtual.has(address))
     .map(({ address }) => address);

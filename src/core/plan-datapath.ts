@@ -7,7 +7,7 @@ import { type DatapathFacts, mapsOfModule, type NodeFacts, type NodeRecord } fro
 import { coveredLinks, planSnat, type SnatPlan } from './interfaces.ts';
 import { snatPortRanges } from './port-pool.ts';
 import type { DatapathOptions, Step } from './steps.ts';
-import { desiredServices, diffServices } from './virtual-servers.ts';
+import { addressesOf, desiredServices, diffServices } from './virtual-servers.ts';
 
 export const DIRECTIONS: readonly TcDirection[] = ['Ingress', 'Egress'];
 
@@ -93,7 +93,7 @@ export function desiredSnat(
   contents: DatapathFacts | undefined,
   covered: readonly Link[],
 ): SnatPlan {
-  const virtualAddresses = new Set((ipvs?.virtualServers ?? []).flatMap(({ address }) => address ?? []));
+  const virtualAddresses = addressesOf(ipvs?.virtualServers ?? []);
   const existing = contents?.snatAddresses ?? [];
   return planSnat({ covered, links, addresses, routes, virtualAddresses, existing });
 }

@@ -15,3 +15,17 @@ export function remember<K extends object, V>(compute: (key: K) => V): (key: K) 
     return found.value;
   };
 }
+
+/**
+ * The same function, which gives its last answer again if it is asked with the very same arguments: values, or objects
+ * that nobody changes. For what is worked out of thousands of objects at each look, most often from the same ones.
+ */
+export function rememberLast<A extends readonly unknown[], V>(compute: (...args: A) => V): (...args: A) => V {
+  let last: { readonly args: A; readonly value: V } | undefined;
+  return (...args) => {
+    if (last === undefined || args.some((arg, i) => !Object.is(arg, last?.args[i]))) {
+      last = { args, value: compute(...args) };
+    }
+    return last.value;
+  };
+}

@@ -5,7 +5,7 @@ import type { VirtualServerReason } from '../api/node-status.ts';
 import type { ServiceEntry, SnatMode } from '../datapath-ports.ts';
 import type { Protocol, VirtualServer } from '../ports.ts';
 import { addressFamily, SERVICE_ID_MAX } from './abi.ts';
-import { remember } from './remember.ts';
+import { remember, rememberLast } from './remember.ts';
 
 const MASQUERADING = 0;
 /** IP_VS_SVC_F_ONEPACKET */
@@ -35,6 +35,11 @@ const index = remember(
 export function byKey<T extends Keyed>(servers: readonly T[]): ReadonlyMap<string, T> {
   return index(servers) as ReadonlyMap<string, T>;
 }
+
+/** The addresses of the virtual servers of a list, made once for each. */
+export const addressesOf: (servers: readonly VirtualServer[]) => ReadonlySet<string> = remember(
+  (servers) => new Set(servers.flatMap(({ address }) => address ?? [])),
+);
 
 /** virtualServerKey() for people: "TCP 10.96.0.10 port 80". */
 export function serverText(key: string): string {
@@ -67,37 +72,41 @@ export type DesiredService = Omit<ServiceEntry, 'id'>;
 
 /** The entries that the whitelist should hold. */
 export function desiredServices(
-  config: NodeConfig,
+  { services, snat, datapath }: NodeConfig,
   table: readonly VirtualServer[],
 ): readonly DesiredService[] {
-  const known = byKey(table);
-  const dropOnFull = config.datapath.onMapFull === 'Drop';
-  const entry = (
-    server: Pick<ServiceEntry, 'address' | 'port' | 'protocol'>,
-    snat: SnatMode,
-  ): DesiredService => ({
-    address: server.address,
-    port: server.port,
-    protocol: server.protocol,
-    snat,
-    dropOnFull,
-  });
-  const named = [...byKey(config.services.virtualServers)]
-    .filter(([key, server]) => {
-      const existing = known.get(key);
-      return (existing === undefined ? namedObstacle(server) : obstacle(existing)) === undefined;
-    })
-    .map(([, server]) => entry(server, server.snat?.mode ?? config.snat.mode));
-  const all = config.services.all
-    ? table.flatMap((server) => {
-        const { address, port, protocol } = server;
-        const possible = obstacle(server) === undefined;
-        if (!possible || address === undefined || port === undefined || protocol === undefined) return [];
-        return [entry({ address, port, protocol }, config.snat.mode)];
-      })
-    : [];
-  return [...named, ...all];
+  const { virtualServers, all } = services;
+  return desiredEntries(virtualServers, table, all, snat.mode, datapath.onMapFull === 'Drop');
 }
+
+const desiredEntries = rememberLast(
+  (
+    named: NodeConfig['services']['virtualServers'],
+    table: readonly VirtualServer[],
+    all: boolean,
+    mode: SnatMode,
+    dropOnFull: boolean,
+  ): readonly DesiredService[] => {
+    const known = byKey(table);
+    const entry = (
+      { address, port, protocol }: Pick<ServiceEntry, 'address' | 'port' | 'protocol'>,
+      snat: SnatMode,
+    ): DesiredService => ({ address, port, protocol, snat, dropOnFull });
+    const ofNamed = [...byKey(named)]
+      .filter(([key, server]) => {
+        const existing = known.get(key);
+        return (existing === undefined ? namedObstacle(server) : obstacle(existing)) === undefined;
+      })
+      .map(([, server]) => entry(server, server.snat?.mode ?? mode));
+    const ofAll = (all ? table : []).flatMap((server) => {
+      const { address, port, protocol } = server;
+      const possible = obstacle(server) === undefined;
+      if (!possible || address === undefined || port === undefined || protocol === undefined) return [];
+      return [entry({ address, port, protocol }, mode)];
+    });
+    return [...ofNamed, ...ofAll];
+  },
+);
 
 export interface ServiceDiff {
   readonly put: readonly { readonly entry: ServiceEntry; readonly previous?: ServiceEntry }[];
@@ -108,11 +117,11 @@ export interface ServiceDiff {
  * What is to be put goes by virtualServerKey(). New entries get ids above `lastId`: an id is never given to a second
  * virtual server.
  */
-export function diffServices(
+export const diffServices: (
   desired: readonly DesiredService[],
   actual: readonly ServiceEntry[],
   lastId: number,
-): ServiceDiff {
+) => ServiceDiff = rememberLast((desired, actual, lastId) => {
   const existing = byKey(actual);
   const wanted = byKey(desired);
   const changed = [...wanted].filter(([key, { snat, dropOnFull }]) => {
@@ -128,7 +137,7 @@ export function diffServices(
   }
   const unwanted = [...existing].filter(([key]) => !wanted.has(key));
   return { put, remove: unwanted.map(([, entry]) => entry) };
-}
+});
 
 function checkedId(id: number): number {
   if (id > SERVICE_ID_MAX)

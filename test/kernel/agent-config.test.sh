@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# vm: timeout=900
+# vm: timeout=900 kernels=6.12
 # What the fields of a NodeConfig do to real traffic, and what the agent refuses to start on.
 . "$(dirname "$0")/agent.sh"
 
