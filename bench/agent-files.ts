@@ -3,7 +3,7 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { build } from 'esbuild';
-import { bundling } from '../scripts/build-cli.ts';
+import { bundling, lowMemory } from '../scripts/build-cli.ts';
 import { repository } from '../scripts/cache.ts';
 import { PODS, virtualAddress } from './agent-run.ts';
 
@@ -34,6 +34,9 @@ export async function prepareAgentGuest(counts: readonly number[]): Promise<void
   await rm(directory, { recursive: true, force: true });
   await mkdir(directory, { recursive: true });
   await build({ ...bundling, entryPoints: [join(repository, 'bench/agent-guest.ts')], outdir: directory });
+  const environment = Object.entries(lowMemory.environment).map(([name, value]) => `${name}=${value}`);
+  const command = ['env', ...environment, 'node_modules/.bin/node', ...lowMemory.flags];
+  await writeFile(join(directory, 'node'), `#!/bin/sh\nexec ${command.join(' ')} "$@"\n`, { mode: 0o755 });
   for (const count of counts) {
     await writeFile(join(directory, `table-${count}`), `${table(count).join('\n')}\n`);
     await writeFile(join(directory, `links-${count}`), `${links(count).join('\n')}\n`);

@@ -16,4 +16,4 @@ ip netns add pods
 ip -batch "$files/links-$services"
 ipvsadm -R <"$files/table-$services"
 echo "$(wc -l </proc/net/ip_vs) lines in /proc/net/ip_vs" >&2
-awake node_modules/.bin/node --disable-warning=ExperimentalWarning "$files/agent-guest.mjs" "$services" "$repeats"
+awake "$files/node" --disable-warning=ExperimentalWarning "$files/agent-guest.mjs" "$services" "$repeats"

@@ -16,11 +16,34 @@ const kubernetesClient = '@kubernetes/client-node';
 const kubernetesIndex = `node_modules/${kubernetesClient}/dist/index.js`;
 const operatorLibrary = 'node_modules/@dot-i/k8s-operator/dist';
 
+/**
+ * For processes that stay: memory goes before speed. By itself V8 lets garbage grow to several times of what is alive,
+ * and glibc keeps what was freed; with both an agent had 340 MB at 10,000 Services, of which 37 were in use.
+ */
+export const lowMemory = {
+  flags: ['--optimize-for-size', '--max-semi-space-size=2'],
+  environment: {
+    MALLOC_ARENA_MAX: '2',
+    MALLOC_MMAP_THRESHOLD_: '131072',
+    MALLOC_TRIM_THRESHOLD_: '131072',
+  },
+} as const;
+
 /** Finds the pinned Node of this installation, from whatever folder and through symbolic links. */
 const launcher = `#!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 dist=$(dirname -- "$(readlink -f -- "$0")")
-exec "$dist/../node_modules/.bin/node" --disable-warning=ExperimentalWarning --disable-warning=DEP0040 "$dist/ipvs-bpf.mjs" "$@"
+flags='--disable-warning=ExperimentalWarning --disable-warning=DEP0040'
+case \${1-} in
+agent | operator)
+	flags="$flags ${lowMemory.flags.join(' ')}"
+	export ${Object.entries(lowMemory.environment)
+    .map(([name, value]) => `${name}=${value}`)
+    .join(' ')}
+	;;
+esac
+# shellcheck disable=SC2086 # several words
+exec "$dist/../node_modules/.bin/node" $flags "$dist/ipvs-bpf.mjs" "$@"
 `;
 
 /** kubectl finds a plugin by its file's name: this one is `kubectl ipvs-bpf`. */
