@@ -7,6 +7,7 @@ import type { NodeFacts } from '../core/facts.ts';
 import { whitelistRevision } from '../core/node-spec.ts';
 import type { NodeProgress, NodeTarget } from '../core/node-target.ts';
 import { portCount, snatPortRanges } from '../core/port-pool.ts';
+import { NODE_CONDITIONS } from '../core/reasons.ts';
 import type { StepKind } from '../core/steps.ts';
 import { type MetricDefinitions, Metrics } from '../runtime/metrics.ts';
 
@@ -142,6 +143,7 @@ export class NodeMeasures {
     this.#options = options;
     this.#metrics.setOne('build_info', { version: options.version }, 1);
     this.#metrics.setOne('last_look_timestamp_seconds', {}, options.date() / 1000);
+    for (const reason of NODE_CONDITIONS.Drifted.True) this.#metrics.begin('drift_total', { reason });
   }
 
   /** In the text format of Prometheus. */

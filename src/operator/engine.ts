@@ -15,7 +15,9 @@ import { type Log, Reconciler } from './reconcile.ts';
 import { Stores } from './stores.ts';
 
 /** Of the queue: policies and nodes, the agents' objects, the pods that deliver modules. */
-type Key = 'cluster' | 'agents' | 'modules';
+const KEYS = ['cluster', 'agents', 'modules'] as const;
+type Key = (typeof KEYS)[number];
+const OUTCOMES = ['done', 'later', 'failed'] as const satisfies readonly Finished['outcome'][];
 
 /** A burst of changes costs one plan; the packets follow an edit well within a second. */
 const PLAN_INTERVAL_MS = 100;
@@ -78,6 +80,9 @@ export class Engine {
     });
     for (const key of ['cluster', 'agents']) {
       metrics.setOne('reconcile_last_success_timestamp_seconds', { key }, 0);
+    }
+    for (const key of KEYS) {
+      for (const outcome of OUTCOMES) metrics.begin('reconcile_total', { key, outcome });
     }
     this.#endResync = every(options.resyncMs, () => this.#resync(), random);
     this.#resync();

@@ -48,6 +48,11 @@ export class Metrics<D extends MetricDefinitions> {
     this.#counters.get(name)?.inc({ ...labels });
   }
 
+  /** Lets a series be there from the start, at 0: to Prometheus one that appears at 1 has not increased. */
+  begin<N extends NamesOf<D, 'counter'>>(name: N, labels: LabelsOf<D, N>): void {
+    this.#counters.get(name)?.inc({ ...labels }, 0);
+  }
+
   /** Makes all series of a counter these, which something else counts. */
   setTotals<N extends NamesOf<D, 'counter'>>(name: N, series: readonly Series<LabelsOf<D, N>>[]): void {
     const counter = this.#counters.get(name);

@@ -2,6 +2,7 @@
 /** What the agent's metrics say of what happens on a node. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { HostError } from '../../../src/core/errors.ts';
+import { NODE_CONDITIONS } from '../../../src/core/reasons.ts';
 import { ClusterNode, SERVICE, VS } from './cluster-node.ts';
 import { SECOND_REVISION } from './one-node.ts';
 
@@ -83,16 +84,20 @@ describe('metrics of an agent', () => {
   });
 
   it('count a drift once, however long it lasts, and again when it comes back', async () => {
+    const counted = async () => (await lines(world, 'drift_total')).filter((line) => !line.endsWith(' 0'));
+    // Prometheus' increase() does not see the first step of a series that begins at 1.
+    expect(await lines(world, 'drift_total')).toHaveLength(NODE_CONDITIONS.Drifted.True.length);
     await accelerate();
+    expect(await counted()).toEqual([]);
     const overwrite = () => world.machine.host.control(`${VS}/expire_nodest_conn`, '0');
     overwrite();
     await world.look(3);
-    expect(await lines(world, 'drift_total')).toEqual(['drift_total{reason="SysctlChanged"} 1']);
+    expect(await counted()).toEqual(['drift_total{reason="SysctlChanged"} 1']);
     world.put({ driftPolicy: 'Correct' });
     await world.look(3);
     overwrite();
     await world.look(2);
-    expect(await lines(world, 'drift_total')).toEqual(['drift_total{reason="SysctlChanged"} 2']);
+    expect(await counted()).toEqual(['drift_total{reason="SysctlChanged"} 2']);
   });
 
   it('say that the probe fails', async () => {

@@ -124,6 +124,14 @@ describe('operator', () => {
     expect(cluster.writes.slice(length)).toEqual([]);
   });
 
+  it('counts runs that failed from 0 on, so that the first one is an increase', async () => {
+    start();
+    const text = await metrics.text();
+    for (const key of ['cluster', 'agents', 'modules']) {
+      expect(text).toContain(`ipvsbpf_reconcile_total{key="${key}",outcome="failed"} 0`);
+    }
+  });
+
   it('says when all was last as it should be, and not when something cannot be written', async () => {
     const lastSuccess = async (): Promise<number> => {
       const text = await metrics.text();
