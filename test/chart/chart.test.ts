@@ -153,7 +153,7 @@ describe.each(HELMS)('the chart with %s', (_, helm) => {
     const { groups } = find(objects, 'PrometheusRule ipvs-bpf').spec as {
       readonly groups: readonly { readonly rules: readonly { readonly annotations: object }[] }[];
     };
-    expect(groups.map(({ rules }) => rules.length)).toEqual([10, 5]);
+    expect(groups.map(({ rules }) => rules.length)).toEqual([11, 5]);
     expect(JSON.stringify(groups)).toContain('policy {{ $labels.policy }} is halted');
     const dashboard = find(objects, 'ConfigMap ipvs-bpf-dashboard').data?.['ipvs-bpf.json'] ?? '';
     expect(JSON.parse(dashboard)).toEqual(

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { AGENT_METRICS, AGENT_PREFIX } from '../../../src/agent/measures.ts';
+import { PROBLEM_REASONS } from '../../../src/core/reasons.ts';
 import { OPERATOR_PREFIX, operatorMetrics } from '../../../src/operator/metrics.ts';
 import { Metrics } from '../../../src/runtime/metrics.ts';
 import { check, DEFINED } from './metric-names.ts';
@@ -12,6 +13,7 @@ import { parsePromql } from './promql.ts';
 const root = new URL('../../../', import.meta.url);
 const read = (path: string): string => readFileSync(new URL(path, root), 'utf8');
 const page = read('docs/metrics.md');
+const matches = (pattern: string, text: string) => new RegExp(`^(?:${pattern})$`).test(text);
 
 interface Rule {
   readonly alert: string;
@@ -77,6 +79,18 @@ describe('alerts', () => {
     expect(['warning', 'critical']).toContain(rule.labels.severity);
   });
 
+  it.each(PROBLEM_REASONS.map((reason) => [reason]))('tell of nodes with %s', (reason) => {
+    const selectors = rules.flatMap(({ expr }) => parsePromql(expr).selectors);
+    const told = selectors.some(({ metric, matchers }) =>
+      matchers.some(({ label, value }) => {
+        if (metric === 'ipvsbpf_policy_nodes')
+          return value === 'unreachable' && reason === 'AgentUnreachable';
+        return metric === 'ipvsbpf_policy_problem_nodes' && label === 'reason' && matches(value, reason);
+      }),
+    );
+    expect(told).toBe(true);
+  });
+
   it('have names of their own', () => {
     expect(new Set(rules.map(({ alert }) => alert)).size).toBe(rules.length);
   });
@@ -87,6 +101,7 @@ describe('the dashboard', () => {
   const targets = panels.flatMap(({ title, targets = [] }) =>
     targets.map((target) => [title, target.expr, target.legendFormat] as const),
   );
+  const tables = new Set(panels.filter(({ type }) => type === 'table').map(({ title }) => title));
   const variables = dashboard.templating.list.map(({ name }) => name);
   const filled = (expression: string): string =>
     expression.replaceAll('$__rate_interval', '5m').replace(/\$(\w+)/g, (_, name: string) => {
@@ -104,7 +119,8 @@ describe('the dashboard', () => {
   it('names the series of an aggregation by the labels that it keeps', () => {
     for (const [title, expression, legend] of targets) {
       const kept = parsePromql(filled(expression)).groupings.filter((label) => label !== 'le');
-      if (kept.length === 0) continue;
+      // A table has a column for each label.
+      if (kept.length === 0 || (legend === '' && tables.has(title))) continue;
       const used = [...legend.matchAll(/\{\{(\w+)\}\}/g)].map(([, label]) => label ?? '');
       expect([...new Set(used)].sort(), title).toEqual([...new Set(kept)].sort());
     }
