@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The tests that need a real API server and no node: rules of the CRDs, the chart, the operator's use of it. */
 import { down, up } from '../test/cluster/cluster.ts';
+import { prometheusBinary } from '../test/cluster/debian.ts';
 import { helmBinary, kubernetesBinary } from '../test/cluster/go.ts';
 import { layoutOf, statePaths } from '../test/cluster/layout.ts';
 import type { TapResult } from '../test/vm/tap.ts';
@@ -23,6 +24,7 @@ export async function testOnApiServer(report: (name: string, result: TapResult) 
     const environment = {
       IPVS_BPF_TEST_HELM: await helmBinary(3),
       IPVS_BPF_TEST_HELM4: await helmBinary(4),
+      IPVS_BPF_TEST_PROMETHEUS: await prometheusBinary(),
       IPVS_BPF_TEST_KUBECTL: await kubernetesBinary('kubectl', kubernetes),
       IPVS_BPF_TEST_KUBECONFIG: kubeconfig,
     };

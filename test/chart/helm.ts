@@ -25,9 +25,10 @@ export interface Rendered {
   readonly data?: Readonly<Record<string, string>>;
 }
 
-function program(variable: string): string {
+/** @throws Error that says who sets the variable */
+export function program(variable: string, what = 'helm'): string {
   const path = process.env[variable];
-  if (path === undefined) throw new Error(`${variable} must name helm; "npm test -- --only api" sets it`);
+  if (path === undefined) throw new Error(`${variable} must name ${what}; "npm test -- --only api" sets it`);
   return path;
 }
 

@@ -5,9 +5,9 @@ import { cachedDirectory, hashOf, repository } from '../../scripts/cache.ts';
 import { run, say } from '../../scripts/exec.ts';
 
 /**
- * Only unpacked, into the cache: installed they would start services on this machine. What their programs link
- * against is in scripts/packages-cluster.txt. crun and not runc: a container is started by half a dozen runs of it,
- * and an emulated machine takes a second for each start of a Go program.
+ * Only unpacked, into the cache, as Prometheus is: installed they would start services on this machine. What their
+ * programs link against is in scripts/packages-cluster.txt. crun and not runc: a container is started by half a dozen
+ * runs of it, and an emulated machine takes a second for each start of a Go program.
  */
 const unpacked = ['etcd-server', 'containerd', 'crun', 'containernetworking-plugins'];
 
@@ -46,11 +46,20 @@ async function missingPackages(names: readonly string[]): Promise<string[]> {
 
 /** Root of a tree with the programs of etcd, containerd, crun and the CNI plugins. */
 export function serverPackages(): Promise<string> {
-  return cachedDirectory(`cluster/debian_${hashOf(...unpacked).slice(0, 8)}`, async (directory) => {
-    say(`downloading ${unpacked.join(', ')}`);
+  return unpackedTree(unpacked);
+}
+
+/** Path of the program, with promtool beside it. Neither needs another package. */
+export async function prometheusBinary(): Promise<string> {
+  return join(await unpackedTree(['prometheus']), 'usr/bin/prometheus');
+}
+
+function unpackedTree(names: readonly string[]): Promise<string> {
+  return cachedDirectory(`cluster/debian_${hashOf(...names).slice(0, 8)}`, async (directory) => {
+    say(`downloading ${names.join(', ')}`);
     const download = join(directory, 'download');
     await mkdir(download);
-    const fetch = ['-q', '-o', 'APT::Sandbox::User=root', 'download', ...unpacked];
+    const fetch = ['-q', '-o', 'APT::Sandbox::User=root', 'download', ...names];
     try {
       await run('apt-get', fetch, { cwd: download });
     } catch {

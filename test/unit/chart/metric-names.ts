@@ -20,7 +20,7 @@ export const DEFINED: ReadonlyMap<string, MetricDefinition> = new Map([
 ]);
 
 /** Series by name with their own labels: of a histogram its three. */
-const SERIES: ReadonlyMap<string, readonly string[]> = new Map(
+export const SERIES: ReadonlyMap<string, readonly string[]> = new Map(
   [...DEFINED].flatMap(([name, { type, labels }]) =>
     type === 'histogram'
       ? [
