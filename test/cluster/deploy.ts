@@ -35,6 +35,8 @@ export async function deploy(layout: Layout, image?: OwnImage): Promise<void> {
   const values = ['--set', `image.repository=${name}`, '--set-string', `image.tag=${tag}`];
   // A second one would take an emulated processor's time and do nothing.
   const replicas = ['--set', 'operator.replicas=1'];
+  // Nobody but this machine reaches the nodes.
+  const metrics = ['--set', 'agent.metrics.enabled=true'];
   const where = ['--kubeconfig', statePaths(layout.stateDir).kubeconfig, '--namespace', namespace];
   const status = await inherit(helm, [
     'upgrade',
@@ -45,6 +47,7 @@ export async function deploy(layout: Layout, image?: OwnImage): Promise<void> {
     ...where,
     ...values,
     ...replicas,
+    ...metrics,
     ...patience,
   ]);
   if (status !== 0) throw new Error(`helm: exit status ${status}`);

@@ -7,7 +7,9 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
  * takes another half an hour, and is asked for by name.
  */
 const ORDER =
-  process.env.IPVS_BPF_TEST_LIFE === undefined ? ['policy', 'recovery', 'refusals'] : ['versions', 'removal'];
+  process.env.IPVS_BPF_TEST_LIFE === undefined
+    ? ['policy', 'metrics', 'recovery', 'refusals']
+    : ['versions', 'removal'];
 
 class InOrder extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { run } from '../../scripts/exec.ts';
 import { CHART, EVERYTHING, RELEASE } from '../chart/helm.ts';
+import { MONITORING } from '../prometheus/definitions.ts';
 import { connect, DEFINITIONS, eventually, kubeconfigFile, NAMESPACE } from './api-server.ts';
 
 const kubectl = process.env.IPVS_BPF_TEST_KUBECTL ?? 'kubectl';
@@ -13,32 +14,8 @@ const helms = [
   ['helm 4', process.env.IPVS_BPF_TEST_HELM4 ?? 'helm'],
 ] as const;
 const where = ['--kubeconfig', kubeconfigFile() ?? ''];
-const GROUP = 'monitoring.coreos.com';
 const ENFORCE = 'pod-security.kubernetes.io/enforce';
-const MONITORING = ['ServiceMonitor', 'PodMonitor', 'PrometheusRule'];
 const MONITORED = ['--set', 'metrics.serviceMonitor.enabled=true'];
-
-/** What of the Prometheus operator the API server has to know: that there are such kinds. */
-function monitoringDefinition(kind: string) {
-  const plural = `${kind.toLowerCase()}s`;
-  const schema = {
-    openAPIV3Schema: {
-      type: 'object',
-      properties: { spec: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } },
-    },
-  };
-  return {
-    apiVersion: 'apiextensions.k8s.io/v1',
-    kind: 'CustomResourceDefinition',
-    metadata: { name: `${plural}.${GROUP}` },
-    spec: {
-      group: GROUP,
-      scope: 'Namespaced',
-      names: { kind, plural, singular: kind.toLowerCase(), listKind: `${kind}List` },
-      versions: [{ name: 'v1', served: true, storage: true, schema }],
-    },
-  };
-}
 
 /** The objects that the API server would take, "job.batch/name"; rejects with what it refuses. */
 async function dryRun(manifests: string): Promise<readonly string[]> {
@@ -70,9 +47,7 @@ describe.each(helms)('the chart, installed by %s', (_, helm) => {
   const { cluster, config } = connect();
 
   afterEach(async () => {
-    for (const kind of MONITORING) {
-      await cluster.delete(DEFINITIONS, { name: `${kind.toLowerCase()}s.${GROUP}` });
-    }
+    for (const { metadata } of MONITORING) await cluster.delete(DEFINITIONS, metadata);
   });
 
   afterAll(async () => {
@@ -80,10 +55,10 @@ describe.each(helms)('the chart, installed by %s', (_, helm) => {
   });
 
   async function define(): Promise<void> {
-    const definitions = MONITORING.map((kind) => JSON.stringify(monitoringDefinition(kind)));
+    const definitions = MONITORING.map((definition) => JSON.stringify(definition));
     await run(kubectl, ['apply', '-f', '-', ...where], { input: definitions.join('\n---\n') });
-    for (const kind of MONITORING) {
-      await eventually(() => run(kubectl, ['get', `${kind.toLowerCase()}s.${GROUP}`, ...where]));
+    for (const { metadata } of MONITORING) {
+      await eventually(() => run(kubectl, ['get', metadata.name, ...where]));
     }
   }
 
