@@ -322,7 +322,7 @@ export class KubernetesAgent {
 
   /** Writes only what is new. The API server may be away: it is told with a later look. */
   async #report(target: NodeTarget, seen: Seen, drift: Drift | undefined, working = false): Promise<void> {
-    const { previous, object } = this.#status;
+    const { previous } = this.#status;
     const time = this.#node.ports.clock.date();
     const [first] = seen.steps;
     const status = resourceStatus({
@@ -344,6 +344,6 @@ export class KubernetesAgent {
         : {}),
     });
     this.#options.measures?.reported({ status, facts: seen.facts, probe: this.#probe });
-    if (object !== undefined && !sameValue(status, previous)) await this.#status.write(status);
+    await this.#status.write(status);
   }
 }

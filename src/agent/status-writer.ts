@@ -31,8 +31,8 @@ export class StatusWriter {
   readonly #cluster: Pick<Cluster, 'applyStatus'>;
   readonly #options: StatusWriterOptions;
   #lastError: string | undefined;
-  /** What was written last, if anything was. */
-  written: NodeResourceStatus | undefined;
+  /** What was written last, if anything was, and into which object. */
+  #written: { readonly uid: string | undefined; readonly status: NodeResourceStatus } | undefined;
 
   constructor(cluster: Pick<Cluster, 'applyStatus'>, options: StatusWriterOptions) {
     this.#cluster = cluster;
@@ -46,12 +46,19 @@ export class StatusWriter {
 
   /** The agent's part of the status as it was written last, by this process or by one before it. */
   get previous(): NodeResourceStatus | undefined {
-    return this.written ?? withoutOperators(this.object?.status);
+    return this.#written?.status ?? withoutOperators(this.object?.status);
+  }
+
+  /** The agent's part of what the object says: one that took the place of another was told nothing yet. */
+  get #known(): NodeResourceStatus | undefined {
+    const { object } = this;
+    const isIts = this.#written !== undefined && this.#written.uid === object?.metadata.uid;
+    return isIts ? this.#written?.status : withoutOperators(object?.status);
   }
 
   /** The first visit: looking may take a while, and it may fail. */
   async greet(at: At): Promise<void> {
-    if (this.object === undefined || this.written !== undefined) return;
+    if (this.object === undefined || this.#written !== undefined) return;
     if ((this.previous?.conditions ?? []).length > 0) return;
     await this.write({ ...this.previous, conditions: [...mergeConditions([], firstNodeFindings(), at)] });
   }
@@ -62,18 +69,22 @@ export class StatusWriter {
     const conditions = this.previous?.conditions ?? [];
     const keep = conditions.map(({ type }) => type);
     const merged = mergeConditions(conditions, [failedLookFinding(reason)], { ...at, keep });
-    const status = { ...this.previous, conditions: [...merged] };
-    if (!sameValue(status, this.previous)) await this.write(status);
+    await this.write({ ...this.previous, conditions: [...merged] });
   }
 
-  /** The API server may be away: that is logged once, and `written` stays, so that it is told with a later look. */
+  /**
+   * Writes what the object does not say yet. The API server may be away: that is logged once, and what was written stays,
+   * so that it is told with a later look.
+   */
   async write(status: NodeResourceStatus): Promise<void> {
     const { nodeName, log } = this.#options;
+    if (this.object === undefined || sameValue(status, this.#known)) return;
+    const { uid } = this.object.metadata;
     try {
       const { kind } = IPVS_BPF_NODES;
       const object = { apiVersion: apiVersionOf(IPVS_BPF_NODES), kind, metadata: { name: nodeName }, status };
       await this.#cluster.applyStatus(IPVS_BPF_NODES, object, { manager: MANAGER, onConflict: 'TakeOver' });
-      this.written = status;
+      this.#written = { uid, status };
       this.#lastError = undefined;
     } catch (error) {
       const reason = messageOf(error);

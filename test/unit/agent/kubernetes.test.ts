@@ -313,13 +313,4 @@ describe('without the API server', () => {
     await look(agent);
     expect(api.condition('Ready')).toBe('True Accelerating');
   });
-
-  it('leaves everything as it is when its object is gone', async () => {
-    const agent = await started();
-    await look(agent);
-    api.exists = false;
-    await look(agent, 2);
-    expect(origin()).toBe(PATCHED_SRCVERSION);
-    expect(modeOf()).toBe('1');
-  });
 });

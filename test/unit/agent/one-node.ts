@@ -53,6 +53,8 @@ export class OneNode {
   spec: NodeSpec = SPEC;
   services: readonly SliceService[] = [SERVICE];
   generation = 1;
+  /** Of the IpvsBpfNode. */
+  uid = 'node-uid';
   status: NodeResourceStatus | undefined;
   reachable = true;
   exists = true;
@@ -61,6 +63,13 @@ export class OneNode {
   edit(change: Partial<NodeSpec>): void {
     this.spec = { ...this.spec, ...change };
     this.generation += 1;
+  }
+
+  /** Another object of the same name and with the same spec, which nobody has reported to. */
+  replace(): void {
+    this.uid = `${this.uid}-2`;
+    this.status = undefined;
+    this.exists = true;
   }
 
   watch(type: { readonly kind: string }): Watched {
@@ -95,7 +104,7 @@ export class OneNode {
   }
 
   #node(): KubeObject {
-    const metadata = { name: NAME, generation: this.generation };
+    const metadata = { name: NAME, uid: this.uid, generation: this.generation };
     const node = { apiVersion: 'ipvs-bpf.io/v1alpha1', kind: 'IpvsBpfNode', metadata, spec: this.spec };
     return (this.status === undefined ? node : { ...node, status: this.status }) as unknown as KubeObject &
       IpvsBpfNode;
