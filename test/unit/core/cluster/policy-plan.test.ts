@@ -158,6 +158,38 @@ describe('a policy', () => {
     expect(world.state).toMatchObject({ policies: [], nodeObjects: [], slices: [] });
   });
 
+  it('forgets a node that is gone from the cluster, whatever it was last', () => {
+    for (const second of [good, () => bad]) {
+      const world = new World([policy('p', { failurePolicy: { maxFailedNodes: 1 } })], ['n1', 'n2']);
+      world.settle((object) => (object.metadata.name === 'n2' ? second : good)(world)(object));
+      const { n2: _, ...agents } = world.state.agents;
+      world.state = { ...world.state, agents, nodes: world.state.nodes.slice(0, 1) };
+      world.settle(good(world));
+      expect(world.state.nodeObjects.map(({ metadata }) => metadata.name)).toEqual(['n1']);
+      expect(world.state.policies[0]?.status?.nodes).toMatchObject({ selected: 1, ready: 1, failed: 0 });
+      expect(world.conditions('p')).toMatchObject({
+        Ready: 'True AllNodesReady',
+        Degraded: 'False AsExpected',
+      });
+    }
+  });
+
+  it('goes without a node that is gone before it was put back', () => {
+    const world = new World([policy('p')], ['n1']);
+    world.settle(good(world));
+    const [each] = world.state.policies;
+    const deletionTimestamp = '2026-01-01T00:00:00Z';
+    if (each === undefined) throw new Error('there is no policy');
+    const policies = [{ ...each, metadata: { ...each.metadata, deletionTimestamp } }];
+    world.state = { ...world.state, policies, agents: {} };
+    world.plan();
+    // It may come back: nobody else would put it back then.
+    expect(world.state.nodeObjects.map(({ spec }) => spec.action)).toEqual(['Revert']);
+    world.state = { ...world.state, nodes: [] };
+    world.plan();
+    expect(world.state).toMatchObject({ policies: [], nodeObjects: [], slices: [] });
+  });
+
   it('writes nothing more about a node whose object it deletes', () => {
     const world = new World([policy('p', { mode: 'DryRun' })], ['n1']);
     world.settle(good(world));
