@@ -24,6 +24,8 @@ export interface SimulatedAgentsOptions {
   readonly writerOf: (node: string) => Cluster;
   /** Whether they report; while it says no they only give signs of life. Default: always. */
   readonly reports?: () => boolean;
+  /** Node → the revision that it has: what agents keep on their nodes, for those that come after them. */
+  readonly applied?: Map<string, string>;
 }
 
 export class SimulatedAgents {
@@ -33,6 +35,7 @@ export class SimulatedAgents {
   readonly #slices: Watched;
   readonly #waiting = new Set<string>();
   readonly #said = new Map<string, string>();
+  readonly #applied: Map<string, string>;
   readonly #renewing: NodeJS.Timeout;
   #whitelists = new Map<string, string>();
   #writers = 0;
@@ -44,6 +47,7 @@ export class SimulatedAgents {
   constructor(options: SimulatedAgentsOptions) {
     this.#options = options;
     this.#names = new Set(options.nodes);
+    this.#applied = options.applied ?? new Map();
     const { reader } = options;
     this.#objects = reader.watch(IPVS_BPF_NODES, {}, { onChange: ({ name }) => this.#wake([name]) });
     this.#slices = reader.watch(SERVICE_SLICES, {}, { onChange: () => this.#onSlices() });
@@ -142,7 +146,9 @@ export class SimulatedAgents {
   async #report(node: string): Promise<void> {
     const object = this.#objects.get({ name: node }) as unknown as IpvsBpfNode | undefined;
     if (object === undefined || this.#options.reports?.() === false) return;
-    const status = statusOf(object, this.#whitelistOf(object.spec.policyRef.name));
+    const before = this.#applied.get(node) ?? NATIVE_REVISION;
+    const status = statusOf(object, before, this.#whitelistOf(object.spec.policyRef.name));
+    this.#applied.set(node, status.appliedRevision ?? before);
     const text = canonicalJson([object.metadata.uid, status]);
     if (this.#said.get(node) === text) return;
     this.#said.set(node, text);
@@ -151,9 +157,12 @@ export class SimulatedAgents {
   }
 }
 
-/** What an agent says that has done what is asked of it, if it may. */
-function statusOf({ metadata, spec, status }: IpvsBpfNode, whitelist: string): NodeResourceStatus {
-  const before = status?.appliedRevision ?? NATIVE_REVISION;
+/** What an agent says that has done what is asked of it, if it may, to a node that had a revision before. */
+function statusOf(
+  { metadata, spec, status }: IpvsBpfNode,
+  before: string,
+  whitelist: string,
+): NodeResourceStatus {
   const appliedRevision = spec.disruptionGrant === undefined ? before : spec.revision;
   const reached = spec.action === 'Observe' || appliedRevision === spec.revision;
   return {
