@@ -5,7 +5,7 @@ import { cpus } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { cachedDirectory, hashFiles, repository } from '../scripts/cache.ts';
 import { run, say } from '../scripts/exec.ts';
-import { type Kernel, kernelHeaders, kernelSource } from '../scripts/kernels.ts';
+import { type KernelBuild, kernelHeaders, kernelSource } from '../scripts/kernels.ts';
 import { applyHook, hooks } from './hooks.ts';
 
 const upstream = ['net/netfilter/ipvs', 'include/net/ip_vs.h'];
@@ -24,6 +24,9 @@ const inputs = [...ownFiles, 'kernel-module/hooks.ts', 'kernel-module/build.ts']
 /** ip_vs, and what gives its netlink family the id back that it had before. */
 const modules = ['ip_vs.ko', 'ipvs_bpf_family_id.ko'];
 const results = [...modules, 'ip_vs.patch', 'Module.symvers', 'manifest.json'];
+
+/** A minute's work on a usual machine; a node may be slow, and busy with other things. */
+const COMPILE_LIMIT_MS = 3_600_000;
 
 /** What build/RELEASE/manifest.json holds. */
 export interface Manifest {
@@ -46,7 +49,7 @@ export interface Manifest {
  * @returns the directory with ip_vs.ko, ipvs_bpf_family_id.ko, ip_vs.patch, Module.symvers and manifest.json:
  *   build/RELEASE
  */
-export async function buildModule(kernel: Kernel): Promise<string> {
+export async function buildModule(kernel: KernelBuild): Promise<string> {
   const key = (await hashFiles(`${repository}/`, inputs)).slice(0, 16);
   const built = await cachedDirectory(`modules/${kernel.release}_${kernel.version}_${key}`, (directory) =>
     compile(kernel, directory),
@@ -57,7 +60,7 @@ export async function buildModule(kernel: Kernel): Promise<string> {
   return target;
 }
 
-async function compile(kernel: Kernel, directory: string): Promise<void> {
+async function compile(kernel: KernelBuild, directory: string): Promise<void> {
   const headers = await kernelHeaders(kernel);
   const source = await kernelSource(kernel, upstream);
   const tree = join(directory, 'tree');
@@ -70,7 +73,7 @@ async function compile(kernel: Kernel, directory: string): Promise<void> {
   // The same bytes wherever the cache is: no path of it in __FILE__ or, by the build id, in debugging information.
   const flags = `KCFLAGS=-ffile-prefix-map=${tree}=.`;
   const options = ['-s', '-C', headers, `M=${tree}`, `-j${cpus().length}`, flags];
-  await run('make', [...options, 'modules'], { timeoutMs: 600_000 });
+  await run('make', [...options, 'modules'], { timeoutMs: COMPILE_LIMIT_MS });
   for (const module of modules) {
     await run('strip', ['--strip-debug', join(tree, module)]);
     await copyFile(join(tree, module), join(directory, module));
@@ -99,7 +102,7 @@ async function diff(before: string, after: string, name: string): Promise<string
   return run('sh', ['-c', command, 'diff', before, after, name], { cwd: dirname(before) });
 }
 
-async function writeManifest(kernel: Kernel, directory: string): Promise<void> {
+async function writeManifest(kernel: KernelBuild, directory: string): Promise<void> {
   const module = join(directory, 'ip_vs.ko');
   const field = async (name: string) => (await run('modinfo', ['-F', name, module])).trim();
   const manifest: Manifest = {

@@ -21,12 +21,16 @@ const metaPackages = { '6.1': 'linux-image-amd64', '6.12': 'linux-image-6.12-amd
 export type KernelSeries = keyof typeof metaPackages;
 export const kernelSeries = Object.keys(metaPackages) as KernelSeries[];
 
-export interface Kernel {
+/** What a module is built for. */
+export interface KernelBuild {
   readonly series: KernelSeries;
   /** As `uname -r` tells it: `6.1.0-56-amd64`. */
   readonly release: string;
   /** Of the Debian package: `6.1.192-2`. */
   readonly version: string;
+}
+
+export interface Kernel extends KernelBuild {
   /** The unpacked image package: `boot/vmlinuz-RELEASE`, `lib/modules/RELEASE` with the files of depmod. */
   readonly imageDir: string;
 }
@@ -36,6 +40,25 @@ export function parseSeries(text: string): KernelSeries {
   const found = kernelSeries.find((series) => series === text);
   if (found === undefined) throw new Error(`unknown kernel ${text}: use ${kernelSeries.join(' or ')}`);
   return found;
+}
+
+/**
+ * The kernel that a machine runs, by what `uname` says of it. Headers and source of just this version are wanted, not
+ * the newest ones: a node may not have been rebooted since.
+ * @param release `uname -r`; any flavour, `6.1.0-56-cloud-amd64` too
+ * @param version `uname -v`, in which Debian writes the version of its package
+ * @throws Error if it is no kernel of Debian, or of none of the series that we support
+ */
+export function kernelOfUname(release: string, version: string): KernelBuild {
+  const series = kernelSeries.find((each) => release.startsWith(`${each}.`));
+  const [, packageVersion] = /\bDebian (\S+) \(/.exec(version) ?? [];
+  if (series === undefined || packageVersion === undefined) {
+    throw new Error(
+      `the running kernel ${release} (${version}) is not one of Debian's ${kernelSeries.join(' or ')}: ` +
+        'kernel-module/README.md tells how to add another',
+    );
+  }
+  return { series, release, version: packageVersion };
 }
 
 /** The newest Debian kernel of a series; downloads and unpacks its image if the cache does not have it. */
@@ -75,7 +98,7 @@ async function unpackBzImage(bzImage: Buffer, directory: string): Promise<void> 
 }
 
 /** Installs the headers of a kernel if need be; returns the directory that `make -C` takes. */
-export async function kernelHeaders(kernel: Kernel): Promise<string> {
+export async function kernelHeaders(kernel: KernelBuild): Promise<string> {
   const name = `linux-headers-${kernel.release}`;
   const directory = `/usr/src/${name}`;
   // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query's own placeholders
@@ -98,7 +121,7 @@ export async function kernelHeaders(kernel: Kernel): Promise<string> {
  * Paths out of the kernel's source package of exactly the image's version, in a cached directory.
  * @param paths files or folders relative to the top of the kernel source
  */
-export async function kernelSource(kernel: Kernel, paths: readonly string[]): Promise<string> {
+export async function kernelSource(kernel: KernelBuild, paths: readonly string[]): Promise<string> {
   const key = hashOf(...[...paths].sort()).slice(0, 12);
   return cachedDirectory(`sources/${kernel.series}_${kernel.version}_${key}`, async (directory) => {
     const name = `linux-source-${kernel.series}`;

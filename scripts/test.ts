@@ -10,7 +10,7 @@ import { Command, Option } from 'commander';
 import { ClusterSession } from '../test/cluster/session.ts';
 import { CLUSTER } from '../test/e2e/settings.ts';
 import { interrupted } from '../test/vm/interrupted.ts';
-import { findSuites, runSuite, type Suite } from '../test/vm/suites.ts';
+import { findSuites, runSuite, type Suite, type SuitePart } from '../test/vm/suites.ts';
 import type { TapResult } from '../test/vm/tap.ts';
 import { buildAll } from './build.ts';
 import { repository } from './cache.ts';
@@ -76,13 +76,16 @@ async function runOne(suite: Suite, report: Report, signal: AbortSignal): Promis
   say(`${name}: ${((Date.now() - started) / 1000).toFixed(1)} s`);
 }
 
-async function chooseSuites({ names, kernels }: Choice): Promise<Suite[]> {
+async function chooseSuites({ names, kernels, only }: Choice, part: SuitePart): Promise<Suite[]> {
   const all = await findSuites();
   const unknown = names.filter((name) => !all.some((suite) => suite.name === name));
   if (unknown.length > 0) throw new Error(`no suite ${unknown.join(', ')} in test/kernel`);
-  return all.filter(
-    (suite) => kernels.includes(suite.kernel) && (names.length === 0 || names.includes(suite.name)),
-  );
+  // One that is named is run once, with whichever part is.
+  const isChosen = (suite: Suite) =>
+    names.length === 0
+      ? suite.part === part
+      : names.includes(suite.name) && (part === 'vm' || !only.includes('vm'));
+  return all.filter((suite) => kernels.includes(suite.kernel) && isChosen(suite));
 }
 
 /** A part that breaks is one failure, and the parts after it still run. */
@@ -112,6 +115,10 @@ async function testAll(choice: Choice): Promise<void> {
     // One that was interrupted has not taken its cluster down.
     await guarded(name, report, () => ClusterSession.attach(CLUSTER).down());
   };
+  const onKernels = (part: SuitePart) =>
+    guarded('virtual machine', report, async () => {
+      await runSuites(await chooseSuites(choice, part), report, { jobs: choice.jobs, signal });
+    });
   const work: Readonly<Record<Part, () => Promise<void>>> = {
     checks: () => runChecks(report),
     unit: () => runVitest('unit tests'),
@@ -119,13 +126,12 @@ async function testAll(choice: Choice): Promise<void> {
     e2e: () => onCluster('cluster'),
     life: async () => {
       process.env.IPVS_BPF_TEST_LIFE = 'yes';
-      await onCluster('life of an installation');
+      if (choice.names.length === 0) await onCluster('life of an installation');
+      if (!signal.aborted) await onKernels('life');
     },
     vm: async () => {
       if (choice.names.length === 0) await runVitest('npm run vm', 'test/vm/vitest.config.ts');
-      await guarded('virtual machine', report, async () => {
-        await runSuites(await chooseSuites(choice), report, { jobs: choice.jobs, signal });
-      });
+      await onKernels('vm');
     },
   };
   for (const part of parts) if (choice.only.includes(part) && !signal.aborted) await work[part]();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { accessSync, constants, existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { repository } from '../../scripts/cache.ts';
+import { dirname, join, resolve } from 'node:path';
+import { cacheRoot, repository } from '../../scripts/cache.ts';
 import type { VmOptions } from './machine.ts';
 
 /** Variables of the host that the script sees too, beside its own few. */
@@ -20,6 +20,8 @@ export function commandFile(options: VmOptions): string {
   const environment = Object.entries(process.env).filter(([name]) => passedOn.test(name));
   return [
     `cd ${quote(cwd)} || exit 126`,
+    // The same cache as on the host, whose home may be another one.
+    `export XDG_CACHE_HOME=${quote(dirname(cacheRoot()))}`,
     ...environment.map(([name, value]) => `export ${name}=${quote(value ?? '')}`),
     `exec ${[...command(resolve(cwd, options.script), options.script), ...(options.args ?? [])].map(quote).join(' ')}`,
     '',

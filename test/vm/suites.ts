@@ -3,7 +3,9 @@
  * Test suites that need a kernel: every executable test/kernel/NAME.test.sh is booted once for each kernel
  * and prints TAP. A comment among its first lines may set how:
  *
- *   # vm: kernels=6.1,6.12 smp=1 memory=1024 timeout=600 icount=yes
+ *   # vm: kernels=6.1,6.12 smp=1 memory=1024 timeout=600 icount=yes part=life
+ *
+ * One with part=life takes so long that it is run with the part `life` of `npm test`, or by its name.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -21,7 +23,12 @@ export interface Suite {
   readonly memoryMb: number;
   readonly timeoutSeconds: number;
   readonly icount: boolean;
+  /** Of `npm test`. */
+  readonly part: SuitePart;
 }
+
+const suiteParts = ['vm', 'life'] as const;
+export type SuitePart = (typeof suiteParts)[number];
 
 /** All suites, one entry for each kernel that it runs on. */
 export async function findSuites(directory = join(repository, 'test/kernel')): Promise<Suite[]> {
@@ -39,11 +46,14 @@ export function describeSuite(name: string, script: string, text: string): Suite
   const settings = new Map<string, string>();
   for (const word of line.split(/\s+/).filter(Boolean)) {
     const [key = '', value = ''] = word.split('=');
-    if (!['kernels', 'smp', 'memory', 'timeout', 'icount'].includes(key) || value === '') {
+    if (!['kernels', 'smp', 'memory', 'timeout', 'icount', 'part'].includes(key) || value === '') {
       throw new Error(`${script}: unknown setting ${word} in its "# vm:" line`);
     }
     settings.set(key, value);
   }
+  const part = suiteParts.find((each) => each === (settings.get('part') ?? 'vm'));
+  if (part === undefined)
+    throw new Error(`${script}: unknown part ${settings.get('part')}: use ${suiteParts.join(' or ')}`);
   const kernels = settings.get('kernels')?.split(',').map(parseSeries) ?? kernelSeries;
   return kernels.map((kernel) => ({
     name,
@@ -53,6 +63,7 @@ export function describeSuite(name: string, script: string, text: string): Suite
     memoryMb: Number(settings.get('memory') ?? 2048),
     timeoutSeconds: Number(settings.get('timeout') ?? 300),
     icount: settings.get('icount') === 'yes',
+    part,
   }));
 }
 

@@ -47,22 +47,25 @@ describe('an accelerated node whose object is gone', () => {
     expect(node.machine.calls.changes).toEqual([]);
   });
 
-  it.each(['the same agent', 'an agent that starts'])('is reported anew by %s to the next object', async (who) => {
-    const { status } = api;
-    api.replace();
-    const next = who === 'the same agent' ? agent : await started();
-    await look(next);
-    expect(api.status).toMatchObject({
-      observedGeneration: 1,
-      appliedRevision: 'r1',
-      lastDisruption: status?.lastDisruption,
-    });
-    expect(api.condition('Ready')).toBe('True Accelerating');
-    expect(exchanges()).toEqual([]);
-    const { writes } = api;
-    await look(next, 2);
-    expect(api.writes).toBe(writes);
-  });
+  it.each(['the same agent', 'an agent that starts'])(
+    'is reported anew by %s to the next object',
+    async (who) => {
+      const { status } = api;
+      api.replace();
+      const next = who === 'the same agent' ? agent : await started();
+      await look(next);
+      expect(api.status).toMatchObject({
+        observedGeneration: 1,
+        appliedRevision: 'r1',
+        lastDisruption: status?.lastDisruption,
+      });
+      expect(api.condition('Ready')).toBe('True Accelerating');
+      expect(exchanges()).toEqual([]);
+      const { writes } = api;
+      await look(next, 2);
+      expect(api.writes).toBe(writes);
+    },
+  );
 
   it('is disrupted for another policy no sooner than that one permits it', async () => {
     const { disruptionGrant: _, ...spec } = { ...SPEC, ...SECOND_REVISION };
