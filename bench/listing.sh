@@ -1,11 +1,12 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Everything of a director that `ipvs-bpf node up` may change, as text: compare before and after.
+# Everything of a director, or of a node, that `ipvs-bpf node up` or an agent may change, as text: compare before and
+# after. Labels, taints and annotations of a node are the API server's (test/cluster/object-listing.ts).
 
 listing() {
 	echo "# modules"
-	awk '$1 ~ /^ip_vs/ { print $1 }' /proc/modules | sort
+	awk '$1 ~ /^ip_?vs/ { print $1 }' /proc/modules | sort
 	grep -H . /sys/module/ip_vs/{taint,srcversion} 2>/dev/null || true
 	echo "# sysctls"
 	{ sysctl -a --pattern "^net\\.ipv4\\.(vs|ip_local|conf\\.[^.]*\\.(rp_filter|accept_local))" 2>/dev/null || true; } | sort
@@ -26,4 +27,8 @@ listing() {
 	{ bpftool prog show 2>/dev/null | grep -o "name [^ ]*" || true; } | sort
 	echo "# files"
 	{ find /var/lib/ipvs-bpf /run/ipvs-bpf /etc/modprobe.d /etc/modules-load.d 2>/dev/null || true; } | sort
+	# The directory is the kubelet's, which makes it for the mount.
+	{ find /run/modprobe.d -type f 2>/dev/null || true; } | sort
+	echo "# network namespaces"
+	{ ip netns list | grep ipvs || true; } | sort
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A cluster of its own with the operator of this checkout, for a demo or a test: what it says comes back as text. */
 import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { hashOf, repository } from '../../scripts/cache.ts';
 import { run, say } from '../../scripts/exec.ts';
 import type { KernelSeries } from '../../scripts/kernels.ts';
@@ -25,6 +25,8 @@ export interface SessionOptions {
   readonly kernel?: KernelSeries;
   /** Archives of images that the nodes have besides that of this checkout. */
   readonly images?: readonly string[];
+  /** What has to be there, or to be looked at, before the chart is installed. */
+  readonly beforeChart?: (session: ClusterSession) => Promise<void>;
 }
 
 export class ClusterSession {
@@ -35,13 +37,15 @@ export class ClusterSession {
   }
 
   /** Starts the cluster and the operator; what of it runs already is used as it is. */
-  static async start({ name, nodes, kernel, images = [] }: SessionOptions): Promise<ClusterSession> {
+  static async start(options: SessionOptions): Promise<ClusterSession> {
+    const { name, nodes, kernel, images = [], beforeChart } = options;
     const layout = layoutOf(hashOf(repository), name);
     const session = new ClusterSession(layout);
     try {
       const image = await ownImage();
       const all = [image.archive, ...images];
       await up(layout, { nodes, images: all, ...(kernel === undefined ? {} : { kernel }) });
+      await beforeChart?.(session);
       await deploy(layout, image);
     } catch (error) {
       await session.down();
@@ -119,6 +123,19 @@ export class ClusterSession {
     const where = ['--kubeconfig', this.kubeconfig, '--namespace', namespace];
     const options = { timeoutMs: COMMAND_LIMIT_MS, ...(input === undefined ? {} : { input }) };
     return run(await helmBinary(), [...args, ...where], options);
+  }
+
+  /**
+   * Runs a bash script in this checkout as an administrator of the cluster has it on a computer: with kubectl, helm,
+   * and the command line of this checkout in PATH.
+   * @throws Error with all that it said, if a command of it fails
+   */
+  async onComputer(script: string, timeoutMs = COMMAND_LIMIT_MS): Promise<string> {
+    const { kubernetes } = await runningSettings(this.#layout);
+    const programs = [await kubernetesBinary('kubectl', kubernetes), await helmBinary()].map(dirname);
+    const path = [...programs, join(repository, 'dist'), process.env.PATH].join(':');
+    const env = { ...process.env, PATH: path, KUBECONFIG: this.kubeconfig };
+    return run('bash', ['-euo', 'pipefail', '-c', script], { cwd: repository, env, timeoutMs });
   }
 
   async apply(...objects: readonly object[]): Promise<void> {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The cluster of the end-to-end tests, with the application on it; gone when they end. */
 import type { TestProject } from 'vitest/node';
+import { objectListing } from '../cluster/object-listing.ts';
 import { moduleImage } from '../cluster/own-image.ts';
 import { ClusterSession } from '../cluster/session.ts';
 import { nodeListing, startShop } from '../cluster/shop-session.ts';
@@ -8,8 +9,10 @@ import { CLUSTER, NODES } from './settings.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** By node, what a policy may change of it, before there was one. */
+    /** By node, what a policy may change of it, before the chart was installed. */
     readonly nativeListings: Readonly<Record<string, string>>;
+    /** Objects of the API server then. */
+    readonly objectsBefore: readonly string[];
   }
 }
 
@@ -18,16 +21,18 @@ export async function setup(project: TestProject): Promise<void> {
   await ClusterSession.attach(CLUSTER).down();
   const modules = [await moduleImage('6.1'), await moduleImage('6.1', 'Newer'), await moduleImage('6.12')];
   const images = modules.map(({ archive }) => archive);
-  const session = await ClusterSession.start({ name: CLUSTER, nodes: NODES.length, images });
-  try {
-    await startShop(session, NODES);
-    const listings: Record<string, string> = {};
-    for (const node of NODES) listings[node] = await nodeListing(session, node);
-    project.provide('nativeListings', listings);
-  } catch (error) {
-    await session.down();
-    throw error;
-  }
+  await ClusterSession.start({
+    name: CLUSTER,
+    nodes: NODES.length,
+    images,
+    beforeChart: async (session) => {
+      await startShop(session, NODES);
+      const listings: Record<string, string> = {};
+      for (const node of NODES) listings[node] = await nodeListing(session, node);
+      project.provide('nativeListings', listings);
+      project.provide('objectsBefore', await objectListing(session));
+    },
+  });
 }
 
 export function teardown(): Promise<void> {
