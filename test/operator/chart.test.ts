@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What a real API server says of everything that the chart renders, and of the policies that the documentation shows. */
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+/** What a real API server says of everything that the chart renders. */
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { run } from '../../scripts/exec.ts';
 import { CHART, EVERYTHING, RELEASE } from '../chart/helm.ts';
@@ -103,16 +101,6 @@ describe.each(helms)('the chart, installed by %s', (_, helm) => {
       );
     } finally {
       await label('-');
-    }
-  });
-});
-
-describe('the policies of the documentation', () => {
-  it.each(['README.md', 'docs/enable.md'])('%s', async (path) => {
-    const policies = policiesIn(await readFile(join(import.meta.dirname, '../..', path), 'utf8'));
-    expect(policies.length).toBeGreaterThan(0);
-    for (const policy of policies) {
-      expect(await dryRun(policy)).toEqual([expect.stringMatching(/^ipvsbpfpolicy\.ipvs-bpf\.io\/\w+$/)]);
     }
   });
 });
