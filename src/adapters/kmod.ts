@@ -16,8 +16,8 @@ export interface KmodOptions {
   readonly blockFile?: string;
   /** Default: that of the running kernel. */
   readonly release?: string;
-  /** Path of kernel-module/ipvs_bpf_family_id.c, built for a kernel release. */
-  readonly familyIdHelper?: (release: string) => string;
+  /** Where kernel-module/ipvs_bpf_family_id.c may be, built for a kernel release. */
+  readonly familyIdHelpers?: (release: string) => readonly string[];
   /** Has RELEASE/KEY/ip_vs.ko, ipvs_bpf_family_id.ko and manifest.json, which came from images. */
   readonly deliveredDirectory?: string;
 }
@@ -76,14 +76,14 @@ export class ProcKernelModules implements KernelModules {
   readonly #root: string;
   readonly #blockFile: string;
   readonly #release: string;
-  readonly #familyIdHelper: string | undefined;
+  readonly #familyIdHelpers: readonly string[];
   readonly #delivered: string | undefined;
 
   constructor(options: KmodOptions = {}) {
     this.#root = options.root ?? '/';
     this.#blockFile = options.blockFile ?? '/run/modprobe.d/ipvs-bpf.conf';
     this.#release = options.release ?? release();
-    this.#familyIdHelper = options.familyIdHelper?.(this.#release);
+    this.#familyIdHelpers = options.familyIdHelpers?.(this.#release) ?? [];
     this.#delivered = options.deliveredDirectory;
   }
 
@@ -204,10 +204,7 @@ export class ProcKernelModules implements KernelModules {
     // A pod still copies what has a name with a dot.
     const whole = (await this.#deliveries()).filter((directory) => !basename(directory).startsWith('.'));
     const delivered = whole.map((directory) => join(directory, HELPER));
-    for (const path of [
-      ...(this.#familyIdHelper === undefined ? [] : [this.#familyIdHelper]),
-      ...delivered,
-    ]) {
+    for (const path of [...this.#familyIdHelpers, ...delivered]) {
       if (!(await isThere(path))) continue;
       const { vermagic } = await readModuleInfo(path);
       if (vermagic.split(' ')[0] === this.#release) return path;

@@ -46,7 +46,11 @@ export function createNode(
   const { stateDirectory, buildDirectory, moduleDirectory = buildDirectory, log } = options;
   const links = new NetlinkLinks();
   const ipvs = new NetlinkIpvs();
-  const helper = (release: string) => join(moduleDirectory, release, 'ipvs_bpf_family_id.ko');
+  // Also where agents of a chart have modules by default: `node down` is run on their nodes, too, from the image.
+  const helpers = (release: string) =>
+    [moduleDirectory, join(stateDirectory, 'modules')].map((directory) =>
+      join(directory, release, 'ipvs_bpf_family_id.ko'),
+    );
   // Of every command: whoever runs one in the agent's container finds the node there, too.
   const { IPVS_BPF_SYSCTL_DIR: sysctls = '/proc/sys', IPVS_BPF_HOST_ROOT: hostRoot } = process.env;
   const datapath = new BpfDatapath({
@@ -62,7 +66,7 @@ export function createNode(
     defaultModuleFile: (kernelRelease) => join(moduleDirectory, kernelRelease, 'ip_vs.ko'),
     ports: {
       modules: new ProcKernelModules({
-        familyIdHelper: helper,
+        familyIdHelpers: helpers,
         deliveredDirectory: join(stateDirectory, 'delivered'),
       }),
       ipvs,

@@ -25,7 +25,7 @@ async function realMachine(): Promise<Machine> {
   const { BpfDatapath } = await import('../../src/adapters/datapath.ts');
   return {
     modules: new ProcKernelModules({
-      familyIdHelper: (kernelRelease) => `${BUILD}/${kernelRelease}/ipvs_bpf_family_id.ko`,
+      familyIdHelpers: (kernelRelease) => [`${BUILD}/${kernelRelease}/ipvs_bpf_family_id.ko`],
     }),
     ipvs: new NetlinkIpvs(),
     host: new FileHost(),

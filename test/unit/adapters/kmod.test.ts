@@ -21,6 +21,8 @@ beforeEach(async () => {
     root,
     release: '6.1.0',
     blockFile: join(root, 'run/modprobe.d/own.conf'),
+    familyIdHelpers: (release) =>
+      ['build', 'modules'].map((directory) => join(root, directory, release, 'ipvs_bpf_family_id.ko')),
     deliveredDirectory: join(root, 'delivered'),
   });
 });
@@ -73,6 +75,16 @@ describe('a module with a manifest', () => {
     await modules.info(path);
     await put('delivered/6.1.0/a/ip_vs.ko', Buffer.concat([module, Buffer.alloc(1)]));
     await expect(modules.info(path)).rejects.toMatchObject({ code: 'ModuleInvalid' });
+  });
+
+  it('finds the helper for family ids wherever it may be, if it is for this kernel', async () => {
+    await put(
+      'build/6.1.0/ipvs_bpf_family_id.ko',
+      moduleFile('name=ipvs_bpf_family_id', 'vermagic=6.12.0 SMP ', 'depends='),
+    );
+    expect(await modules.canAimFamilyId()).toBe(false);
+    await put('modules/6.1.0/ipvs_bpf_family_id.ko', helper);
+    expect(await modules.canAimFamilyId()).toBe(true);
   });
 
   it('has the helper that gives a netlink family its id', async () => {
