@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A policy from its first check on, with requests from outside and from pods all the way. recovery.test.ts ends it. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { AGENT_CAPABILITIES } from '../../src/core/manifests.ts';
 import { bytesWithoutBase, ownImage } from '../cluster/own-image.ts';
@@ -30,6 +33,14 @@ const POLL = { timeout: PATIENCE_MS, interval: 1000 };
 /** An agent keeps what it is asked, also when that is to change nothing. */
 const withoutFiles = (lines: readonly string[]) =>
   lines.filter((line) => !/^\/(var\/lib|run)\/ipvs-bpf/.test(line));
+
+const CLI_MS = 300_000;
+type Answer = Readonly<Record<string, unknown>>;
+
+/** What a command of the command line of this checkout answers, as kubectl runs it; rejects unless it ends with 0. */
+async function answerOf(words: string): Promise<Answer> {
+  return JSON.parse(await session.onComputer(`kubectl ipvs-bpf ${words} -o json`, CLI_MS)) as Answer;
+}
 
 describe('a policy', () => {
   beforeAll(async () => {
@@ -75,6 +86,54 @@ describe('a policy', () => {
         expect(await residentMiB(node, pid)).toBeLessThan(130);
       for (const pid of await processes(node, 'operator'))
         expect(await residentMiB(node, pid)).toBeLessThan(150);
+    }
+  });
+
+  it('is told of by kubectl ipvs-bpf: status, preflight, and top with rates by Service', async () => {
+    expect(await answerOf(`status --wait ${POLICY}`)).toMatchObject({
+      ready: true,
+      operator: { ready: 1 },
+      agents: { ready: NODES.length },
+      policies: [{ name: POLICY, ready: true }],
+    });
+    const { nodes } = await answerOf('preflight');
+    expect(nodes).toMatchObject(NODES.map((node) => ({ node, policy: POLICY, result: 'Passed' })));
+    let traffic: Answer = {};
+    await underTraffic(session, NODES, async () => {
+      traffic = await answerOf('top --once');
+    });
+    expect(traffic).toMatchObject({ nodes: NODES, translatedPerSecond: expect.any(Number) });
+    const rows = traffic.rows as readonly (Answer & { readonly name: string })[];
+    const web = rows.find(({ name }) => name === `${NAMESPACE}/web`);
+    // Each node has a connection that stays open.
+    expect(web).toMatchObject({ whitelisted: true });
+    for (const figure of ['sessions', 'connectionsPerSecond', 'inPacketsPerSecond', 'inBytesPerSecond']) {
+      expect([figure, web?.[figure]]).toEqual([figure, expect.toSatisfy((value) => Number(value) > 0)]);
+    }
+    expect(Number(traffic.translatedPerSecond)).toBeGreaterThan(0);
+  });
+
+  it('lets kubectl ipvs-bpf connect to it from a node, and make an archive of another that lacks nothing', async () => {
+    const [first, second] = NODES;
+    const directory = await mkdtemp(join(tmpdir(), 'ipvs-bpf-e2e-'));
+    const file = join(directory, 'dump.tar.gz');
+    try {
+      // On machines that do not wait for each other.
+      const [{ connections }] = await Promise.all([
+        answerOf(`conn-test --node ${second} --timeout 4m`),
+        session.onComputer(`kubectl ipvs-bpf sysdump --node ${first} --log-lines 100 -o ${file}`, CLI_MS),
+      ]);
+      const service = `${NAMESPACE}/web`;
+      const rows = connections as readonly object[];
+      expect(rows.length).toBeGreaterThan(0);
+      for (const row of rows) {
+        expect(row).toMatchObject({ node: second, service, result: 'Answered', accelerated: true });
+      }
+      const files = (await session.onComputer(`tar -tzf ${file}`)).split('\n');
+      expect(files).toEqual(expect.arrayContaining([`dump/nodes/${first}/top.json`, 'dump/status.txt']));
+      expect(files).not.toContain('dump/errors.txt');
+    } finally {
+      await rm(directory, { recursive: true });
     }
   });
 
