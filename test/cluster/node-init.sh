@@ -86,11 +86,13 @@ while [ $# -gt 1 ]; do
 	shift 2
 done
 
+# keep NAME COMMAND…: starts it again whenever it ends, but not while there is /run/stopped/NAME.
 keep() {
 	name=$1
 	shift
 	(
 		while :; do
+			while [ -e "/run/stopped/$name" ]; do sleep 1; done
 			("$@") >>"/run/vm/log/$name.log" 2>&1
 			printf '%s ended with status %s\n' "$name" $? >>"/run/vm/log/$name.log"
 			sleep 1

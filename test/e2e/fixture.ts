@@ -166,6 +166,21 @@ export async function webPodOn(node: string): Promise<{ readonly name: string; r
   return { name: pod?.metadata.name ?? '', address: String(pod?.status?.podIP ?? '') };
 }
 
+/**
+ * Runs a script on a node on which `systemctl stop kubelet` does what it says: the first process of these machines,
+ * which starts kubelets, is not systemd.
+ */
+export function onNodeWithServices(node: string, script: string): Promise<string> {
+  const services = `systemctl() {
+    case $1 in
+    stop) mkdir -p /run/stopped && touch "/run/stopped/$2" && pkill -x "$2" ;;
+    start) rm -f "/run/stopped/$2" ;;
+    *) echo "systemctl $*: not known here" >&2 && return 1 ;;
+    esac
+  }`;
+  return session.onNode(node, `set -e\n${services}\n${script}`);
+}
+
 /** Runs a script in a pod of the application's namespace. */
 export function inPod(pod: string, script: string): Promise<string> {
   return session.kubectl(['exec', '-n', NAMESPACE, pod, '--', 'sh', '-c', script]);

@@ -1,22 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The chart is uninstalled too early, and by force: nobody is stranded. */
-import { beforeAll, describe, expect, it } from 'vitest';
+/** What is removed in the wrong order, by force or by hand strands nobody; in the right one nothing is left. */
+import { beforeAll, describe, expect, inject, it } from 'vitest';
 import { chart, release } from '../cluster/deploy.ts';
-import { deletePolicy } from '../cluster/shop-session.ts';
+import { objectListing } from '../cluster/object-listing.ts';
+import { documentedBlocks } from '../documented.ts';
 import {
   applyPolicy,
+  condition,
   identities,
   listings,
   nativeListings,
+  onNodeWithServices,
   outside,
   PATIENCE_MS,
   processes,
+  RELEASE_NAMESPACE,
   session,
+  untilAllRun,
   untilCondition,
 } from './fixture.ts';
 import { NODES } from './settings.ts';
 
 const ANSWERED = { answered: 40, tracked: 0 };
+/** For the commands of docs/remove.md, which wait until all nodes are put back. */
+const REMOVAL_MS = 2 * PATIENCE_MS;
+
+const POLICIES_CRD = 'ipvsbpfpolicies.ipvs-bpf.io';
+const NODES_CRD = 'ipvsbpfnodes.ipvs-bpf.io';
+const SLICES_CRD = 'ipvsbpfserviceslices.ipvs-bpf.io';
+
+const identitiesNow = () => Promise.all(NODES.map(identities));
+
+/** The name of the image of operator and agents on a node. */
+async function imageOn(node: string): Promise<string> {
+  const [image = ''] = (await session.onNode(node, "ctr -n k8s.io images ls -q | grep '/ipvs-bpf:'")).split(
+    '\n',
+  );
+  return image;
+}
+
+/** Until operator and agents have looked, their objects say what was so before. */
+async function untilAccelerated(): Promise<void> {
+  await session.until('the accelerated path', PATIENCE_MS, async () => {
+    const { answered, tracked } = await outside();
+    return answered === ANSWERED.answered && tracked === 0 ? true : undefined;
+  });
+  await untilCondition('Ready', 'True AllNodesReady');
+}
 
 async function untilNothingRuns(): Promise<void> {
   await session.until('operator and agents to end', PATIENCE_MS, async () => {
@@ -27,7 +57,7 @@ async function untilNothingRuns(): Promise<void> {
   });
 }
 
-describe('a chart that is uninstalled before its policy', () => {
+describe('an accelerated cluster', () => {
   let values = '';
   let were: readonly string[];
 
@@ -35,10 +65,30 @@ describe('a chart that is uninstalled before its policy', () => {
     await applyPolicy(['web']);
     await untilCondition('Ready', 'True AllNodesReady');
     values = await session.helm(['get', 'values', release, '-o', 'json']);
-    were = await Promise.all(NODES.map(identities));
   });
 
-  it('refuses, and the definitions stay', async () => {
+  it('has a node put back by hand with the commands of docs/cli.md, and accelerates it again', async () => {
+    const [node, other] = NODES;
+    const untouched = await identities(other);
+    const [stop = '', down = '', start = ''] = documentedBlocks('docs/cli.md', '### On a node of a cluster');
+    await expect(session.onNode(node, 'dist/ipvs-bpf node down')).rejects.toThrow(/stop it first/);
+    try {
+      await onNodeWithServices(node, stop);
+      await onNodeWithServices(node, down.replace('IMAGE', await imageOn(node)));
+      expect(await session.onNode(node, 'cat /sys/module/ip_vs/taint')).not.toContain('O');
+      const { answered, tracked } = await outside();
+      // The node by the native path, the other one still by the accelerated one.
+      expect({ answered, isTracked: tracked > 0 }).toEqual({ answered: 40, isTracked: true });
+      expect(await identities(other)).toBe(untouched);
+    } finally {
+      await onNodeWithServices(node, start);
+    }
+    await untilAccelerated();
+    await untilAllRun();
+    were = await identitiesNow();
+  });
+
+  it('refuses to lose its chart or its definitions first', async () => {
     await expect(session.helm(['uninstall', release])).rejects.toThrow(
       /BackoffLimitExceeded|not uninstalled/,
     );
@@ -48,14 +98,14 @@ describe('a chart that is uninstalled before its policy', () => {
     await untilCondition('Ready', 'True AllNodesReady');
   });
 
-  it('leaves the nodes as they are when it is forced to go', async () => {
+  it('goes on when its chart is forced to go', async () => {
     await session.helm(['uninstall', release, '--no-hooks']);
     await untilNothingRuns();
     expect(await outside()).toEqual(ANSWERED);
-    expect(await Promise.all(NODES.map(identities))).toEqual(were);
+    expect(await identitiesNow()).toEqual(were);
   });
 
-  it('is not needed to put a node back', async () => {
+  it('needs no chart to put a node back', async () => {
     const [node, other] = NODES;
     await session.onNode(node, 'dist/ipvs-bpf node down >&2');
     const { answered, tracked } = await outside();
@@ -64,15 +114,64 @@ describe('a chart that is uninstalled before its policy', () => {
     expect(await identities(other)).toBe(were[1]);
   });
 
-  it('takes up what it left when it is installed again, and puts it back with its policy', async () => {
+  it('is taken up by a chart that is installed again', async () => {
     await session.helm(['install', release, chart, '--values', '-'], values);
-    // Until operator and agents have looked, their objects say what was so before.
-    await session.until('the accelerated path', PATIENCE_MS, async () => {
-      const { answered, tracked } = await outside();
-      return answered === ANSWERED.answered && tracked === 0 ? true : undefined;
+    await untilAccelerated();
+    were = await identitiesNow();
+  });
+
+  it('goes on when its definitions are deleted first, those of the nodes before that of the policy', async () => {
+    // As an administrator may who is told that the API server refuses.
+    await session.kubectl(['delete', 'validatingadmissionpolicybinding', 'ipvs-bpf-crds']);
+    await session.until('the definitions to go that tell of nodes', PATIENCE_MS, () =>
+      session.kubectl(['delete', 'crd', '--ignore-not-found', NODES_CRD, SLICES_CRD]),
+    );
+    expect(await outside()).toEqual(ANSWERED);
+    expect(await condition('Accepted')).toBe('True Accepted');
+    expect(await identitiesNow()).toEqual(were);
+    const operators = await Promise.all(NODES.map((node) => processes(node, 'operator')));
+    await session.kubectl(['delete', 'crd', POLICIES_CRD]);
+    await session.until('the agents to end', PATIENCE_MS, async () => {
+      const found = await Promise.all(NODES.map((node) => processes(node, 'agent')));
+      return found.flat().length === 0 ? true : undefined;
+    });
+    // It waits, and does not crash.
+    expect(await Promise.all(NODES.map((node) => processes(node, 'operator')))).toEqual(operators);
+    expect(await outside()).toEqual(ANSWERED);
+    expect(await identitiesNow()).toEqual(were);
+  });
+
+  it('is taken up once the definitions and a policy are there again, and nothing is exchanged', async () => {
+    await session.helm(['upgrade', release, chart, '--values', '-'], values);
+    await session.until('the definitions', PATIENCE_MS, async () => {
+      await applyPolicy(['web']);
+      return true;
     });
     await untilCondition('Ready', 'True AllNodesReady');
-    await deletePolicy(session);
+    await untilAllRun();
+    for (const node of NODES) await untilCondition('Ready', 'True Accelerating', node);
+    expect(await outside()).toEqual(ANSWERED);
+    expect(await identitiesNow()).toEqual(were);
+  });
+
+  it('is what it was before the chart once it is removed in the order of docs/remove.md', async () => {
+    const [commands = ''] = documentedBlocks('docs/remove.md', '# Remove');
+    const here = commands.replaceAll(/\bnamespace ipvs-bpf$/gm, `namespace ${RELEASE_NAMESPACE}`);
+    expect(here).not.toBe(commands);
+    await session.onComputer(here, REMOVAL_MS);
+    await untilNothingRuns();
     expect(await listings()).toEqual(nativeListings());
+    const before = inject('objectsBefore');
+    // What the API server and its controllers make and remove by themselves takes them a moment.
+    const changed = async () => {
+      const now = await objectListing(session);
+      return {
+        left: now.filter((line) => !before.includes(line)),
+        lost: before.filter((line) => !now.includes(line)),
+      };
+    };
+    await expect.poll(changed, { timeout: 120_000, interval: 2_000 }).toEqual({ left: [], lost: [] });
+    const { answered, tracked } = await outside();
+    expect({ answered, isTracked: tracked > 0 }).toEqual({ answered: 40, isTracked: true });
   });
 });
