@@ -23,7 +23,7 @@ import { NODES } from './settings.ts';
 
 const ANSWERED = { answered: 40, tracked: 0 };
 /** For the commands of docs/remove.md, which wait until all nodes are put back. */
-const REMOVAL_MS = 2 * PATIENCE_MS;
+const REMOVAL_MS = 720_000;
 
 const POLICIES_CRD = 'ipvsbpfpolicies.ipvs-bpf.io';
 const NODES_CRD = 'ipvsbpfnodes.ipvs-bpf.io';
