@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One text for one value, whatever order its fields came in, and a short name for it. */
-import { remember } from './remember.ts';
 
 /** JSON with the fields of every object in order; fields that are undefined are left out. */
 export function canonicalJson(value: unknown): string {
@@ -12,9 +11,6 @@ export function canonicalJson(value: unknown): string {
     .map(([name, field]) => `${JSON.stringify(name)}:${canonicalJson(field)}`);
   return `{${fields.join(',')}}`;
 }
-
-/** The same for an object that nobody changes: made once. */
-export const canonicalText: (object: object) => string = remember(canonicalJson);
 
 type Fields = Readonly<Record<string, unknown>>;
 

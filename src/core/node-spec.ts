@@ -4,7 +4,7 @@ import type { NodeConfig } from '../api/generated/node-config-types.ts';
 import type { NodeSpec, SliceService } from '../api/resources.ts';
 import { API_VERSION } from '../api/schema.ts';
 import { addressFamily, canonicalAddress } from './abi.ts';
-import { canonicalText, shortHash } from './canonical.ts';
+import { canonicalJson, sameValue, shortHash } from './canonical.ts';
 import { keyOf } from './kube-object.ts';
 import { remember } from './remember.ts';
 import { virtualServerKey } from './virtual-servers.ts';
@@ -99,7 +99,7 @@ function findServers(services: readonly SliceService[], addresses: readonly stri
 }
 
 const signatureOf = remember(
-  (service: SliceService) => `${keyOf(service)} ${shortHash(canonicalText(service))}`,
+  (service: SliceService) => `${keyOf(service)} ${shortHash(canonicalJson(service))}`,
 );
 
 /** Names a whitelist, whichever way it is cut into slices. Status of policies and nodes gives it. */
@@ -109,11 +109,5 @@ export const whitelistRevision: (services: readonly SliceService[]) => string = 
 
 /** True if both say the same of the same Services in the same order. */
 export function sameServices(a: readonly SliceService[], b: readonly SliceService[]): boolean {
-  return (
-    a.length === b.length &&
-    a.every((service, at) => {
-      const other = b[at];
-      return service === other || (other !== undefined && canonicalText(service) === canonicalText(other));
-    })
-  );
+  return sameValue(a, b);
 }

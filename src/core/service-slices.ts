@@ -2,7 +2,7 @@
 /** A whitelist cut into objects of bounded size, so that an edit rewrites one of them. */
 import type { IpvsBpfServiceSlice } from '../api/generated/resource-types.ts';
 import type { ServiceSliceSpec, SliceService } from '../api/resources.ts';
-import { canonicalText, sameValue } from './canonical.ts';
+import { sameValue } from './canonical.ts';
 import type { ClusterStep } from './cluster-steps.ts';
 import { keyOf } from './kube-object.ts';
 
@@ -31,11 +31,7 @@ function isSame(observed: ServiceSliceSpec | undefined, wanted: ServiceSliceSpec
   return (
     observed !== undefined &&
     sameValue(observed.policyRef, wanted.policyRef) &&
-    observed.services.length === wanted.services.length &&
-    observed.services.every((service, at) => {
-      const other = wanted.services[at];
-      return other !== undefined && canonicalText(service) === canonicalText(other);
-    })
+    sameValue(observed.services, wanted.services)
   );
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Services that a node has taken off its whitelist, and until when. */
 import type { SliceService } from '../api/resources.ts';
-import { canonicalText, shortHash } from './canonical.ts';
+import { canonicalJson, shortHash } from './canonical.ts';
 import { keyOf } from './kube-object.ts';
 import { virtualServersOf } from './node-spec.ts';
 import { virtualServerKey } from './virtual-servers.ts';
@@ -23,7 +23,7 @@ export interface ServiceOff {
 
 /** The name of a Service's entry in the whitelist. */
 export function entryName(service: SliceService): string {
-  return shortHash(canonicalText(service));
+  return shortHash(canonicalJson(service));
 }
 
 /** Adds a Service; what was known of it is replaced. */
