@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The Kubernetes API server, as types. Every method rejects with a ClusterError (core/cluster-error.ts). */
+import type { FieldTree } from './core/kept-fields.ts';
 import type { KubeObject, ObjectName, ResourceType } from './core/kube-object.ts';
 
 export interface ApplyOptions {
@@ -18,6 +19,11 @@ export interface ListScope {
   readonly fieldSelector?: string;
 }
 
+export interface WatchScope extends ListScope {
+  /** What the store keeps of each object, besides its name and version. Unset: everything but the owners of fields. */
+  readonly fields?: FieldTree;
+}
+
 /** A store that follows the API server. */
 export interface Watched {
   /** False until the first list is in. */
@@ -26,6 +32,7 @@ export interface Watched {
   readonly synced: Promise<void>;
   /** Why nothing new comes at the moment; undefined while all is well. */
   readonly problem: string | undefined;
+  /** The very same array as long as nothing has changed, so that what was made of it holds, too. */
   list(): readonly KubeObject[];
   get(name: ObjectName): KubeObject | undefined;
   stop(): void;
@@ -66,7 +73,7 @@ export interface Cluster {
   delete(type: ResourceType, name: ObjectName, uid?: string): Promise<boolean>;
   /** Writes an Event. */
   record(happening: Happening): Promise<void>;
-  watch(type: ResourceType, scope: ListScope, handlers: WatchHandlers): Watched;
+  watch(type: ResourceType, scope: WatchScope, handlers: WatchHandlers): Watched;
 }
 
 export interface LogOptions {

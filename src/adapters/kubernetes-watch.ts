@@ -3,6 +3,7 @@
 import * as k8s from '@kubernetes/client-node';
 import type { Watched, WatchHandlers } from '../cluster-ports.ts';
 import { ClusterError } from '../core/cluster-error.ts';
+import { type FieldTree, keepFields } from '../core/kept-fields.ts';
 import { apiVersionOf, type KubeObject, type ObjectName, type ResourceType } from '../core/kube-object.ts';
 import { noAnswer } from './kubernetes-client.ts';
 
@@ -16,8 +17,12 @@ const MAX_BACKOFF_MS = 30_000;
  * minute, so a connection without a word for much longer is taken for dead.
  */
 export class BookmarkWatch extends k8s.Watch {
-  constructor(config: k8s.KubeConfig) {
+  readonly #fields: FieldTree;
+
+  /** @param fields what is kept of each object */
+  constructor(config: k8s.KubeConfig, fields: FieldTree) {
     super(config);
+    this.#fields = fields;
     (this as unknown as { requestTimeoutMs: number }).requestTimeoutMs = (WATCH_SECONDS * 1.2 + 30) * 1000;
   }
 
@@ -32,7 +37,7 @@ export class BookmarkWatch extends k8s.Watch {
       return await super.watch(
         path,
         { ...query, allowWatchBookmarks: true, timeoutSeconds },
-        (phase, object, event) => callback(phase, withoutManagedFields(object), event),
+        (phase, object, event) => callback(phase, this.#kept(phase, object), event),
         done,
       );
     } catch (error) {
@@ -40,6 +45,12 @@ export class BookmarkWatch extends k8s.Watch {
       done(error);
       return new AbortController();
     }
+  }
+
+  /** An error and a bookmark are no objects of the kind that is watched. */
+  #kept(phase: string, object: KubeObject): KubeObject {
+    const isObject = phase === 'ADDED' || phase === 'MODIFIED' || phase === 'DELETED';
+    return isObject ? keepFields(withoutManagedFields(object), this.#fields) : object;
   }
 }
 
@@ -76,6 +87,8 @@ export class InformerStore implements Watched {
   #failures = 0;
   #stopped = false;
   #timer: NodeJS.Timeout | undefined;
+  /** Undefined once something has changed since it was made. */
+  #listed: readonly KubeObject[] | undefined;
 
   constructor(options: WatchOptions) {
     this.#options = options;
@@ -96,7 +109,8 @@ export class InformerStore implements Watched {
   }
 
   list(): readonly KubeObject[] {
-    return this.#informer.list() as unknown as readonly KubeObject[];
+    this.#listed ??= this.#informer.list() as unknown as readonly KubeObject[];
+    return this.#listed;
   }
 
   get({ name, namespace }: ObjectName): KubeObject | undefined {
@@ -124,6 +138,7 @@ export class InformerStore implements Watched {
     };
     const informer = new k8s.ListWatch<Wire>(path, watch, list, false, labelSelector, fieldSelector);
     informer.on('change', (object) => {
+      this.#listed = undefined;
       this.#recovered();
       if (this.#stopped) return;
       const { name, namespace } = (object as unknown as KubeObject).metadata;

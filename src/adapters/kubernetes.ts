@@ -8,8 +8,10 @@ import type {
   ListScope,
   Watched,
   WatchHandlers,
+  WatchScope,
 } from '../cluster-ports.ts';
 import { isExpired, isMissing } from '../core/cluster-error.ts';
+import { type FieldTree, keepFields } from '../core/kept-fields.ts';
 import {
   apiVersionOf,
   describeObject,
@@ -139,15 +141,15 @@ export class KubernetesCluster implements Cluster {
     });
   }
 
-  watch(type: ResourceType, scope: ListScope, handlers: WatchHandlers): Watched {
+  watch(type: ResourceType, { fields = true, ...scope }: WatchScope, handlers: WatchHandlers): Watched {
     return new InformerStore({
       type,
       path: collectionPath(type, scope.namespace),
       labelSelector: scope.labelSelector,
       fieldSelector: scope.fieldSelector,
-      list: () => this.#list(type, scope),
+      list: () => this.#list(type, scope, fields),
       handlers,
-      watch: new BookmarkWatch(this.#options.config),
+      watch: new BookmarkWatch(this.#options.config, fields),
     });
   }
 
@@ -172,19 +174,21 @@ export class KubernetesCluster implements Cluster {
   async #list(
     type: ResourceType,
     scope: ListScope,
+    fields: FieldTree = true,
   ): Promise<{ readonly items: KubeObject[]; readonly resourceVersion: string }> {
     try {
-      return await this.#pages(type, scope, PAGE);
+      return await this.#pages(type, scope, fields, PAGE);
     } catch (error) {
       if (!isExpired(error)) throw error;
-      return await this.#pages(type, scope, undefined);
+      return await this.#pages(type, scope, fields);
     }
   }
 
   async #pages(
     type: ResourceType,
     { namespace, labelSelector, fieldSelector }: ListScope,
-    limit: number | undefined,
+    fields: FieldTree,
+    limit?: number,
   ): Promise<{ readonly items: KubeObject[]; readonly resourceVersion: string }> {
     const items: KubeObject[] = [];
     let next: string | undefined;
@@ -197,7 +201,7 @@ export class KubernetesCluster implements Cluster {
         readonly items: readonly KubeObject[] | null;
         readonly metadata: { readonly resourceVersion: string; readonly continue?: string };
       };
-      for (const item of page.items ?? []) items.push(withKind(type, item));
+      for (const item of page.items ?? []) items.push(keepFields(withKind(type, item), fields));
       resourceVersion = page.metadata.resourceVersion;
       next = page.metadata.continue || undefined;
     } while (next !== undefined);

@@ -1,16 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What the operator observes of the cluster. Fields of Kubernetes' own objects are those that decide something. */
+/**
+ * What the operator observes of the cluster. Fields of Kubernetes' own objects are those that decide something: the
+ * operator keeps no others (kept-fields.ts).
+ */
 import type { IpvsBpfNode, IpvsBpfPolicy, IpvsBpfServiceSlice } from '../api/generated/resource-types.ts';
 import type { LabelSelector } from '../api/resources.ts';
 import type { ObjectMeta } from './kube-object.ts';
 
+type Metadata<Field extends keyof ObjectMeta> = Pick<ObjectMeta, 'name' | Field>;
+
 export interface ClusterNode {
-  readonly metadata: ObjectMeta;
-  readonly spec?: { readonly podCIDRs?: readonly string[]; readonly unschedulable?: boolean };
+  readonly metadata: Metadata<'labels'>;
+  readonly spec?: { readonly podCIDRs?: readonly string[] };
   readonly status?: {
     readonly conditions?: readonly { readonly type: string; readonly status: string }[];
     readonly nodeInfo?: { readonly kernelVersion?: string; readonly bootID?: string };
   };
+}
+
+export interface ClusterNamespace {
+  readonly metadata: Metadata<'labels'>;
 }
 
 export interface ServicePort {
@@ -22,7 +31,7 @@ export interface ServicePort {
 }
 
 export interface ClusterService {
-  readonly metadata: ObjectMeta;
+  readonly metadata: Metadata<'namespace' | 'labels'>;
   readonly spec?: {
     readonly type?: string;
     readonly clusterIP?: string;
@@ -31,8 +40,6 @@ export interface ClusterService {
     readonly ports?: readonly ServicePort[];
     readonly selector?: Readonly<Record<string, string>>;
     readonly externalTrafficPolicy?: string;
-    readonly internalTrafficPolicy?: string;
-    readonly sessionAffinity?: string;
     readonly loadBalancerSourceRanges?: readonly string[];
   };
   readonly status?: {
@@ -43,15 +50,14 @@ export interface ClusterService {
 }
 
 export interface ClusterEndpointSlice {
-  readonly metadata: ObjectMeta;
-  readonly endpoints?: readonly {
-    readonly targetRef?: { readonly kind?: string };
-    readonly addresses?: readonly string[];
-  }[];
+  readonly metadata: Metadata<'namespace'> & {
+    readonly labels?: { readonly 'kubernetes.io/service-name'?: string };
+  };
+  readonly endpoints?: readonly { readonly targetRef?: { readonly kind?: string } }[];
 }
 
 export interface ClusterNetworkPolicy {
-  readonly metadata: ObjectMeta;
+  readonly metadata: Metadata<'namespace'>;
   readonly spec?: {
     readonly podSelector?: LabelSelectorLike;
     readonly policyTypes?: readonly string[];
@@ -86,7 +92,7 @@ interface ContainerStatus {
 
 /** A pod that brings a module to a node. */
 export interface ClusterPod {
-  readonly metadata: ObjectMeta;
+  readonly metadata: Metadata<'namespace' | 'uid' | 'deletionTimestamp'>;
   readonly status?: {
     readonly phase?: string;
     readonly reason?: string;
@@ -95,6 +101,17 @@ export interface ClusterPod {
     readonly containerStatuses?: readonly ContainerStatus[];
     readonly initContainerStatuses?: readonly ContainerStatus[];
   };
+}
+
+/** A pod of an agent. */
+export interface AgentPod {
+  readonly metadata: Metadata<'deletionTimestamp'>;
+  readonly spec?: { readonly nodeName?: string };
+}
+
+/** That of an agent: with each sign of life it is another version. */
+export interface AgentLease {
+  readonly metadata: Metadata<'uid' | 'resourceVersion'>;
 }
 
 /** What is known of a node's agent besides its status. */
@@ -113,7 +130,7 @@ export interface ClusterFacts {
   readonly nodes: readonly ClusterNode[];
   readonly nodeObjects: readonly IpvsBpfNode[];
   readonly slices: readonly IpvsBpfServiceSlice[];
-  readonly namespaces: readonly { readonly metadata: ObjectMeta }[];
+  readonly namespaces: readonly ClusterNamespace[];
   readonly services: readonly ClusterService[];
   readonly endpointSlices: readonly ClusterEndpointSlice[];
   readonly networkPolicies: readonly ClusterNetworkPolicy[];

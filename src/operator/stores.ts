@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Observe: everything that the operator looks at, followed by watches. */
-import type { Cluster, ListScope, Watched } from '../cluster-ports.ts';
-import type { AgentFacts, ClusterFacts } from '../core/cluster-facts.ts';
-import { type KubeObject, keyOf, type ObjectName, type ResourceType } from '../core/kube-object.ts';
+import type { Cluster, Watched, WatchScope } from '../cluster-ports.ts';
+import type { AgentFacts, AgentLease, AgentPod, ClusterFacts } from '../core/cluster-facts.ts';
+import { AGENT_POD_FIELDS, FACT_FIELDS, LEASE_FIELDS } from '../core/kept-fields.ts';
+import type { KubeObject, ObjectName, ResourceType } from '../core/kube-object.ts';
 import { AGENT_NAME, NODE_LEASE_PREFIX } from '../core/manifests.ts';
 import { DELIVERY_COMPONENT } from '../core/module-delivery.ts';
 import {
@@ -62,21 +63,23 @@ export class Stores {
     this.policies = new OverlayStore(policies);
     this.nodeObjects = this.#overlay(IPVS_BPF_NODES);
     this.slices = this.#overlay(SERVICE_SLICES);
-    this.#nodes = this.#watch(NODES, {}, (name) => this.#onNode(name));
-    this.#namespaces = this.#watch(NAMESPACES);
-    this.#services = this.#watch(SERVICES);
-    this.#endpointSlices = this.#watch(ENDPOINT_SLICES);
-    this.#networkPolicies = this.#watch(NETWORK_POLICIES);
-    this.#leases = this.#watch(LEASES, { namespace }, (name) => this.#onLease(name));
+    this.#nodes = this.#watch(NODES, { fields: FACT_FIELDS.nodes }, (name) => this.#onNode(name));
+    this.#namespaces = this.#watch(NAMESPACES, { fields: FACT_FIELDS.namespaces });
+    this.#services = this.#watch(SERVICES, { fields: FACT_FIELDS.services });
+    this.#endpointSlices = this.#watch(ENDPOINT_SLICES, { fields: FACT_FIELDS.endpointSlices });
+    this.#networkPolicies = this.#watch(NETWORK_POLICIES, { fields: FACT_FIELDS.networkPolicies });
+    this.#leases = this.#watch(LEASES, { namespace, fields: LEASE_FIELDS }, (name) => this.#onLease(name));
     const labelled = (component: string) => ({
       namespace,
       labelSelector: `app.kubernetes.io/name=ipvs-bpf,app.kubernetes.io/component=${component}`,
     });
-    this.#pods = this.#watch(PODS, labelled('agent'));
-    this.#deliveryPods = this.#watch(PODS, labelled(DELIVERY_COMPONENT), undefined, 'deliveries');
+    this.#pods = this.#watch(PODS, { ...labelled('agent'), fields: AGENT_POD_FIELDS });
+    const deliveries = { ...labelled(DELIVERY_COMPONENT), fields: FACT_FIELDS.deliveryPods };
+    this.#deliveryPods = this.#watch(PODS, deliveries, undefined, 'deliveries');
     this.daemonSet = this.#watch(
       DAEMON_SETS,
-      { namespace, fieldSelector: `metadata.name=${AGENT_NAME}` },
+      // That it has changed is all: what it is to be is compared with a fresh one.
+      { namespace, fieldSelector: `metadata.name=${AGENT_NAME}`, fields: {} },
       onAgentsChange,
     );
   }
@@ -121,9 +124,8 @@ export class Stores {
   #agents(date: number): Readonly<Record<string, AgentFacts>> {
     const age = (at: number) => this.#options.now() - at;
     const pods = new Set<string | undefined>();
-    for (const pod of this.#pods.list()) {
-      if (pod.metadata.deletionTimestamp !== undefined) continue;
-      pods.add((pod.spec as { readonly nodeName?: string } | undefined)?.nodeName);
+    for (const { metadata, spec } of this.#pods.list() as unknown as readonly AgentPod[]) {
+      if (metadata.deletionTimestamp === undefined) pods.add(spec?.nodeName);
     }
     const agents: Record<string, AgentFacts> = {};
     for (const node of this.#nodes.list()) {
@@ -139,7 +141,7 @@ export class Stores {
 
   #watch(
     type: ResourceType,
-    scope: ListScope = {},
+    scope: WatchScope = {},
     onChange: (name: ObjectName) => void = this.#options.onChange,
     what = type.plural,
   ): Watched {
@@ -170,7 +172,7 @@ export class Stores {
 
   /** Signs of life change nothing by themselves; that one is missing shows with the next look. */
   #onLease(name: ObjectName): void {
-    const lease = this.#leases.get(name);
+    const lease = this.#leases.get(name) as AgentLease | undefined;
     if (lease === undefined) {
       this.#renewals.delete(name.name);
       return;
@@ -183,19 +185,7 @@ export class Stores {
   }
 }
 
-interface NodeShape {
-  readonly podCIDRs?: unknown;
-  readonly unschedulable?: unknown;
-  readonly nodeInfo?: { readonly kernelVersion?: string; readonly bootID?: string };
-  readonly conditions?: readonly { readonly type: string; readonly status: string }[];
-}
-
-function digestOf(node: KubeObject): string {
-  const { podCIDRs, unschedulable } = (node.spec ?? {}) as NodeShape;
-  const { nodeInfo, conditions = [] } = (node.status ?? {}) as NodeShape;
-  const { labels, annotations, deletionTimestamp, uid } = node.metadata;
-  const states = conditions.map(({ type, status }) => [type, status]);
-  const meta = [keyOf(node.metadata), uid, deletionTimestamp, labels, annotations];
-  const { kernelVersion, bootID } = nodeInfo ?? {};
-  return JSON.stringify([...meta, podCIDRs, unschedulable, kernelVersion, bootID, states]);
+/** All that is kept of it decides something, but for its version. */
+function digestOf({ metadata, spec, status }: KubeObject): string {
+  return JSON.stringify([{ ...metadata, resourceVersion: undefined }, spec, status]);
 }

@@ -196,6 +196,57 @@ describe.each([subject])('Cluster ($name)', ({ make }) => {
     }
   });
 
+  it('keeps of what it watches only what is asked for, from the list and from the watch', async () => {
+    await cluster.create(CONFIG_MAPS, map('short-a', { a: '1', b: '2' }));
+    const watched = cluster.watch(
+      CONFIG_MAPS,
+      { namespace: 'default', fields: { data: { a: true } } },
+      { onChange: () => undefined },
+    );
+    const kept = (name: string) => watched.get({ name: `${RUN}-${name}`, namespace: 'default' });
+    try {
+      await watched.synced;
+      await cluster.create(CONFIG_MAPS, map('short-b', { a: '3', b: '4' }));
+      await until(() => kept('short-b') !== undefined);
+      for (const [name, a] of [
+        ['short-a', '1'],
+        ['short-b', '3'],
+      ] as const) {
+        const resourceVersion = expect.any(String);
+        expect(kept(name)).toEqual({
+          apiVersion: 'v1',
+          kind: 'ConfigMap',
+          metadata: { name: `${RUN}-${name}`, namespace: 'default', resourceVersion },
+          data: { a },
+        });
+      }
+    } finally {
+      watched.stop();
+    }
+  });
+
+  it('lists the very same array until something changes', async () => {
+    await cluster.create(CONFIG_MAPS, map('list-a', {}));
+    const scope = { namespace: 'default', fieldSelector: `metadata.name=${RUN}-list-a` };
+    const watched = cluster.watch(CONFIG_MAPS, scope, { onChange: () => undefined });
+    try {
+      await watched.synced;
+      const first = watched.list();
+      expect(first).toHaveLength(1);
+      expect(watched.list()).toBe(first);
+      await cluster.apply(CONFIG_MAPS, map('list-a', { a: '1' }), MANAGER);
+      await until(() => JSON.stringify(watched.list()[0]?.data) === '{"a":"1"}');
+      const second = watched.list();
+      expect(second).not.toBe(first);
+      expect(watched.list()).toBe(second);
+      await cluster.delete(CONFIG_MAPS, { name: `${RUN}-list-a`, namespace: 'default' });
+      await until(() => watched.list().length === 0);
+      expect(second).toHaveLength(1);
+    } finally {
+      watched.stop();
+    }
+  });
+
   it('writes an Event about an object', async () => {
     const about = await cluster.apply(CONFIG_MAPS, map('told', {}), MANAGER);
     await cluster.record({ about, type: 'Normal', reason: 'Tested', message: 'It was tested.' });

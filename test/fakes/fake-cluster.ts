@@ -7,8 +7,10 @@ import type {
   ListScope,
   Watched,
   WatchHandlers,
+  WatchScope,
 } from '../../src/cluster-ports.ts';
 import { ClusterError } from '../../src/core/cluster-error.ts';
+import { keepFields } from '../../src/core/kept-fields.ts';
 import {
   apiVersionOf,
   type KubeObject,
@@ -114,7 +116,7 @@ export class FakeCluster implements Cluster {
     this.events.push(happening);
   }
 
-  watch(type: ResourceType, scope: ListScope, handlers: WatchHandlers): Watched {
+  watch(type: ResourceType, scope: WatchScope, handlers: WatchHandlers): Watched {
     const watched = new FakeWatched(this, type, scope, handlers);
     this.#watches.add(watched);
     return watched;
@@ -238,12 +240,13 @@ class FakeWatched implements Watched {
   readonly synced: Promise<void>;
   readonly #cluster: FakeCluster;
   readonly #type: ResourceType;
-  readonly #scope: ListScope;
+  readonly #scope: WatchScope;
   readonly #handlers: WatchHandlers;
   #objects = new Map<string, KubeObject>();
+  #listed: readonly KubeObject[] | undefined;
   #stopped = false;
 
-  constructor(cluster: FakeCluster, type: ResourceType, scope: ListScope, handlers: WatchHandlers) {
+  constructor(cluster: FakeCluster, type: ResourceType, scope: WatchScope, handlers: WatchHandlers) {
     this.#cluster = cluster;
     this.#type = type;
     this.#scope = scope;
@@ -252,7 +255,8 @@ class FakeWatched implements Watched {
   }
 
   list(): readonly KubeObject[] {
-    return [...this.#objects.values()];
+    this.#listed ??= [...this.#objects.values()];
+    return this.#listed;
   }
 
   get(name: ObjectName): KubeObject | undefined {
@@ -272,12 +276,17 @@ class FakeWatched implements Watched {
 
   #take(object: KubeObject, all: readonly KubeObject[]): void {
     if (this.#stopped) return;
+    this.#listed = undefined;
     const key = keyOf(object.metadata);
     const now = all.find((one) => keyOf(one.metadata) === key);
     if (now === undefined) this.#objects.delete(key);
-    else this.#objects.set(key, now);
+    else this.#objects.set(key, this.#kept(now));
     const { name, namespace } = object.metadata;
     this.#handlers.onChange(namespace === undefined ? { name } : { name, namespace });
+  }
+
+  #kept(object: KubeObject): KubeObject {
+    return keepFields(object, this.#scope.fields ?? true);
   }
 
   async #start(): Promise<void> {
@@ -285,7 +294,8 @@ class FakeWatched implements Watched {
       try {
         const items = await this.#cluster.list(this.#type, this.#scope);
         if (this.#stopped) return;
-        this.#objects = new Map(items.map((item) => [keyOf(item.metadata), item]));
+        this.#objects = new Map(items.map((item) => [keyOf(item.metadata), this.#kept(item)]));
+        this.#listed = undefined;
         this.hasSynced = true;
         this.problem = undefined;
         for (const { metadata } of items) this.#handlers.onChange(metadata);

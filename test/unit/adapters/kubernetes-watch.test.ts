@@ -86,6 +86,26 @@ describe('watch over a connection that fails', () => {
     expect(watched?.list()[0]?.metadata).not.toHaveProperty('managedFields');
   });
 
+  it('forgets the fields that are not asked for, and still hears of errors', async () => {
+    onList = list({ ...item('a', '1'), data: { k: '1', other: '2' } });
+    watched = cluster.watch(CONFIG_MAPS, { fields: { data: { k: true } } }, { onChange: () => undefined });
+    await watched.synced;
+    const metadata = (name: string, resourceVersion: string) => ({ name, namespace: 'x', resourceVersion });
+    const kept = { apiVersion: 'v1', kind: 'ConfigMap', data: { k: '1' } };
+    expect(watched.list()).toEqual([{ ...kept, metadata: metadata('a', '1') }]);
+    await expect.poll(() => watches.length, wait).toBe(1);
+    const added = { ...item('b', '11'), apiVersion: 'v1', kind: 'ConfigMap', data: { k: '1', other: '2' } };
+    watches[0]?.write(event('ADDED', added));
+    await expect.poll(stored, wait).toEqual(['a', 'b']);
+    expect(watched.list()[1]).toEqual({ ...kept, metadata: metadata('b', '11') });
+    watches[0]?.write(event('BOOKMARK', { metadata: { resourceVersion: '15' } }));
+    watches[0]?.end();
+    await expect.poll(() => watches.length, wait).toBe(2);
+    onList = list(item('c', '20'));
+    watches[1]?.end(event('ERROR', { code: 410, reason: 'Expired' }));
+    await expect.poll(stored, wait).toEqual(['c']);
+  });
+
   it('tries the first list again until it comes, and says why it does not', async () => {
     onList = (response) =>
       void response.writeHead(403).end(JSON.stringify({ reason: 'Forbidden', message: 'you may not' }));

@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { NODE_LEASE_PREFIX } from '../../../src/core/manifests.ts';
 import { isReachable } from '../../../src/core/policy-nodes.ts';
-import { LEASES, NODES, POLICIES } from '../../../src/core/resource-types.ts';
+import { LEASES, NODES, POLICIES, SERVICES } from '../../../src/core/resource-types.ts';
 import { Stores } from '../../../src/operator/stores.ts';
 import { FakeCluster } from '../../fakes/fake-cluster.ts';
 
@@ -16,10 +16,12 @@ describe('stores', () => {
   let stores: Stores;
   /** A clock that never jumps. */
   let nowMs: number;
+  let changes: number;
 
   beforeEach(async () => {
     vi.useFakeTimers();
     nowMs = 1_000_000;
+    changes = 0;
     cluster = new FakeCluster();
     cluster.put(NODES, { metadata: { name: 'n1' } });
     const nothing = () => {};
@@ -27,7 +29,9 @@ describe('stores', () => {
       cluster,
       namespace: NAMESPACE,
       now: () => nowMs,
-      onChange: nothing,
+      onChange: () => {
+        changes += 1;
+      },
       onAgentsChange: nothing,
       onState: nothing,
     });
@@ -75,5 +79,33 @@ describe('stores', () => {
     expect(lives(DATE + jump)).toBe(true);
     nowMs += 40_000;
     expect(lives(DATE + jump)).toBe(false);
+  });
+
+  it('what a kubelet writes of its Node again and again is neither kept nor a change', async () => {
+    const Ready = { type: 'Ready', status: 'True' };
+    const images = [{ names: ['a'], sizeBytes: 1 }];
+    const put = async (status: object, annotations = {}) => {
+      const before = changes;
+      cluster.put(NODES, { metadata: { name: 'n1', annotations }, status });
+      await vi.advanceTimersByTimeAsync(10);
+      return changes - before;
+    };
+    expect(await put({ conditions: [Ready] })).toBe(1);
+    const beat = { ...Ready, lastHeartbeatTime: '2026-01-01T00:00:00Z', reason: 'KubeletReady' };
+    expect(await put({ conditions: [beat], images }, { attached: 'x' })).toBe(0);
+    expect(stores.facts(DATE).nodes).toMatchObject([{ status: { conditions: [Ready] } }]);
+    expect(JSON.stringify(stores.facts(DATE).nodes)).not.toMatch(/images|lastHeartbeatTime|attached/);
+    expect(await put({ conditions: [{ ...Ready, status: 'False' }] })).toBe(1);
+  });
+
+  it('lists that have not changed are the same arrays, so that planning need not look again', async () => {
+    cluster.put(SERVICES, { metadata: { name: 'web', namespace: 'a' } });
+    await vi.advanceTimersByTimeAsync(10);
+    const [first, second] = [stores.facts(DATE), stores.facts(DATE + 1)];
+    expect(second.services).toBe(first.services);
+    cluster.put(SERVICES, { metadata: { name: 'web', namespace: 'a' }, spec: { clusterIP: '10.96.0.1' } });
+    await vi.advanceTimersByTimeAsync(10);
+    expect(stores.facts(DATE).services).not.toBe(first.services);
+    expect(stores.facts(DATE).endpointSlices).toBe(first.endpointSlices);
   });
 });

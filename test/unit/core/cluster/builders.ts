@@ -3,6 +3,8 @@
 import type { IpvsBpfNode, IpvsBpfPolicy } from '../../../../src/api/generated/resource-types.ts';
 import { type NodeResourceStatus, POLICY_FINALIZER, type PolicySpec } from '../../../../src/api/resources.ts';
 import type { ClusterFacts, ClusterNode, ClusterService } from '../../../../src/core/cluster-facts.ts';
+import { FACT_FIELDS, keepFields } from '../../../../src/core/kept-fields.ts';
+import type { KubeObject } from '../../../../src/core/kube-object.ts';
 import type { RolloutNode } from '../../../../src/core/rollout.ts';
 
 export const NOW = Date.parse('2026-01-01T00:00:00Z');
@@ -99,6 +101,15 @@ export function facts(change: Partial<ClusterFacts> = {}): ClusterFacts {
     ),
     ...change,
   };
+}
+
+/** The facts as the operator's stores have them, without the fields that these do not keep. */
+export function keptFacts(all: ClusterFacts): ClusterFacts {
+  const kept = Object.entries(FACT_FIELDS).map(([name, fields]) => {
+    const objects = all[name as keyof typeof FACT_FIELDS] as unknown as readonly KubeObject[];
+    return [name, objects.map((object) => keepFields(object, fields))] as const;
+  });
+  return { ...all, ...Object.fromEntries(kept) };
 }
 
 export function condition(type: string, status: 'True' | 'False', reason = 'Test') {

@@ -6,7 +6,7 @@ import type { ClusterNetworkPolicy, ClusterService } from '../../../../src/core/
 import { CAVEATS, type Caveat, REJECT_REASONS, type RejectReason } from '../../../../src/core/reasons.ts';
 import { type SelectionFacts, selectServices } from '../../../../src/core/service-selection.ts';
 import { casesOf, NODE_REJECTIONS, type NodeRejection, without } from '../../cases.ts';
-import { facts, policySpec, service } from './builders.ts';
+import { facts, keptFacts, policySpec, service } from './builders.ts';
 
 type ServiceSpec = NonNullable<ClusterService['spec']>;
 
@@ -35,7 +35,7 @@ function select({ spec = {}, labels = {}, balancer, policy = {}, snat = 'Externa
   const wanted = policySpec();
   return selectServices(
     { snat: { ...wanted.snat, mode: snat }, services: { ...wanted.services, ...policy } },
-    { ...facts(), services: [web], ...more },
+    keptFacts({ ...facts(), services: [web], ...more }),
   );
 }
 

@@ -6,7 +6,7 @@ import type { ClusterFacts } from '../../../../src/core/cluster-facts.ts';
 import type { ClusterStep } from '../../../../src/core/cluster-steps.ts';
 import { whitelistRevision } from '../../../../src/core/node-spec.ts';
 import { planCluster } from '../../../../src/core/policy-plan.ts';
-import { condition, facts, node, nodeObject } from './builders.ts';
+import { condition, facts, keptFacts, node, nodeObject } from './builders.ts';
 
 /** A cluster in which everything that is planned is done at once, and agents do what they are asked. */
 export class World {
@@ -19,7 +19,7 @@ export class World {
   }
 
   plan(): readonly ClusterStep[] {
-    const { steps } = planCluster(this.state);
+    const { steps } = planCluster(keptFacts(this.state));
     for (const step of steps) {
       this.state = written(this.state, step);
       for (const text of sayings(step)) this.told.add(text);
