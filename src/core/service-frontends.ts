@@ -97,7 +97,8 @@ function group(
       kept.push(canonicalAddress(address));
     } else dropped.push(refusal);
   }
-  return { addresses: kept, ports, snatMode };
+  // A copy has no room to grow: of many Services each keeps one.
+  return { addresses: [...kept], ports, snatMode };
 }
 
 function refuse(address: string, ports: Group['ports'], taken: ReadonlySet<string>): Dropped | undefined {

@@ -46,11 +46,48 @@ type Outcome =
       readonly caveats: readonly Pick<ServiceRemark, 'reason' | 'message'>[];
     };
 
-/** The whitelist of a policy. A Service that another one of the list collides with loses to the one before it. */
-export function selectServices(
-  spec: Pick<PolicySpec, 'services' | 'snat'>,
-  facts: SelectionFacts,
-): Selection {
+type SelectionSpec = Pick<PolicySpec, 'services'> & { readonly snat: Pick<PolicySpec['snat'], 'mode'> };
+
+interface Selected {
+  readonly facts: SelectionFacts;
+  readonly selection: Selection;
+}
+
+/** By what is wanted: what was selected of these Services last. */
+const selectedOf = remember((_: SelectionFacts['services']) => new Map<string, Selected>());
+/** Wishes of which the outcome is kept: with more policies, or after more edits, the oldest is forgotten. */
+const MAX_SELECTED = 8;
+
+/**
+ * The whitelist of a policy. A Service that another one of the list collides with loses to the one before it. As long
+ * as the facts are the very same lists nothing is computed: most looks find everything as it was.
+ */
+export function selectServices(spec: SelectionSpec, facts: SelectionFacts): Selection {
+  const selected = selectedOf(facts.services);
+  const wish = JSON.stringify([spec.services, spec.snat.mode]);
+  const known = selected.get(wish);
+  if (known !== undefined && sameLists(known.facts, facts)) return known.selection;
+  const { services, namespaces, endpointSlices, networkPolicies } = facts;
+  const selection = select(spec, facts);
+  selected.delete(wish);
+  selected.set(wish, { facts: { services, namespaces, endpointSlices, networkPolicies }, selection });
+  for (const oldest of selected.keys()) {
+    if (selected.size <= MAX_SELECTED) break;
+    selected.delete(oldest);
+  }
+  return selection;
+}
+
+function sameLists(a: SelectionFacts, b: SelectionFacts): boolean {
+  return (
+    a.services === b.services &&
+    a.namespaces === b.namespaces &&
+    a.endpointSlices === b.endpointSlices &&
+    a.networkPolicies === b.networkPolicies
+  );
+}
+
+function select(spec: SelectionSpec, facts: SelectionFacts): Selection {
   const byKey = new Map(facts.services.map((service) => [serviceKey(service), service]));
   const chosen = choose(spec.services, facts, byKey);
   const finder: Finder = { filters: indexFilters(facts), filtering: spec.services.filtering };
@@ -111,7 +148,7 @@ function choose(
 function judge(
   service: ClusterService,
   ports: PortSelection,
-  spec: Pick<PolicySpec, 'snat'>,
+  spec: Pick<SelectionSpec, 'snat'>,
   finder: Finder,
   taken: Set<string>,
 ): Outcome {
@@ -139,20 +176,25 @@ interface Draft {
   readonly partly: readonly Pick<ServiceRemark, 'reason' | 'message'>[];
 }
 
-/** By wish: the draft of a Service that no other one is in the way of, and the addresses and ports that it takes. */
-const draftsOf = remember(
-  (_: ClusterService) => new Map<string, { readonly draft: Draft; readonly takes: readonly string[] }>(),
-);
+/** The draft of a Service that no other one is in the way of, and the addresses and ports that it takes. */
+interface KnownDraft {
+  readonly wish: string;
+  readonly draft: Draft;
+  readonly takes: readonly string[];
+}
+
+/** By wish: seldom more than one. A list that grows would have room for many. */
+const draftsOf = remember((_: ClusterService): { drafts: readonly KnownDraft[] } => ({ drafts: [] }));
 
 /** With many Services an edit concerns one of them: only for that one something is computed. */
 function frontendsOf(service: ClusterService, wish: Wish, taken: Set<string>): Draft {
-  const drafts = draftsOf(service);
-  const key = JSON.stringify([wish.snatMode, wish.ports]);
-  let known = drafts.get(key);
+  const kept = draftsOf(service);
+  const name = wish.ports === undefined ? wish.snatMode : JSON.stringify([wish.snatMode, wish.ports]);
+  let known = kept.drafts.find((draft) => draft.wish === name);
   if (known === undefined) {
     const takes = new Set<string>();
-    known = { draft: draftOf(service, wish, takes), takes: [...takes] };
-    drafts.set(key, known);
+    known = { wish: name, draft: draftOf(service, wish, takes), takes: [...takes] };
+    kept.drafts = [...kept.drafts, known];
   }
   if (known.takes.some((each) => taken.has(each))) return draftOf(service, wish, taken);
   for (const each of known.takes) taken.add(each);
@@ -218,7 +260,7 @@ function clusterAddresses({ spec }: ClusterService): readonly string[] {
 /** What the Service's pods see as the source of requests. */
 function sourceCaveats(
   service: ClusterService,
-  spec: Pick<PolicySpec, 'snat'>,
+  spec: Pick<SelectionSpec, 'snat'>,
   { filters }: Finder,
 ): Pick<ServiceRemark, 'reason' | 'message'>[] {
   const caveats: Pick<ServiceRemark, 'reason' | 'message'>[] = [];

@@ -177,6 +177,30 @@ describe('slices', () => {
     expect(list()).toEqual(before);
   });
 
+  it('are looked at again only when a list or the wish is another one', () => {
+    const wish = policySpec({ services: { selector: {}, include: [], exclude: [], filtering: 'Respect' } });
+    const all = facts({ services: [service('a', 'web'), service('a', 'db', { clusterIP: '10.96.0.2' })] });
+    const first = selectServices(wish, all);
+    expect(selectServices(policySpec({ services: { ...wish.services } }), { ...all })).toBe(first);
+    const lists = ['services', 'namespaces', 'endpointSlices', 'networkPolicies'] as const;
+    for (const list of lists) {
+      const again = selectServices(wish, { ...all, [list]: [...all[list]] });
+      expect(again).not.toBe(first);
+      expect(again).toEqual(first);
+    }
+    const denied = { ...all, networkPolicies: [networkPolicy({ app: 'db' })] };
+    expect(selectServices(wish, denied).services.map(({ name }) => name)).toEqual(['web']);
+    for (let i = 0; i < 20; i += 1) {
+      const exclude = [
+        { namespace: 'a', name: i % 2 === 0 ? 'web' : 'db' },
+        { namespace: 'b', name: `x${i}` },
+      ];
+      const names = selectServices({ ...wish, services: { ...wish.services, exclude } }, all).services;
+      expect(names.map(({ name }) => name)).toEqual([i % 2 === 0 ? 'db' : 'web']);
+    }
+    expect(selectServices(wish, all)).toEqual(first);
+  });
+
   it('become virtual servers of a node, with its own addresses', () => {
     const [found] = select([service('a', 'web', { ports: [{ port: 80, nodePort: 30080 }] })]).services;
     expect(virtualServersOf(found === undefined ? [] : [found], ['192.0.2.9', 'fe80::1'])).toMatchObject([
