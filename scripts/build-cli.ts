@@ -14,7 +14,17 @@ const require = createRequireOfBundle(import.meta.url);`;
 
 const kubernetesClient = '@kubernetes/client-node';
 const kubernetesIndex = `node_modules/${kubernetesClient}/dist/index.js`;
+const informer = `${kubernetesClient}/dist/cache.js`;
 const operatorLibrary = 'node_modules/@dot-i/k8s-operator/dist';
+
+/**
+ * What the operator library asks the API server by, which src/adapters/kubernetes-operator.ts replaces: it makes
+ * objects of these classes, and no more. With all that they need they are 7 MB of code.
+ */
+const replacedClients: readonly string[] = ['CoreV1Api', 'ApiextensionsV1Api'];
+const replacedHttp = 'gaxios';
+const replacedFunctions: readonly string[] = ['loadYaml'];
+const unused = "() => { throw new Error('src/adapters/kubernetes-operator.ts replaces this call'); }";
 
 /**
  * For processes that stay: memory goes before speed. By itself V8 lets garbage grow to several times of what is alive,
@@ -84,13 +94,23 @@ function onlyWhatIsUsed(): Plugin {
   return {
     name: 'only-what-is-used',
     setup({ onResolve, onLoad }) {
+      const fromLibrary = (importer: string): boolean => importer.includes(operatorLibrary);
       onResolve({ filter: new RegExp(`^${kubernetesClient}$`) }, ({ importer }) =>
-        importer.includes(operatorLibrary)
+        fromLibrary(importer)
           ? { path: kubernetesClient, namespace: 'used' }
           : { path: join(repository, kubernetesIndex), sideEffects: false },
       );
-      onLoad({ filter: /./, namespace: 'used' }, async () => ({
-        contents: `export { ${(await usedNames()).join(', ')} } from '${kubernetesClient}';`,
+      onResolve({ filter: new RegExp(`^${replacedHttp}$`) }, ({ path, importer }) =>
+        fromLibrary(importer) ? { path, namespace: 'used' } : undefined,
+      );
+      onResolve({ filter: /^\.\/serializer\.js$/ }, ({ path, importer }) =>
+        importer.endsWith(informer) ? { path, namespace: 'used' } : undefined,
+      );
+      onResolve({ filter: /^\.\/models\/all\.js$/ }, ({ path, importer }) =>
+        importer.includes(`/${kubernetesClient}/`) ? { path, namespace: 'used' } : undefined,
+      );
+      onLoad({ filter: /./, namespace: 'used' }, async ({ path }) => ({
+        contents: await contentsOf(path),
         resolveDir: repository,
       }));
       onResolve({ filter: /^\.\.?\// }, ({ path, importer, resolveDir }) =>
@@ -102,6 +122,22 @@ function onlyWhatIsUsed(): Plugin {
   };
 }
 
+async function contentsOf(path: string): Promise<string> {
+  if (path === replacedHttp) return `export const instance = { request: ${unused} };`;
+  // Classes of every kind: to us, objects are what the API server sends. What asked for one would not be built.
+  if (path === './models/all.js') return '';
+  // The informer has nothing but selectors made into text, which are texts.
+  if (path !== kubernetesClient) return 'export const ObjectSerializer = { serialize: (text) => text };';
+  const replaced = [
+    ...replacedClients.map((name) => `export class ${name} {}`),
+    ...replacedFunctions.map((name) => `export const ${name} = ${unused};`),
+  ];
+  const names = (await usedNames()).filter(
+    (name) => ![...replacedClients, ...replacedFunctions].includes(name),
+  );
+  return [`export { ${names.join(', ')} } from '${kubernetesClient}';`, ...replaced].join('\n');
+}
+
 /** What the operator library takes from the Kubernetes client. */
 async function usedNames(): Promise<string[]> {
   const directory = join(repository, operatorLibrary);
@@ -110,6 +146,12 @@ async function usedNames(): Promise<string[]> {
   const words = new Set(code.join('\n').match(/\w+/g));
   return Object.keys(await import('@kubernetes/client-node')).filter((name) => words.has(name));
 }
+
+/**
+ * Node keeps the text of a program in memory, two bytes a letter if a single one is not ASCII: comments go. Names stay,
+ * and lines are short, for the places that errors name.
+ */
+const compact = { minifyWhitespace: true, lineLimit: 120 } as const satisfies BuildOptions;
 
 /** How our sources become JavaScript that runs beside node_modules. */
 export const bundling = {
@@ -153,7 +195,7 @@ const withoutOwnBundles: Plugin = {
 };
 
 async function bundle(directory: string): Promise<void> {
-  const options: BuildOptions = { ...bundling, outdir: directory, legalComments: 'linked' };
+  const options: BuildOptions = { ...bundling, ...compact, outdir: directory, legalComments: 'linked' };
   await build({
     ...options,
     entryPoints: { 'ipvs-bpf': 'src/cli.ts' },
