@@ -10,7 +10,7 @@
 
 #include <linux/types.h>
 
-#define IPVS_BPF_ABI 1
+#define IPVS_BPF_ABI 2
 
 /* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2). */
 struct ipvs_addr {
@@ -103,13 +103,14 @@ struct ipvs_reply_key {
 
 /*
  * Key of ipvs_frags (LRU): the fragments of one request that leaves for a real server. Written by
- * the module before the IP layer fragments a packet (RFC 791: the four fields that identify a
- * datagram), removed by tc egress with the last fragment. The value is the session's key.
+ * the module before the first fragment is sent (RFC 791: the four fields that identify a datagram;
+ * RFC 8200: the first three, and the protocol does no harm), removed by tc egress with the last
+ * fragment. The value is the session's key.
  */
 struct ipvs_frag_key {
 	struct ipvs_addr saddr; /* client */
 	struct ipvs_addr daddr; /* real server */
-	__be32 id;              /* IPv4: the 16-bit identification in the low bytes of the word */
+	__be32 id;              /* as in the header; IPv4: 16 bits in the low bytes of the word */
 	__u8 protocol;
 	__u8 zero[3];
 };
@@ -151,8 +152,10 @@ struct ipvs_port_range {
 
 /*
  * The module leaves a hint for tc egress in skb->cb[4] (bytes 24..27, behind struct
- * inet_skb_parm): the service id under a magic byte. IP does not clear these bytes, so the hint
- * only counts together with IPSKB_REROUTED in cb[3], and a session that matches the packet.
+ * inet_skb_parm and struct inet6_skb_parm): the service id under a magic byte. IP does not clear
+ * these bytes, so the hint only counts together with the flag that IP has for "rerouted", and a
+ * session that matches the packet. Fragments of an IPv6 packet have the hint each, those of an IPv4
+ * packet only the flag.
  * tc ingress leaves the same in a reply that it has translated: the module then looks for a reply
  * first, which is all that the hint means there.
  */
@@ -160,6 +163,7 @@ struct ipvs_port_range {
 #define IPVS_HINT_REPLY 0xb4000000 /* instead of the magic: a reply, nothing for tc egress to do */
 #define IPVS_HINT_MASK 0xff000000
 #define IPVS_HINT_REROUTED 0x10 /* IPSKB_REROUTED, include/net/ip.h; low half of cb[3] */
+#define IPVS_HINT_REROUTED6 0x4 /* IP6SKB_REROUTED, include/linux/ipv6.h; low half of cb[2] */
 
 /* Index into ipvs_counters (per-CPU array of __u64 packets or events). Append only. */
 enum ipvs_counter {

@@ -8,6 +8,7 @@
 #include "abi.h"
 #include "lib/maps.h"
 #include "lib/nat.h"
+#include "lib/packet.h"
 #include "lib/parse.h"
 #include "lib/session.h"
 #include "lib/snat.h"
@@ -32,14 +33,14 @@ struct reply {
 	bool is_error;
 };
 
-static __always_inline int identify_by_hint(struct request *r, __u32 service_id)
+static __always_inline int identify_by_hint(__u8 family, struct request *r, __u32 service_id)
 {
 	const struct packet *p = &r->packet;
 
-	source_of(p, &r->key.caddr);
+	source_of(family, p, &r->key.caddr);
 	r->key.service_id = service_id;
 	r->key.cport = p->head.l4.sport;
-	destination_of(p, &r->real.addr);
+	destination_of(family, p, &r->real.addr);
 	r->real.port = p->head.l4.dport;
 	r->real.protocol = p->protocol;
 	if (!has_whole_l4_head(p))
@@ -48,55 +49,55 @@ static __always_inline int identify_by_hint(struct request *r, __u32 service_id)
 }
 
 /* The quote is a packet from the real server to the client. */
-static __always_inline int identify_error(struct __sk_buff *skb, struct request *r,
+static __always_inline int identify_error(struct __sk_buff *skb, __u8 family, struct request *r,
 					  __u32 service_id)
 {
 	const struct packet *p = &r->packet, *quote = &r->quote;
 
 	if (!p->l4_len)
 		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
-	if (!is_icmp_error(p))
+	if (!is_icmp_error(family, p))
 		return IPVS_NOT_MINE;
-	if (parse_quote(skb, p, &r->quote) != PARSE_OK)
+	if (parse_quote(skb, family, p, &r->quote) != PARSE_OK)
 		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
-	if (!quote_is_from_destination(quote, p))
+	if (!quote_is_from_destination(family, quote, p))
 		return ipvs_drop(IPVS_COUNT_DROP_NO_SESSION);
 
 	r->is_error = true;
-	destination_of(quote, &r->key.caddr);
+	destination_of(family, quote, &r->key.caddr);
 	r->key.service_id = service_id;
 	r->key.cport = quote->head.l4.dport;
-	source_of(quote, &r->real.addr);
+	source_of(family, quote, &r->real.addr);
 	r->real.port = quote->head.l4.sport;
 	r->real.protocol = quote->protocol;
 	return ipvs_done(IPVS_COUNT_ICMP_EGRESS);
 }
 
 /*
- * Fragments have lost the hint, but the first one (it may be the socket buffer that had it), so the
- * module has left the session's key under the datagram's identity.
+ * Fragments of IPv4 have lost the hint, but the first one (it may be the socket buffer that had it), and
+ * most have no ports, so the module has left the session's key under the datagram's identity.
  */
-static __always_inline int identify_fragment(struct request *r, bool hinted)
+static __always_inline int identify_fragment(__u8 family, struct request *r, bool hinted)
 {
 	const struct packet *p = &r->packet;
 	struct ipvs_frag_key datagram = { .protocol = p->protocol };
 	struct ipvs_session_key *key;
 
-	source_of(p, &datagram.saddr);
-	destination_of(p, &datagram.daddr);
-	datagram.id = p->head.ip.id;
+	source_of(family, p, &datagram.saddr);
+	destination_of(family, p, &datagram.daddr);
+	datagram.id = family == AF_INET6 ? p->id : p->head.ip.id;
 	key = bpf_map_lookup_elem(&ipvs_frags, &datagram);
 	if (!key)
 		return hinted ? ipvs_drop(IPVS_COUNT_DROP_NO_SESSION) : IPVS_NOT_MINE;
 	r->key = *key;
-	if (!(p->frag & IPV4_MORE_FRAGMENTS))
+	if (is_last_fragment(family, p))
 		bpf_map_delete_elem(&ipvs_frags, &datagram);
 
-	destination_of(p, &r->real.addr);
+	destination_of(family, p, &r->real.addr);
 	r->real.port = p->head.l4.dport;
 	r->real.protocol = p->protocol;
-	r->real.port_unknown = is_later_fragment(p);
-	if (!is_later_fragment(p) && !has_whole_l4_head(p))
+	r->real.port_unknown = is_later_fragment(family, p);
+	if (!is_later_fragment(family, p) && !has_whole_l4_head(p))
 		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
 	return ipvs_done(IPVS_COUNT_FRAGMENT_EGRESS);
 }
@@ -106,15 +107,15 @@ static __always_inline int identify_fragment(struct request *r, bool hinted)
  * again, and then it is translated already. It also says that the packet is IP, whatever tags
  * skb->protocol stands for.
  */
-static __always_inline int identify_request(struct __sk_buff *skb, struct request *r)
+static __always_inline int identify_request(struct __sk_buff *skb, __u8 family, struct request *r)
 {
 	__u32 hint = skb->cb[4], service_id = hint & ~IPVS_HINT_MASK;
 	bool hinted = (hint & IPVS_HINT_MASK) == IPVS_HINT_MAGIC;
 	enum parse_result parsed;
 
-	if (!hinted && skb->protocol != bpf_htons(ETH_P_IP))
+	if (!hinted && skb->protocol != ethertype_of(family))
 		return IPVS_NOT_MINE;
-	parsed = parse_packet(skb, 0, skb->len, &r->packet);
+	parsed = parse_packet(skb, family, 0, skb->len, &r->packet);
 	if (parsed == PARSE_TRUNCATED && hinted)
 		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
 	if (parsed != PARSE_OK)
@@ -123,31 +124,34 @@ static __always_inline int identify_request(struct __sk_buff *skb, struct reques
 	if (hinted)
 		skb->cb[4] = 0;
 	if (r->packet.frag)
-		return identify_fragment(r, hinted);
+		return identify_fragment(family, r, hinted);
 	if (!hinted)
 		return IPVS_NOT_MINE;
 	if (has_ports(&r->packet))
-		return identify_by_hint(r, service_id);
-	if (r->packet.protocol == IPPROTO_ICMP)
-		return identify_error(skb, r, service_id);
-	return IPVS_NOT_MINE;
+		return identify_by_hint(family, r, service_id);
+	if (is_icmp(family, &r->packet))
+		return identify_error(skb, family, r, service_id);
+	/* The module looks behind more extension headers than are looked behind here. */
+	return family == AF_INET6 ? ipvs_drop(IPVS_COUNT_DROP_NO_SESSION) : IPVS_NOT_MINE;
 }
 
-static __always_inline int write_request(struct __sk_buff *skb, struct request *r, __u64 word)
+static __always_inline int write_request(struct __sk_buff *skb, __u8 family, struct request *r,
+					 __u64 word)
 {
 	__u32 id = IPVS_SNAT_ADDR_ID(word);
 	struct ipvs_snat_addr *snat = bpf_map_lookup_elem(&ipvs_snat_addrs, &id);
 	struct nat nat = { .port = IPVS_SNAT_PORT(word) };
 
-	if (!snat || snat->family != r->packet.family)
+	if (!snat || snat->family != family)
 		return ipvs_drop(IPVS_COUNT_DROP_NO_ADDRESS);
 	nat.addr = snat->addr;
-	return r->is_error ? nat_icmp_error(skb, &r->packet, &r->quote, NAT_SOURCE, &nat)
-			   : nat_packet(skb, &r->packet, NAT_SOURCE, &nat);
+	return r->is_error ?
+		       nat_icmp_error(skb, family, &r->packet, &r->quote, NAT_SOURCE, &nat) :
+		       nat_packet(skb, family, &r->packet, NAT_SOURCE, &nat);
 }
 
 /* From here on the packet is a session's: it is translated, or kept by decision, or dropped. */
-static __always_inline int translate_request(struct __sk_buff *skb)
+static __always_inline int translate_request(struct __sk_buff *skb, __u8 family)
 {
 	struct ipvs_session *session;
 	int identified, result;
@@ -158,7 +162,7 @@ static __always_inline int translate_request(struct __sk_buff *skb)
 	r.key = (struct ipvs_session_key){};
 	r.real = (struct real_end){};
 	r.is_error = false;
-	identified = identify_request(skb, &r);
+	identified = identify_request(skb, family, &r);
 	if (identified <= 0)
 		return identified;
 	session = bpf_map_lookup_elem(&ipvs_sessions, &r.key);
@@ -177,11 +181,11 @@ static __always_inline int translate_request(struct __sk_buff *skb)
 	session_touch(session);
 	if (IPVS_SNAT_ADDR_ID(word) == IPVS_SNAT_NONE)
 		return ipvs_done(IPVS_COUNT_SNAT_KEPT);
-	result = write_request(skb, &r, word);
+	result = write_request(skb, family, &r, word);
 	return result ? result : identified;
 }
 
-static __always_inline bool identify_reply(struct reply *r)
+static __always_inline bool identify_reply(__u8 family, struct reply *r)
 {
 	const struct packet *p = &r->packet;
 
@@ -192,17 +196,19 @@ static __always_inline bool identify_reply(struct reply *r)
 		.snat_port = p->head.l4.dport,
 		.protocol = p->protocol,
 	};
-	source_of(p, &r->key.daddr);
+	source_of(family, p, &r->key.daddr);
 	return true;
 }
 
 /* The quote is a request as the real server, or a router before it, has seen it. */
-static __always_inline bool identify_reply_error(struct __sk_buff *skb, struct reply *r)
+static __always_inline bool identify_reply_error(struct __sk_buff *skb, __u8 family,
+						 struct reply *r)
 {
 	const struct packet *quote = &r->quote;
 
-	if (!is_icmp_error(&r->packet) || parse_quote(skb, &r->packet, &r->quote) != PARSE_OK ||
-	    !quote_is_from_destination(quote, &r->packet))
+	if (!is_icmp_error(family, &r->packet) ||
+	    parse_quote(skb, family, &r->packet, &r->quote) != PARSE_OK ||
+	    !quote_is_from_destination(family, quote, &r->packet))
 		return false;
 	if (!has_ports(quote) || !is_snat_port(quote->head.l4.sport))
 		return false;
@@ -212,21 +218,25 @@ static __always_inline bool identify_reply_error(struct __sk_buff *skb, struct r
 		.snat_port = quote->head.l4.sport,
 		.protocol = quote->protocol,
 	};
-	destination_of(quote, &r->key.daddr);
+	destination_of(family, quote, &r->key.daddr);
 	return true;
 }
 
 /* True for nearly all packets that are none of ours, before anything is copied. */
-static __always_inline bool is_to_other_port(struct __sk_buff *skb)
+static __always_inline bool is_to_other_port(struct __sk_buff *skb, __u8 family)
 {
-	const struct ipv4_head *head = behind_ethernet(skb);
+	const struct heads *head = behind_ethernet(skb, family);
+	__u8 protocol;
 
-	return head && (head->ip.protocol == IPPROTO_TCP || head->ip.protocol == IPPROTO_UDP) &&
-	       !is_snat_port(head->l4.dport);
+	if (!head)
+		return false;
+	protocol = family == AF_INET6 ? head->ip6.nexthdr : head->ip.protocol;
+	return (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP) && !is_snat_port(head->l4.dport);
 }
 
 /* Fragments are left to the module, which has the whole datagram. */
-static __always_inline struct ipvs_session *find_reply(struct __sk_buff *skb, struct reply *r,
+static __always_inline struct ipvs_session *find_reply(struct __sk_buff *skb, __u8 family,
+						       struct reply *r,
 						       struct ipvs_session_key *key)
 {
 	const struct packet *p = &r->packet;
@@ -234,15 +244,15 @@ static __always_inline struct ipvs_session *find_reply(struct __sk_buff *skb, st
 	bool identified = false;
 	__u16 id;
 
-	if (parse_packet(skb, 0, skb->len, &r->packet) != PARSE_OK || p->frag || !p->l4_len)
+	if (parse_packet(skb, family, 0, skb->len, &r->packet) != PARSE_OK || p->frag || !p->l4_len)
 		return NULL;
 	if (has_ports(p))
-		identified = identify_reply(r);
-	else if (p->protocol == IPPROTO_ICMP)
-		identified = identify_reply_error(skb, r);
+		identified = identify_reply(family, r);
+	else if (is_icmp(family, p))
+		identified = identify_reply_error(skb, family, r);
 	if (!identified)
 		return NULL;
-	destination_of(p, &daddr);
+	destination_of(family, p, &daddr);
 	id = find_address(skb, &daddr);
 	if (!id)
 		return NULL;
@@ -250,7 +260,7 @@ static __always_inline struct ipvs_session *find_reply(struct __sk_buff *skb, st
 	return session_of_reply(&r->key, key);
 }
 
-static __always_inline int translate_reply(struct __sk_buff *skb)
+static __always_inline int translate_reply(struct __sk_buff *skb, __u8 family)
 {
 	struct ipvs_session_key key;
 	struct ipvs_session *session;
@@ -259,7 +269,7 @@ static __always_inline int translate_reply(struct __sk_buff *skb)
 	int result;
 
 	r.is_error = false;
-	session = find_reply(skb, &r, &key);
+	session = find_reply(skb, family, &r, &key);
 	if (!session)
 		return IPVS_NOT_MINE;
 	session_touch(session);
@@ -267,29 +277,66 @@ static __always_inline int translate_reply(struct __sk_buff *skb)
 	nat.addr = key.caddr;
 	nat.port = key.cport;
 	if (r.is_error) {
-		result = nat_icmp_error(skb, &r.packet, &r.quote, NAT_DEST, &nat);
+		result = nat_icmp_error(skb, family, &r.packet, &r.quote, NAT_DEST, &nat);
 		return result ? result : ipvs_done(IPVS_COUNT_ICMP_INGRESS);
 	}
 	if (!has_whole_l4_head(&r.packet))
 		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
-	result = nat_packet(skb, &r.packet, NAT_DEST, &nat);
+	result = nat_packet(skb, family, &r.packet, NAT_DEST, &nat);
 	return result ? result : ipvs_done(IPVS_COUNT_SNAT_REVERSED);
+}
+
+/* Functions of their own, because their stacks do not fit into one. */
+static __noinline int translate_ipv4_request(struct __sk_buff *skb)
+{
+	return translate_request(skb, AF_INET);
+}
+
+static __noinline int translate_ipv6_request(struct __sk_buff *skb)
+{
+	return translate_request(skb, AF_INET6);
+}
+
+static __noinline int translate_ipv4_reply(struct __sk_buff *skb)
+{
+	return translate_reply(skb, AF_INET);
+}
+
+static __noinline int translate_ipv6_reply(struct __sk_buff *skb)
+{
+	return translate_reply(skb, AF_INET6);
+}
+
+/* Of a frame with a tag in line, only the packet tells. */
+static __always_inline bool is_ipv6(struct __sk_buff *skb)
+{
+	__u8 first;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP) || skb->protocol == bpf_htons(ETH_P_IPV6))
+		return skb->protocol == bpf_htons(ETH_P_IPV6);
+	return !load_bytes(skb, 0, &first, sizeof(first)) && first >> 4 == 6;
 }
 
 /* A frame for another host was bridged here, and what it has in cb is not IP's. */
 SEC("tc")
 int ipvs_tc_egress(struct __sk_buff *skb)
 {
-	if (!(skb->cb[3] & IPVS_HINT_REROUTED) || skb->cb[4] == IPVS_HINT_REPLY ||
-	    skb->pkt_type == PACKET_OTHERHOST)
+	bool ipv4 = skb->cb[3] & IPVS_HINT_REROUTED, ipv6 = skb->cb[2] & IPVS_HINT_REROUTED6;
+
+	if (!(ipv4 || ipv6) || skb->cb[4] == IPVS_HINT_REPLY || skb->pkt_type == PACKET_OTHERHOST)
 		return TC_ACT_UNSPEC;
-	return ipvs_verdict(translate_request(skb));
+	/* Either word means something else to the other family. */
+	if (is_ipv6(skb))
+		return ipv6 ? ipvs_verdict(translate_ipv6_request(skb)) : TC_ACT_UNSPEC;
+	return ipv4 ? ipvs_verdict(translate_ipv4_request(skb)) : TC_ACT_UNSPEC;
 }
 
 SEC("tc")
 int ipvs_tc_ingress(struct __sk_buff *skb)
 {
-	if (skb->protocol != bpf_htons(ETH_P_IP) || is_to_other_port(skb))
-		return TC_ACT_UNSPEC;
-	return ipvs_verdict(translate_reply(skb));
+	if (skb->protocol == bpf_htons(ETH_P_IP) && !is_to_other_port(skb, AF_INET))
+		return ipvs_verdict(translate_ipv4_reply(skb));
+	if (skb->protocol == bpf_htons(ETH_P_IPV6) && !is_to_other_port(skb, AF_INET6))
+		return ipvs_verdict(translate_ipv6_reply(skb));
+	return TC_ACT_UNSPEC;
 }

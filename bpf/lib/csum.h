@@ -21,6 +21,19 @@ static __always_inline __u64 csum_diff16(__u16 from, __u16 to)
 	return (__u64)(__u16)~from + to;
 }
 
+static __always_inline __u64 csum_diff_addr(const struct ipvs_addr *from, const struct ipvs_addr *to)
+{
+	return csum_diff32(from->w[0], to->w[0]) + csum_diff32(from->w[1], to->w[1]) +
+	       csum_diff32(from->w[2], to->w[2]) + csum_diff32(from->w[3], to->w[3]);
+}
+
+/* A difference as helpers take it. */
+static __always_inline __u32 csum_fold32(__u64 diff)
+{
+	diff = (diff & 0xffffffff) + (diff >> 32);
+	return (__u32)diff + (__u32)(diff >> 32);
+}
+
 /* The checksum after a change by `diff`, which may be the sum of a few differences. */
 static __always_inline __sum16 csum_apply(__sum16 check, __u64 diff)
 {

@@ -11,6 +11,8 @@
 
 #include "abi.h"
 #include "lib/csum.h"
+#include "lib/link.h"
+#include "lib/packet.h"
 #include "lib/parse.h"
 #include "lib/stats.h"
 
@@ -25,20 +27,28 @@ struct nat {
 	__be16 port;
 };
 
-/* The part of struct ipv4_head that a translation touches: header checksum to ports. */
-#define HEAD_FROM   offsetof(struct iphdr, check)
-#define HEAD_IP_LEN (sizeof(struct iphdr) - HEAD_FROM)
+/* The part of struct heads that a translation of IPv4 touches: header checksum to ports. */
+#define HEAD_FROM   (IPV4_HEADS_AT + offsetof(struct iphdr, check))
+#define HEAD_IP_LEN (sizeof(struct iphdr) - offsetof(struct iphdr, check))
 #define HEAD_L4_LEN (2 * sizeof(__be16))
+
+/* A new address, as bpf_l4_csum_replace takes it: 4 bytes before and after, or 0 and a difference. */
+struct addr_change {
+	__u32 from;
+	__u32 to;
+	__u32 size; /* of both, 4 or 0 */
+};
 
 /*
  * Address and port need a call each: a checksum that is left to the device covers the pseudo header
  * only (CHECKSUM_PARTIAL), so the port must not be added to it.
  */
 static __always_inline int write_l4_check(struct __sk_buff *skb, __u32 at, __u64 mangled_0,
-					  __be32 old_addr, __be32 new_addr, __be16 old_port,
+					  const struct addr_change *addr, __be16 old_port,
 					  __be16 new_port)
 {
-	if (bpf_l4_csum_replace(skb, at, old_addr, new_addr, BPF_F_PSEUDO_HDR | mangled_0 | 4))
+	if (bpf_l4_csum_replace(skb, at, addr->from, addr->to,
+				BPF_F_PSEUDO_HDR | mangled_0 | addr->size))
 		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
 	if (bpf_l4_csum_replace(skb, at, old_port, new_port, mangled_0 | 2))
 		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
@@ -46,11 +56,11 @@ static __always_inline int write_l4_check(struct __sk_buff *skb, __u32 at, __u64
 }
 
 /* Stores what HEAD_* names from p->head; the IP part only if `with_l4` is not set. */
-static __always_inline int write_head(struct __sk_buff *skb, __u32 link, const struct packet *p,
+static __always_inline int write_ipv4(struct __sk_buff *skb, __u32 link, const struct packet *p,
 				      bool with_l4, __u64 flags)
 {
 	const void *from = (const void *)&p->head + HEAD_FROM;
-	__u32 at = link + p->ip_off + HEAD_FROM;
+	__u32 at = link + p->ip_off + HEAD_FROM - IPV4_HEADS_AT;
 	long failed;
 
 	if (with_l4 && p->l4_off == p->ip_off + sizeof(struct iphdr)) {
@@ -64,16 +74,63 @@ static __always_inline int write_head(struct __sk_buff *skb, __u32 link, const s
 	return failed ? ipvs_drop(IPVS_COUNT_DROP_REWRITE) : 0;
 }
 
-/* Puts the address into p->head with a right header checksum; answers the old one. */
-static __always_inline __be32 set_addr(struct packet *p, enum nat_end end, const struct nat *nat)
+/*
+ * Stores one address from p->head, and the ports if `with_l4` is set. BPF_F_PSEUDO_HDR makes up for a
+ * changed pseudo header in a sum that the device took over the whole packet (CHECKSUM_COMPLETE). Of an
+ * IPv4 packet that is right, for its header checksum changes as well. An IPv6 header has none, and so
+ * the new address has to be told: `quoted` ones have an ICMP checksum that changes as well.
+ */
+static __always_inline int write_ipv6(struct __sk_buff *skb, __u32 link, const struct packet *p,
+				      enum nat_end end, bool with_l4, __u64 flags, bool quoted)
+{
+	__u32 field = end == NAT_SOURCE ? offsetof(struct ipv6hdr, saddr) :
+					  offsetof(struct ipv6hdr, daddr);
+
+	if (bpf_skb_store_bytes(skb, link + p->ip_off + field, (const void *)&p->head.ip6 + field,
+				sizeof(struct in6_addr), quoted ? 0 : BPF_F_RECOMPUTE_CSUM))
+		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
+	if (with_l4 &&
+	    bpf_skb_store_bytes(skb, link + p->l4_off, &p->head.l4, HEAD_L4_LEN, flags))
+		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
+	return 0;
+}
+
+static __always_inline int write_head(struct __sk_buff *skb, __u8 family, __u32 link,
+				      const struct packet *p, enum nat_end end, bool with_l4,
+				      __u64 flags)
+{
+	return family == AF_INET6 ? write_ipv6(skb, link, p, end, with_l4, flags, p->ip_off) :
+				    write_ipv4(skb, link, p, with_l4, flags);
+}
+
+static __always_inline struct addr_change set_ipv4(struct packet *p, enum nat_end end,
+						   const struct nat *nat)
 {
 	struct iphdr *ip = &p->head.ip;
 	__be32 *addr = end == NAT_SOURCE ? &ip->saddr : &ip->daddr;
-	__be32 old = *addr;
+	struct addr_change change = { .from = *addr, .to = nat->addr.w[3], .size = sizeof(*addr) };
 
 	*addr = nat->addr.w[3];
-	ip->check = csum_apply(ip->check, csum_diff32(old, *addr));
-	return old;
+	ip->check = csum_apply(ip->check, csum_diff32(change.from, change.to));
+	return change;
+}
+
+static __always_inline struct addr_change set_ipv6(struct packet *p, enum nat_end end,
+						   const struct nat *nat)
+{
+	struct ipvs_addr *addr = end == NAT_SOURCE ? (struct ipvs_addr *)&p->head.ip6.saddr :
+						     (struct ipvs_addr *)&p->head.ip6.daddr;
+	struct addr_change change = { .to = csum_fold32(csum_diff_addr(addr, &nat->addr)) };
+
+	*addr = nat->addr;
+	return change;
+}
+
+/* Puts the address into p->head, of IPv4 with a right header checksum. */
+static __always_inline struct addr_change set_addr(__u8 family, struct packet *p, enum nat_end end,
+						   const struct nat *nat)
+{
+	return family == AF_INET6 ? set_ipv6(p, end, nat) : set_ipv4(p, end, nat);
 }
 
 static __always_inline __be16 set_port(struct packet *p, enum nat_end end, const struct nat *nat)
@@ -86,33 +143,34 @@ static __always_inline __be16 set_port(struct packet *p, enum nat_end end, const
 }
 
 /* Link header length, or a drop: the packet is shorter than its header says, or not to be written. */
-static __always_inline int writable_link_len(struct __sk_buff *skb, const struct packet *p)
+static __always_inline int writable_link_len(struct __sk_buff *skb, __u8 family,
+					     const struct packet *p)
 {
 	int link = link_len(skb, p);
 
 	if (link < 0)
 		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
-	if (skb->len < (__u32)link + bpf_ntohs(p->head.ip.tot_len))
+	if (skb->len < (__u32)link + ip_length(family, p))
 		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
 	return link;
 }
 
 /* A TCP or UDP packet, or a fragment of one; the caller has made sure that it has its whole head. */
-static __always_inline int nat_packet(struct __sk_buff *skb, struct packet *p, enum nat_end end,
-				      const struct nat *nat)
+static __always_inline int nat_packet(struct __sk_buff *skb, __u8 family, struct packet *p,
+				      enum nat_end end, const struct nat *nat)
 {
 	bool tcp = p->protocol == IPPROTO_TCP;
-	__be32 old_addr;
+	struct addr_change addr;
 	__be16 old_port;
 	int link, result;
 
-	link = writable_link_len(skb, p);
+	link = writable_link_len(skb, family, p);
 	if (link < 0)
 		return link;
 
-	old_addr = set_addr(p, end, nat);
-	if (is_later_fragment(p))
-		return write_head(skb, link, p, false, 0);
+	addr = set_addr(family, p, end, nat);
+	if (is_later_fragment(family, p))
+		return write_head(skb, family, link, p, end, false, 0);
 
 	old_port = set_port(p, end, nat);
 	/*
@@ -120,13 +178,12 @@ static __always_inline int nat_packet(struct __sk_buff *skb, struct packet *p, e
 	 * sum that the device took over the packet (CHECKSUM_COMPLETE) has to be told.
 	 */
 	if (!tcp && !p->head.l4.udp_check)
-		return write_head(skb, link, p, true, BPF_F_RECOMPUTE_CSUM);
-	result = write_head(skb, link, p, true, 0);
+		return write_head(skb, family, link, p, end, true, BPF_F_RECOMPUTE_CSUM);
+	result = write_head(skb, family, link, p, end, true, 0);
 	if (result)
 		return result;
 	return write_l4_check(skb, link + p->l4_off + (tcp ? TCP_CHECK_AT : UDP_CHECK_AT),
-			      tcp ? 0 : BPF_F_MARK_MANGLED_0, old_addr, nat->addr.w[3], old_port,
-			      nat->port);
+			      tcp ? 0 : BPF_F_MARK_MANGLED_0, &addr, old_port, nat->port);
 }
 
 /*
@@ -158,38 +215,64 @@ static __always_inline int nat_quoted_check(struct __sk_buff *skb, __u32 link, s
 }
 
 /*
+ * What changes in an ICMP error itself. Of ICMPv6 the checksum covers a pseudo header, too, and may be
+ * left to the device: see write_l4_check.
+ */
+static __always_inline int write_error(struct __sk_buff *skb, __u8 family, __u32 link,
+				       struct packet *error, enum nat_end end,
+				       const struct addr_change *addr, __u64 quote_diff)
+{
+	__u32 at = link + error->l4_off + offsetof(union l4_head, icmp_check);
+	int result;
+
+	if (family != AF_INET6) {
+		error->head.l4.icmp_check = csum_apply(error->head.l4.icmp_check, quote_diff);
+		return write_head(skb, family, link, error, end, true, 0);
+	}
+	result = write_head(skb, family, link, error, end, false, 0);
+	if (result)
+		return result;
+	if (bpf_l4_csum_replace(skb, at, addr->from, addr->to, BPF_F_PSEUDO_HDR | addr->size) ||
+	    bpf_l4_csum_replace(skb, at, 0, csum_fold32(quote_diff), 0))
+		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
+	return 0;
+}
+
+/*
  * An ICMP error: `end` of the error itself gets the address, the other end of the packet that it
  * quotes gets address and port, and the ICMP checksum follows everything that the quote changes.
  */
-static __always_inline int nat_icmp_error(struct __sk_buff *skb, struct packet *error,
+static __always_inline int nat_icmp_error(struct __sk_buff *skb, __u8 family, struct packet *error,
 					  struct packet *quote, enum nat_end end,
 					  const struct nat *nat)
 {
 	enum nat_end quoted_end = end == NAT_SOURCE ? NAT_DEST : NAT_SOURCE;
 	__sum16 old_ip_check = quote->head.ip.check;
+	struct addr_change outer, inner;
 	__u64 l4_diff, diff;
-	__be32 old_addr;
 	__be16 old_port;
 	int link, result;
 
-	link = writable_link_len(skb, error);
+	link = writable_link_len(skb, family, error);
 	if (link < 0)
 		return link;
 
-	set_addr(error, end, nat);
-	old_addr = set_addr(quote, quoted_end, nat);
+	outer = set_addr(family, error, end, nat);
+	inner = set_addr(family, quote, quoted_end, nat);
 	old_port = set_port(quote, quoted_end, nat);
-	l4_diff = csum_diff32(old_addr, nat->addr.w[3]) + csum_diff16(old_port, nat->port);
-	diff = l4_diff + csum_diff16(old_ip_check, quote->head.ip.check);
+	l4_diff = csum_diff32(inner.from, inner.to) + csum_diff16(old_port, nat->port);
+	/* IPv6 has changed an address and no sum of the header beside it. */
+	diff = l4_diff;
+	if (family == AF_INET)
+		diff += csum_diff16(old_ip_check, quote->head.ip.check);
 
 	result = nat_quoted_check(skb, link, quote, l4_diff, &diff);
 	if (result)
 		return result;
-	result = write_head(skb, link, quote, true, 0);
+	result = write_head(skb, family, link, quote, quoted_end, true, 0);
 	if (result)
 		return result;
-	error->head.l4.icmp_check = csum_apply(error->head.l4.icmp_check, diff);
-	return write_head(skb, link, error, true, 0);
+	return write_error(skb, family, link, error, end, &outer, diff);
 }
 
 #endif

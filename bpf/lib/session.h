@@ -8,7 +8,7 @@
 
 #include "abi.h"
 #include "lib/maps.h"
-#include "lib/parse.h"
+#include "lib/packet.h"
 
 /* The real server's end of a session as a packet shows it. */
 struct real_end {

@@ -10,7 +10,7 @@
 
 #include "abi.h"
 #include "lib/maps.h"
-#include "lib/parse.h"
+#include "lib/packet.h"
 #include "lib/session.h"
 #include "lib/stats.h"
 
@@ -223,7 +223,7 @@ static __noinline int choose_snat(struct __sk_buff *skb, struct ipvs_session *se
 	int result;
 
 	if (wanted) {
-		result = reserve_end(skb, &search, AF_INET, &chosen);
+		result = reserve_end(skb, &search, session->family, &chosen);
 		if (result)
 			return result;
 	} else {

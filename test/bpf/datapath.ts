@@ -11,18 +11,22 @@ import {
   type SkBuff,
   type TypedMap,
 } from 'libbpf-ts';
+import { formatMapped, mappedBytes } from '../../src/core/abi.ts';
 import type { End, Transport } from './packet.ts';
-import { IPPROTO, ipv4Bytes } from './packet.ts';
+import { IPPROTO } from './packet.ts';
 
 export const OBJECT_FILE = fileURLToPath(new URL('../../build/bpf/ipvs_tc.bpf.o', import.meta.url));
 
 export const AF_INET = 2;
+export const AF_INET6 = 10;
 /** The device that BPF_PROG_RUN takes unless told otherwise: lo. */
 export const DEFAULT_IFINDEX = 1;
 export const ADDRESS_ID = { undecided: 0, none: 0xffff } as const;
 export const SNAT_MODE = { never: 0, external: 1, always: 2 } as const;
 export const HINT_MAGIC = 0xb5000000;
 export const REROUTED = 0x10;
+/** In the low half of cb[2], where IPv6 has its flags. */
+export const REROUTED6 = 0x4;
 export const VERDICT = { unspec: -1, shot: 2 } as const;
 
 /** enum ipvs_counter, in its order. */
@@ -56,21 +60,19 @@ export function difference(after: Counts, before: Counts): Counts {
   return Object.fromEntries(risen.filter(([, packets]) => packets !== 0));
 }
 
-/** struct ipvs_addr of an IPv4 address: ::ffff:a.b.c.d. */
+/** struct ipvs_addr; of an IPv4 address ::ffff:a.b.c.d. */
 const address: Codec<string> = {
   size: 16,
   alignment: 4,
-  read: (view, offset) => {
-    const bytes = Array.from({ length: 16 }, (_, i) => view.getUint8(offset + i));
-    const mapped = bytes.slice(0, 12).join() === '0,0,0,0,0,0,0,0,0,0,255,255';
-    return mapped ? bytes.slice(12).join('.') : bytes.join(':');
-  },
+  read: (view, offset) => formatMapped(Uint8Array.from({ length: 16 }, (_, i) => view.getUint8(offset + i))),
   write: (view, offset, value) => {
-    for (let i = 0; i < 10; i += 1) view.setUint8(offset + i, 0);
-    view.setUint16(offset + 10, 0xffff);
-    for (const [i, byte] of ipv4Bytes(value).entries()) view.setUint8(offset + 12 + i, byte);
+    for (const [i, byte] of mappedBytes(value).entries()) view.setUint8(offset + i, byte);
   },
 };
+
+function familyOf(addr: string): number {
+  return addr.includes(':') ? AF_INET6 : AF_INET;
+}
 
 /** __be32 outside of addresses: the identification of a datagram in the low bytes of the word. */
 const OVERRIDES = { ipvs_addr: address, __be16: be16 };
@@ -145,6 +147,8 @@ export interface RunContext {
   readonly hint?: number;
   /** Low half of cb[3]: IPCB(skb)->flags. */
   readonly ipFlags?: number;
+  /** Low half of cb[2]: IP6CB(skb)->flags. */
+  readonly ip6Flags?: number;
   readonly ifindex?: number;
   readonly mark?: number;
   /** BPF_F_TEST_* bits. */
@@ -183,12 +187,18 @@ export function replyKey(real: End, port: number, transport: Transport = 'TCP', 
   };
 }
 
+function swapped(value: number, size: 2 | 4): number {
+  const view = new DataView(new ArrayBuffer(4));
+  view.setUint32(0, size === 4 ? value : value << 16);
+  return view.getUint32(0, true);
+}
+
 /** ipvs_frag_key of a datagram; `id` as in its header. */
 export function fragmentKey(from: string, to: string, id: number, transport: Transport = 'UDP'): FragmentKey {
   return {
     saddr: from,
     daddr: to,
-    id: ((id & 0xff) << 8) | (id >> 8),
+    id: swapped(id, familyOf(from) === AF_INET6 ? 4 : 2),
     protocol: transport === 'TCP' ? IPPROTO.tcp : IPPROTO.udp,
     zero: new Uint8Array(3),
   };
@@ -234,21 +244,22 @@ export class Datapath implements Disposable {
 
   /** What the agent does for an interface and its address. */
   addSnatAddress(id: number, addr: string, ifindex = DEFAULT_IFINDEX): void {
-    this.maps.ipvs_snat_addrs.put(id, { addr, family: AF_INET });
+    const family = familyOf(addr);
+    this.maps.ipvs_snat_addrs.put(id, { addr, family });
     this.maps.ipvs_snat_ids.put(addr, id);
-    this.maps.ipvs_snat_ifs.put({ ifindex, family: AF_INET }, id);
+    this.maps.ipvs_snat_ifs.put({ ifindex, family }, id);
   }
 
   /** What the module does for a new connection; by default no packet has left yet. */
   addSession({ client, real, transport = 'TCP', serviceId = 1, mode, snat }: NewSession): SessionKey {
     const key = sessionKey(client, serviceId);
     this.maps.ipvs_sessions.put(key, {
-      vaddr: '203.0.113.1',
+      vaddr: familyOf(client.address) === AF_INET6 ? '2001:db8:99::1' : '203.0.113.1',
       daddr: real.address,
       vport: 80,
       dport: real.port,
       protocol: transport === 'TCP' ? IPPROTO.tcp : IPPROTO.udp,
-      family: AF_INET,
+      family: familyOf(client.address),
       flags: mode ?? SNAT_MODE.always,
       snat: snat ?? snatWord(7, ADDRESS_ID.undecided),
       seen: 0n,
@@ -294,9 +305,9 @@ export class Datapath implements Disposable {
   }
 
   #run(name: string, data: Uint8Array, run: RunContext): Outcome {
-    const { hint = 0, ipFlags = 0, ifindex = 0, mark = 0, flags = 0, repeat = 1 } = run;
+    const { hint = 0, ipFlags = 0, ip6Flags = 0, ifindex = 0, mark = 0, flags = 0, repeat = 1 } = run;
     const before = this.counted();
-    const context = encodeSkBuff({ cb: [0, 0, 0, ipFlags, hint >>> 0], ifindex, mark });
+    const context = encodeSkBuff({ cb: [0, 0, ip6Flags, ipFlags, hint >>> 0], ifindex, mark });
     const result = this.object.program(name).run({ data, context, flags, repeat });
     return {
       verdict: result.retval,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Builds packets with right checksums, and says what is wrong with those of a packet. */
+/** Builds packets with right checksums, and says what is wrong with those of a packet. IPv6: packet6.ts. */
+import { addressBytes } from '../../src/core/abi.ts';
 
-export const IPPROTO = { icmp: 1, tcp: 6, udp: 17 } as const;
+export const IPPROTO = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58 } as const;
 export const ETH_P = { ipv4: 0x0800, vlan: 0x8100, ipv6: 0x86dd } as const;
 export const ETHERNET_LENGTH = 14;
 
@@ -24,12 +25,12 @@ export function ipv4Bytes(address: string): Uint8Array {
   return Uint8Array.from(address.split('.').map(Number));
 }
 
-function be(size: 1 | 2 | 4, value: number): Uint8Array {
+export function be(size: 1 | 2 | 4, value: number): Uint8Array {
   return Uint8Array.from({ length: size }, (_, i) => (value >>> (8 * (size - 1 - i))) & 0xff);
 }
 
 /** Sum of the 16-bit words in ones' complement (RFC 1071); an odd last byte counts as its high half. */
-function onesSum(...parts: readonly Uint8Array[]): number {
+export function onesSum(...parts: readonly Uint8Array[]): number {
   let sum = 0;
   for (const part of parts) {
     for (let i = 0; i < part.length; i += 2) sum += ((part[i] ?? 0) << 8) | (part[i + 1] ?? 0);
@@ -38,15 +39,21 @@ function onesSum(...parts: readonly Uint8Array[]): number {
   return sum;
 }
 
-function withChecksum(bytes: Uint8Array, at: number, ...pseudo: readonly Uint8Array[]): Uint8Array {
+export function withChecksum(bytes: Uint8Array, at: number, ...pseudo: readonly Uint8Array[]): Uint8Array {
   const sum = ~onesSum(...pseudo, bytes) & 0xffff;
   const out = Uint8Array.from(bytes);
   out.set(be(2, sum), at);
   return out;
 }
 
-function pseudoHeader(source: string, destination: string, protocol: number, length: number): Uint8Array {
-  return join(ipv4Bytes(source), ipv4Bytes(destination), be(2, protocol), be(2, length));
+/** Of either family: the fields have other sizes, but the same sum. */
+export function pseudoHeader(
+  source: string,
+  destination: string,
+  protocol: number,
+  length: number,
+): Uint8Array {
+  return join(addressBytes(source), addressBytes(destination), be(2, protocol), be(2, length));
 }
 
 export interface Ipv4Fields {
@@ -168,7 +175,7 @@ export function frame(payload: Uint8Array, type: number = ETH_P.ipv4, ...tags: r
   return join(new Uint8Array(6), Uint8Array.of(2, 0, 0, 0, 0, 1), ...inLine, be(2, type), payload);
 }
 
-function at16(bytes: Uint8Array, at: number): number {
+export function at16(bytes: Uint8Array, at: number): number {
   return ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
 }
 
