@@ -66,7 +66,7 @@ export const hooks: readonly Hook[] = [
     within: 'handle_response(',
     anchor: '\treturn NF_ACCEPT;\n',
     place: 'instead',
-    text: '\treturn ip_vs_bpf_reply_verdict(skb, hooknum);\n',
+    text: '\treturn ip_vs_bpf_reply_verdict(af, skb, hooknum);\n',
   },
   {
     // ip_vs_bpf_take_reply has routed the reply, or kept the route that it remembers.
@@ -135,7 +135,10 @@ export const hooks: readonly Hook[] = [
       '#ifndef __GENKSYMS__\n' +
       '\tstruct dst_entry\t*bpf_in_dst;\t/* routes of requests, replies */\n' +
       '\tstruct dst_entry\t*bpf_out_dst;\n' +
-      '\tint\t\t\tbpf_in_ifindex;\t/* they came in there */\n' +
+      '\tunion {\n' +
+      '\t\tint\t\tbpf_in_ifindex;\t/* they came in there */\n' +
+      '\t\tu32\t\tbpf_out_cookie;\t/* IPv6: of bpf_out_dst */\n' +
+      '\t};\n' +
       '\tint\t\t\tbpf_out_ifindex;\n' +
       '\tu32\t\t\tbpf_cookie;\t/* 0: no session */\n' +
       '\tu32\t\t\tbpf_service;\t/* id in ipvs_services, flags */\n' +

@@ -16,9 +16,11 @@
 #include <linux/ip.h>
 #include <linux/netfilter_bridge.h>
 #include <linux/netfilter_ipv4.h>
+#include <linux/netfilter_ipv6.h>
 #include <net/dst_metadata.h>
 #include <net/icmp.h>
 #include <net/ip.h>
+#include <net/ip6_fib.h>
 #include <net/netfilter/nf_conntrack.h>
 #include <net/route.h>
 
@@ -33,15 +35,16 @@ void ip_vs_bpf_init(nf_hookfn *in_hook, nf_hookfn *out_hook)
 	shared_out_hook = out_hook;
 }
 
-static bool dst_is_valid(struct dst_entry *dst)
+/* The cookie means something to IPv6 only. */
+static bool dst_is_valid(struct dst_entry *dst, u32 cookie)
 {
-	return !dst->obsolete || dst->ops->check(dst, 0);
+	return !dst->obsolete || dst->ops->check(dst, cookie);
 }
 
 /* Uses the remembered route if it was found for packets of the same interface. */
-bool ip_vs_bpf_use_dst(struct sk_buff *skb, struct dst_entry *dst, int ifindex)
+bool ip_vs_bpf_use_dst(struct sk_buff *skb, struct dst_entry *dst, int ifindex, u32 cookie)
 {
-	if (unlikely(!dst || ifindex != skb->dev->ifindex || !dst_is_valid(dst)))
+	if (unlikely(!dst || ifindex != skb->dev->ifindex || !dst_is_valid(dst, cookie)))
 		return false;
 	skb_dst_drop(skb);
 	skb_dst_set_noref(skb, dst);
@@ -57,17 +60,22 @@ void ip_vs_bpf_remember_dst(struct ip_vs_conn *cp, const struct sk_buff *skb, st
 		return;
 	spin_lock_bh(&cp->lock);
 	WRITE_ONCE(*ifindex, 0);
+	/* Of IPv6 only the route of the replies is remembered, so there is room for this. */
+	if (cp->af == AF_INET6)
+		WRITE_ONCE(cp->bpf_out_cookie, rt6_get_cookie(dst_rt6_info(dst)));
 	dst = xchg(slot, dst);
 	WRITE_ONCE(*ifindex, skb->dev->ifindex);
 	spin_unlock_bh(&cp->lock);
 	dst_release(dst);
 }
 
-/* The route that the stack would find: validates the source (rp_filter, martians) as well. */
-bool ip_vs_bpf_route_input(struct sk_buff *skb)
+/* The route that the stack would find: validates the source (IPv4: rp_filter, martians) as well. */
+bool ip_vs_bpf_route_input(int af, struct sk_buff *skb)
 {
 	const struct iphdr *iph = ip_hdr(skb);
 
+	if (af == AF_INET6)
+		return ip_vs_bpf_route_input6(skb);
 	return !ip_route_input_noref(skb, iph->daddr, iph->saddr, iph->tos, skb->dev);
 }
 
@@ -78,12 +86,14 @@ void ip_vs_bpf_set_untracked(struct sk_buff *skb)
 }
 
 /*
- * What only the native path does right: IP options (not parsed yet at PRE_ROUTING), IPsec,
- * packets merged by LRO.
+ * What only the native path does right: IP options (not parsed yet at PRE_ROUTING), extension
+ * headers, IPsec, packets merged by LRO.
  */
-bool ip_vs_bpf_needs_native_path(const struct net *net, const struct sk_buff *skb)
+bool ip_vs_bpf_needs_native_path(int af, const struct net *net, const struct sk_buff *skb)
 {
-	if (unlikely(ip_hdr(skb)->ihl != 5 || skb_warn_if_lro(skb)))
+	if (unlikely(af == AF_INET6 ? ip_vs_bpf_needs_native_path6(skb) : ip_hdr(skb)->ihl != 5))
+		return true;
+	if (unlikely(skb_warn_if_lro(skb)))
 		return true;
 #ifdef CONFIG_XFRM
 	if (unlikely(net->xfrm.policy_count[XFRM_POLICY_OUT] ||
@@ -93,14 +103,28 @@ bool ip_vs_bpf_needs_native_path(const struct net *net, const struct sk_buff *sk
 	return false;
 }
 
-static const struct ipvs_service *find_service(struct ip_vs_bpf *bpf, const struct sk_buff *skb)
+static const struct ipvs_service *find_service(struct ip_vs_bpf *bpf, int af,
+					       const struct sk_buff *skb)
 {
-	const struct iphdr *iph = ip_hdr(skb);
-	struct ipvs_service_key key = { .vaddr = addr4(iph->daddr), .protocol = iph->protocol };
+	const struct iphdr *ip4 = ip_hdr(skb);
+	struct ipvs_service_key key = {};
+	struct ip_vs_iphdr iph;
 	__be16 _ports[2], *ports;
+	unsigned int offset;
 
-	ports = skb_header_pointer(skb, skb_network_offset(skb) + iph->ihl * 4, sizeof(_ports),
-				   _ports);
+	/* Most packets that come here are none of a virtual server. */
+	if (likely(af == AF_INET)) {
+		offset = skb_network_offset(skb) + ip4->ihl * 4;
+		key.vaddr = addr4(ip4->daddr);
+		key.protocol = ip4->protocol;
+	} else {
+		if (!ip_vs_fill_iph_skb(af, skb, false, &iph))
+			return NULL;
+		key.vaddr = addr_of(af, &iph.daddr);
+		key.protocol = iph.protocol;
+		offset = iph.len;
+	}
+	ports = skb_header_pointer(skb, offset, sizeof(_ports), _ports);
 	if (!ports)
 		return NULL;
 	key.vport = ports[1];
@@ -111,24 +135,30 @@ bool ip_vs_bpf_take_request(struct ip_vs_conn *cp, struct sk_buff *skb,
 			    const struct nf_hook_state *state)
 {
 	struct ip_vs_bpf_packet *packet = packet_of(state);
+	int af = state->pf;
 
 	if (unlikely(!cp)) {
 		if (READ_ONCE(packet->bpf->on))
-			packet->service = find_service(packet->bpf, skb);
-		packet->taken = packet->service && !ip_vs_bpf_needs_native_path(state->net, skb) &&
-				ip_vs_bpf_route_input(skb);
+			packet->service = find_service(packet->bpf, af, skb);
+		packet->taken = packet->service &&
+				!ip_vs_bpf_needs_native_path(af, state->net, skb) &&
+				ip_vs_bpf_route_input(af, skb);
 		return packet->taken;
 	}
 	if (!ip_vs_bpf_conn(cp))
 		goto leave;
 	packet->taken = true;
-	if (unlikely(ip_vs_bpf_needs_native_path(state->net, skb))) {
+	if (unlikely(ip_vs_bpf_needs_native_path(af, state->net, skb))) {
 		ip_vs_bpf_set_untracked(skb);
 		goto leave;
 	}
-	if (likely(ip_vs_bpf_use_dst(skb, cp->bpf_in_dst, cp->bpf_in_ifindex)))
+	if (af == AF_INET6) {
+		ip_vs_bpf_set_any_route6(skb);
 		return true;
-	if (!ip_vs_bpf_route_input(skb))
+	}
+	if (likely(ip_vs_bpf_use_dst(skb, cp->bpf_in_dst, cp->bpf_in_ifindex, 0)))
+		return true;
+	if (!ip_vs_bpf_route_input(AF_INET, skb))
 		goto leave;
 	ip_vs_bpf_remember_dst(cp, skb, &cp->bpf_in_dst, &cp->bpf_in_ifindex);
 	return true;
@@ -144,7 +174,7 @@ static bool is_supported(const struct ip_vs_conn *cp)
 	const unsigned int other = IP_VS_CONN_F_TEMPLATE | IP_VS_CONN_F_ONE_PACKET |
 				   IP_VS_CONN_F_NO_CPORT | IP_VS_CONN_F_SYNC;
 
-	return cp->af == AF_INET && cp->daf == AF_INET && !(cp->flags & other) && !cp->app &&
+	return cp->af == cp->daf && !(cp->flags & other) && !cp->app &&
 	       IP_VS_FWD_METHOD(cp) == IP_VS_CONN_F_MASQ;
 }
 
@@ -156,14 +186,15 @@ bool ip_vs_bpf_take_connection(struct ip_vs_conn *cp, struct sk_buff *skb,
 
 	/* ip_vs_in_hook may have ended the connection of this packet and scheduled another one. */
 	if (!packet->service && READ_ONCE(bpf->on))
-		packet->service = find_service(bpf, skb);
+		packet->service = find_service(bpf, state->pf, skb);
 	if (!packet->service || !is_supported(cp)) {
 		count(bpf, IPVS_COUNT_BYPASS_UNSUPPORTED);
 	} else if (likely(!ip_vs_bpf_add_session(bpf, cp, packet->service))) {
 		spin_lock_bh(&cp->lock);
 		cp->flags &= ~IP_VS_CONN_F_NFCT;
 		spin_unlock_bh(&cp->lock);
-		ip_vs_bpf_remember_dst(cp, skb, &cp->bpf_in_dst, &cp->bpf_in_ifindex);
+		if (cp->af == AF_INET)
+			ip_vs_bpf_remember_dst(cp, skb, &cp->bpf_in_dst, &cp->bpf_in_ifindex);
 		return true;
 	} else if (packet->service->flags & IPVS_SERVICE_DROP_ON_FULL) {
 		count(bpf, IPVS_COUNT_DROP_MAP_FULL);
@@ -196,12 +227,17 @@ static void announce_fragments(struct sk_buff *skb, struct ip_vs_conn *cp)
 }
 
 /* Sends without OUTPUT and POSTROUTING. */
-unsigned int ip_vs_bpf_output(struct net *net, struct sk_buff *skb, u32 hint)
+unsigned int ip_vs_bpf_output(struct net *net, int af, struct sk_buff *skb, u32 hint)
 {
 	BUILD_BUG_ON(sizeof(struct inet_skb_parm) > 24);
+	BUILD_BUG_ON(sizeof(struct inet6_skb_parm) > 24);
+	BUILD_BUG_ON(offsetof(struct inet6_skb_parm, flags) != 16);
 	BUILD_BUG_ON(sizeof(skb->cb) < 28);
 	*(u32 *)&skb->cb[24] = hint;
-	IPCB(skb)->flags |= IPSKB_REROUTED;
+	if (af == AF_INET6)
+		IP6CB(skb)->flags |= IP6SKB_REROUTED;
+	else
+		IPCB(skb)->flags |= IPSKB_REROUTED;
 	skb_forward_csum(skb);
 	skb_clear_tstamp(skb);
 	dst_output(net, NULL, skb);
@@ -226,15 +262,19 @@ unsigned int ip_vs_bpf_send_request(struct sk_buff *skb, struct ip_vs_conn *cp, 
 		spin_unlock_bh(&cp->lock);
 		return NF_ACCEPT;
 	}
+	if (cp->af == AF_INET6)
+		return ip_vs_bpf_send_request6(skb, cp);
 	if (unlikely(!skb_is_gso(skb) &&
 		     (IPCB(skb)->frag_max_size || skb->len > dst_mtu(skb_dst(skb)))))
 		announce_fragments(skb, cp);
-	return ip_vs_bpf_output(cp->ipvs->net, skb, IPVS_HINT_MAGIC | service_id_of(cp));
+	return ip_vs_bpf_output(cp->ipvs->net, AF_INET, skb, IPVS_HINT_MAGIC | service_id_of(cp));
 }
 
 /* True if the datagram is whole now; otherwise the fragment is kept or freed. */
-static bool reassemble(struct ip_vs_bpf *bpf, struct sk_buff *skb)
+static bool reassemble(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb)
 {
+	if (af == AF_INET6)
+		return ip_vs_bpf_reassemble6(bpf, skb);
 	if (ip_defrag(bpf->ipvs->net, skb, IP_DEFRAG_VS_OUT))
 		return false;
 	ip_send_check(ip_hdr(skb));
@@ -265,15 +305,16 @@ static bool is_marked_reply(struct sk_buff *skb)
 	return marked;
 }
 
-static unsigned int take_transport(struct ip_vs_bpf_packet *packet, struct sk_buff *skb)
+static unsigned int take_transport(struct ip_vs_bpf_packet *packet, struct sk_buff *skb,
+				   bool fragment)
 {
 	bool reply_first = is_marked_reply(skb);
 	unsigned int verdict;
 
-	if (unlikely(ip_is_fragment(ip_hdr(skb)))) {
-		if (!reassemble(packet->bpf, skb))
+	if (unlikely(fragment)) {
+		if (!reassemble(packet->bpf, packet->state.pf, skb))
 			return NF_STOLEN;
-		ip_vs_bpf_reverse_reassembled(packet->bpf, skb);
+		ip_vs_bpf_reverse_reassembled(packet->bpf, packet->state.pf, skb);
 	}
 	verdict = run_hook(reply_first ? shared_out_hook : shared_in_hook, packet, skb);
 	if (packet->taken || verdict != NF_ACCEPT)
@@ -281,35 +322,54 @@ static unsigned int take_transport(struct ip_vs_bpf_packet *packet, struct sk_bu
 	return run_hook(reply_first ? shared_in_hook : shared_out_hook, packet, skb);
 }
 
+/* ICMP errors that quote a packet behind 8 bytes. */
+static bool is_icmp_error(int af, u8 type)
+{
+	if (af == AF_INET6)
+		return !(type & ICMPV6_INFOMSG_MASK);
+	return type == ICMP_DEST_UNREACH || type == ICMP_SOURCE_QUENCH || type == ICMP_TIME_EXCEEDED;
+}
+
+/* The packet that an ICMP error quotes, if its ports are there. */
+static __be16 *find_quote(int af, const struct sk_buff *skb, struct ip_vs_iphdr *quoted,
+			  __be16 *_ports)
+{
+	struct ip_vs_iphdr iph;
+	struct iphdr _ip4, *ip4;
+	u8 _type, *type;
+
+	if (!ip_vs_fill_iph_skb(af, skb, false, &iph))
+		return NULL;
+	type = skb_header_pointer(skb, iph.len, sizeof(_type), &_type);
+	if (!type || !is_icmp_error(af, *type) ||
+	    !ip_vs_fill_iph_skb_icmp(af, skb, iph.len + sizeof(struct icmphdr), true, quoted))
+		return NULL;
+	if (af == AF_INET) {
+		ip4 = skb_header_pointer(skb, quoted->off, sizeof(_ip4), &_ip4);
+		if (!ip4 || ip4->ihl < 5 || ip4->frag_off & htons(IP_OFFSET))
+			return NULL;
+	}
+	if (quoted->fragoffs ||
+	    (quoted->protocol != IPPROTO_TCP && quoted->protocol != IPPROTO_UDP))
+		return NULL;
+	return skb_header_pointer(skb, quoted->len, 2 * sizeof(*_ports), _ports);
+}
+
 /*
  * The connection that an ICMP error is about. Its quoted packet has both ends the other way
  * round, and so the same parameters fit the look-up of either direction.
  */
-static struct ip_vs_conn *find_quoted(struct netns_ipvs *ipvs, struct sk_buff *skb,
+static struct ip_vs_conn *find_quoted(struct netns_ipvs *ipvs, int af, struct sk_buff *skb,
 				      nf_hookfn **hook)
 {
-	unsigned int offset = skb_network_offset(skb) + ip_hdrlen(skb);
-	struct icmphdr _icmp, *icmp = skb_header_pointer(skb, offset, sizeof(_icmp), &_icmp);
-	struct iphdr _quoted, *quoted;
 	struct ip_vs_conn_param param;
-	union nf_inet_addr source, destination;
+	struct ip_vs_iphdr quoted;
 	struct ip_vs_conn *cp;
-	__be16 _ports[2], *ports;
+	__be16 _ports[2], *ports = find_quote(af, skb, &quoted, _ports);
 
-	if (!icmp || (icmp->type != ICMP_DEST_UNREACH && icmp->type != ICMP_SOURCE_QUENCH &&
-		      icmp->type != ICMP_TIME_EXCEEDED))
-		return NULL;
-	offset += sizeof(_icmp);
-	quoted = skb_header_pointer(skb, offset, sizeof(_quoted), &_quoted);
-	if (!quoted || quoted->ihl < 5 || quoted->frag_off & htons(IP_OFFSET) ||
-	    (quoted->protocol != IPPROTO_TCP && quoted->protocol != IPPROTO_UDP))
-		return NULL;
-	ports = skb_header_pointer(skb, offset + quoted->ihl * 4, sizeof(_ports), _ports);
 	if (!ports)
 		return NULL;
-	source = (union nf_inet_addr){ .ip = quoted->saddr };
-	destination = (union nf_inet_addr){ .ip = quoted->daddr };
-	ip_vs_conn_fill_param(ipvs, AF_INET, quoted->protocol, &destination, ports[1], &source,
+	ip_vs_conn_fill_param(ipvs, af, quoted.protocol, &quoted.daddr, ports[1], &quoted.saddr,
 			      ports[0], &param);
 	*hook = shared_in_hook;
 	cp = ip_vs_conn_in_get(&param);
@@ -328,25 +388,36 @@ static bool put_accelerated(struct ip_vs_conn *cp)
 	return accelerated;
 }
 
-static unsigned int take_icmp(struct ip_vs_bpf_packet *packet, struct sk_buff *skb)
+/* Of an error only ip_vs asks for a route; see ip_vs_bpf_set_any_route6. */
+static bool route_icmp(int af, struct sk_buff *skb)
 {
+	if (af != AF_INET6)
+		return ip_vs_bpf_route_input(AF_INET, skb);
+	ip_vs_bpf_set_any_route6(skb);
+	return true;
+}
+
+static unsigned int take_icmp(struct ip_vs_bpf_packet *packet, struct sk_buff *skb, bool fragment)
+{
+	int af = packet->state.pf;
 	struct ip_vs_conn *cp;
 	nf_hookfn *hook;
 	unsigned int verdict;
 
-	if (!atomic_read(&packet->bpf->conns) || ip_is_fragment(ip_hdr(skb)))
+	if (!atomic_read(&packet->bpf->conns) || fragment)
 		return NF_ACCEPT;
-	cp = find_quoted(packet->bpf->ipvs, skb, &hook);
+	cp = find_quoted(packet->bpf->ipvs, af, skb, &hook);
 	if (!cp)
 		return NF_ACCEPT;
 	if (!put_accelerated(cp))
 		return NF_ACCEPT;
 	ip_vs_bpf_set_untracked(skb);
-	if (ip_vs_bpf_needs_native_path(packet->state.net, skb) || !ip_vs_bpf_route_input(skb))
+	if (ip_vs_bpf_needs_native_path(af, packet->state.net, skb) || !route_icmp(af, skb))
 		return NF_ACCEPT;
 	/* An error for the client keeps its route: with its new source it would be a martian. */
 	verdict = hook(NULL, skb, &packet->state);
-	if (verdict == NF_ACCEPT && (hook == shared_in_hook || !skb->ipvs_property))
+	if (verdict == NF_ACCEPT &&
+	    (af == AF_INET6 || hook == shared_in_hook || !skb->ipvs_property))
 		skb_dst_drop(skb);
 	if (verdict == NF_ACCEPT)
 		ip_vs_bpf_set_untracked(skb);
@@ -354,18 +425,17 @@ static unsigned int take_icmp(struct ip_vs_bpf_packet *packet, struct sk_buff *s
 }
 
 /* For the look-up of a TCP or UDP packet's connection, as request and as reply. */
-static bool fill_param(struct netns_ipvs *ipvs, const struct sk_buff *skb,
-		       struct ip_vs_conn_param *param)
+static bool fill_param(struct netns_ipvs *ipvs, int af, const struct sk_buff *skb,
+		       struct ip_vs_conn_param *param, struct ip_vs_iphdr *iph)
 {
-	const struct iphdr *iph = ip_hdr(skb);
-	union nf_inet_addr source = { .ip = iph->saddr }, destination = { .ip = iph->daddr };
 	__be16 _ports[2], *ports;
 
-	ports = skb_header_pointer(skb, skb_network_offset(skb) + iph->ihl * 4, sizeof(_ports),
-				   _ports);
+	if (!ip_vs_fill_iph_skb(af, skb, false, iph) || iph->fragoffs)
+		return false;
+	ports = skb_header_pointer(skb, iph->len, sizeof(_ports), _ports);
 	if (!ports)
 		return false;
-	ip_vs_conn_fill_param(ipvs, AF_INET, iph->protocol, &source, ports[0], &destination,
+	ip_vs_conn_fill_param(ipvs, af, iph->protocol, &iph->saddr, ports[0], &iph->daddr,
 			      ports[1], param);
 	return true;
 }
@@ -385,28 +455,30 @@ static bool is_for_ip_layer(struct ip_vs_bpf *bpf, const struct sk_buff *skb,
 
 	if (cp)
 		return put_accelerated(cp);
-	return (READ_ONCE(bpf->on) && find_service(bpf, skb)) || is_accelerated_reply(param) ||
-	       ip_vs_bpf_is_to_snat_end(bpf, skb);
+	return (READ_ONCE(bpf->on) && find_service(bpf, param->af, skb)) ||
+	       is_accelerated_reply(param) || ip_vs_bpf_is_to_snat_end(bpf, param->af, skb);
 }
 
 /*
  * PRE_ROUTING inside a bridge. A reply of one of its ports to another is translated at FORWARD. It
  * is no packet for the bridge itself, though br_netfilter makes it look like one here.
  */
-static unsigned int leave_to_ip_layer(struct ip_vs_bpf *bpf, struct sk_buff *skb)
+static unsigned int leave_to_ip_layer(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb,
+				      bool fragment)
 {
 	bool bridged = nf_bridge_info_get(skb)->pkt_otherhost;
 	struct ip_vs_conn_param param;
+	struct ip_vs_iphdr iph;
 
 	if (!READ_ONCE(bpf->on) && !atomic_read(&bpf->conns))
 		return NF_ACCEPT;
-	if (unlikely(ip_is_fragment(ip_hdr(skb)))) {
+	if (unlikely(fragment)) {
 		if (bridged)
 			return NF_ACCEPT;
-		if (!reassemble(bpf, skb))
+		if (!reassemble(bpf, af, skb))
 			return NF_STOLEN;
 	}
-	if (!fill_param(bpf->ipvs, skb, &param))
+	if (!fill_param(bpf->ipvs, af, skb, &param, &iph))
 		return NF_ACCEPT;
 	if (bridged) {
 		if (is_accelerated_reply(&param))
@@ -428,12 +500,12 @@ static void give_to_conntrack(struct sk_buff *skb)
 		nf_reset_ct(skb);
 }
 
-static unsigned int pre_routing_hook(void *priv, struct sk_buff *skb,
-				     const struct nf_hook_state *state)
+static __always_inline unsigned int pre_routing(int af, struct sk_buff *skb,
+						const struct nf_hook_state *state, int protocol,
+						bool fragment)
 {
 	struct netns_ipvs *ipvs = net_ipvs(state->net);
 	struct ip_vs_bpf_packet packet;
-	u8 protocol = ip_hdr(skb)->protocol;
 	bool by_bridge = nf_bridge_info_exists(skb);
 
 	if (skb->ipvs_property || skb->pkt_type != PACKET_HOST || skb_valid_dst(skb))
@@ -443,43 +515,74 @@ static unsigned int pre_routing_hook(void *priv, struct sk_buff *skb,
 	};
 	if (likely(protocol == IPPROTO_TCP || protocol == IPPROTO_UDP)) {
 		if (nf_bridge_in_prerouting(skb))
-			return leave_to_ip_layer(ipvs->bpf, skb);
+			return leave_to_ip_layer(ipvs->bpf, af, skb, fragment);
 		if (by_bridge)
 			give_to_conntrack(skb);
-		return take_transport(&packet, skb);
+		return take_transport(&packet, skb, fragment);
 	}
-	if (protocol == IPPROTO_ICMP && !by_bridge)
-		return take_icmp(&packet, skb);
+	if (protocol == (af == AF_INET6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP) && !by_bridge)
+		return take_icmp(&packet, skb, fragment);
 	return NF_ACCEPT;
 }
 
-/* Keeps conntrack from replies of real servers on this host; ip_vs_out_hook translates them. */
-static unsigned int local_out_hook(void *priv, struct sk_buff *skb,
-				   const struct nf_hook_state *state)
+static unsigned int pre_routing_hook(void *priv, struct sk_buff *skb,
+				     const struct nf_hook_state *state)
+{
+	return pre_routing(AF_INET, skb, state, ip_hdr(skb)->protocol, ip_is_fragment(ip_hdr(skb)));
+}
+
+static unsigned int pre_routing_hook6(void *priv, struct sk_buff *skb,
+				      const struct nf_hook_state *state)
 {
 	struct netns_ipvs *ipvs = net_ipvs(state->net);
-	u8 protocol = ip_hdr(skb)->protocol;
-	struct ip_vs_conn_param param;
+	struct ip_vs_bpf_transport transport;
 
-	if (likely(!atomic_read(&ipvs->bpf->local_conns)) || skb->ipvs_property ||
-	    (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
+	/* Nobody else may want the fragments of this host put together. */
+	if (!READ_ONCE(ipvs->num_services6) && !atomic_read(&ipvs->bpf->ipv6_conns))
 		return NF_ACCEPT;
-	if (fill_param(ipvs, skb, &param) && is_accelerated_reply(&param))
+	transport = ip_vs_bpf_find_transport6(skb);
+	return pre_routing(AF_INET6, skb, state, transport.protocol, transport.fragment);
+}
+
+/* Keeps conntrack from replies of real servers on this host; ip_vs_out_hook translates them. */
+static __always_inline unsigned int local_out(int af, struct sk_buff *skb,
+					      const struct nf_hook_state *state)
+{
+	struct netns_ipvs *ipvs = net_ipvs(state->net);
+	struct ip_vs_conn_param param;
+	struct ip_vs_iphdr iph;
+
+	if (likely(!atomic_read(&ipvs->bpf->local_conns)) || skb->ipvs_property)
+		return NF_ACCEPT;
+	if (!fill_param(ipvs, af, skb, &param, &iph) ||
+	    (iph.protocol != IPPROTO_TCP && iph.protocol != IPPROTO_UDP))
+		return NF_ACCEPT;
+	if (is_accelerated_reply(&param))
 		ip_vs_bpf_set_untracked(skb);
 	return NF_ACCEPT;
 }
 
+static unsigned int local_out_hook(void *priv, struct sk_buff *skb,
+				   const struct nf_hook_state *state)
+{
+	return local_out(AF_INET, skb, state);
+}
+
+static unsigned int local_out_hook6(void *priv, struct sk_buff *skb,
+				    const struct nf_hook_state *state)
+{
+	return local_out(AF_INET6, skb, state);
+}
+
+#define HOOK(function, family, number, before)                        \
+	{                                                             \
+		.hook = function, .pf = family, .hooknum = number,    \
+		.priority = before - 1,                               \
+	}
+
 const struct nf_hook_ops ip_vs_bpf_hook_ops[IP_VS_BPF_HOOKS] = {
-	{
-		.hook = pre_routing_hook,
-		.pf = NFPROTO_IPV4,
-		.hooknum = NF_INET_PRE_ROUTING,
-		.priority = NF_IP_PRI_CONNTRACK_DEFRAG - 1,
-	},
-	{
-		.hook = local_out_hook,
-		.pf = NFPROTO_IPV4,
-		.hooknum = NF_INET_LOCAL_OUT,
-		.priority = NF_IP_PRI_CONNTRACK_DEFRAG - 1,
-	},
+	HOOK(pre_routing_hook, NFPROTO_IPV4, NF_INET_PRE_ROUTING, NF_IP_PRI_CONNTRACK_DEFRAG),
+	HOOK(local_out_hook, NFPROTO_IPV4, NF_INET_LOCAL_OUT, NF_IP_PRI_CONNTRACK_DEFRAG),
+	HOOK(pre_routing_hook6, NFPROTO_IPV6, NF_INET_PRE_ROUTING, NF_IP6_PRI_CONNTRACK_DEFRAG),
+	HOOK(local_out_hook6, NFPROTO_IPV6, NF_INET_LOCAL_OUT, NF_IP6_PRI_CONNTRACK_DEFRAG),
 };

@@ -26,7 +26,7 @@ bool ip_vs_bpf_take_connection(struct ip_vs_conn *cp, struct sk_buff *skb,
 			       const struct nf_hook_state *state);
 bool ip_vs_bpf_take_reply(struct ip_vs_conn *cp, struct sk_buff *skb,
 			  const struct nf_hook_state *state);
-unsigned int ip_vs_bpf_send_reply(struct sk_buff *skb);
+unsigned int ip_vs_bpf_send_reply(int af, struct sk_buff *skb);
 unsigned int ip_vs_bpf_send_request(struct sk_buff *skb, struct ip_vs_conn *cp, int local);
 void ip_vs_bpf_remove_session(struct ip_vs_conn *cp);
 
@@ -79,11 +79,12 @@ static inline bool ip_vs_bpf_reply(struct ip_vs_conn *cp, struct sk_buff *skb,
 }
 
 /* Softirq, under RCU: a reply has been translated; PRE_ROUTING sends it on by itself. */
-static inline unsigned int ip_vs_bpf_reply_verdict(struct sk_buff *skb, unsigned int hooknum)
+static inline unsigned int ip_vs_bpf_reply_verdict(int af, struct sk_buff *skb,
+						   unsigned int hooknum)
 {
 	if (likely(hooknum != NF_INET_PRE_ROUTING))
 		return NF_ACCEPT;
-	return ip_vs_bpf_send_reply(skb);
+	return ip_vs_bpf_send_reply(af, skb);
 }
 
 /* Softirq timer, or process context with BH enabled; cp is unlinked and not referenced. */

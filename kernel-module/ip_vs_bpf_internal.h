@@ -33,6 +33,7 @@ struct ip_vs_bpf {
 	struct bpf_map *map[MAPS];
 	atomic_t conns;       /* with a session */
 	atomic_t local_conns; /* of them, with a real server on this host */
+	atomic_t ipv6_conns;
 	atomic_t cookie;
 	bool on;              /* take new connections */
 	bool hooked;
@@ -81,6 +82,14 @@ static inline struct ipvs_addr addr4(__be32 address)
 	return (struct ipvs_addr){ .w = { 0, 0, htonl(0xffff), address } };
 }
 
+static inline struct ipvs_addr addr_of(int af, const union nf_inet_addr *address)
+{
+	if (af != AF_INET6)
+		return addr4(address->ip);
+	return (struct ipvs_addr){ .w = { address->ip6[0], address->ip6[1], address->ip6[2],
+					  address->ip6[3] } };
+}
+
 /* In cp->bpf_service, beside the id: the real server is on this host. */
 #define BPF_SERVICE_LOCAL 0x80000000
 
@@ -95,14 +104,31 @@ struct ipvs_session_key ip_vs_bpf_session_key(const struct ip_vs_conn *cp, u32 s
 int ip_vs_bpf_add_session(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
 			  const struct ipvs_service *service);
 /* The SNAT end of a session; false if the real server sees the client's own address. */
-bool ip_vs_bpf_snat_end(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, __be32 *address,
+bool ip_vs_bpf_snat_end(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct ipvs_addr *address,
 			__be16 *port);
 
 /* ip_vs_bpf_reply.c */
 /* Whether a TCP or UDP packet, no fragment, is a reply that tc ingress is to translate. */
-bool ip_vs_bpf_is_to_snat_end(struct ip_vs_bpf *bpf, const struct sk_buff *skb);
+bool ip_vs_bpf_is_to_snat_end(struct ip_vs_bpf *bpf, int af, const struct sk_buff *skb);
 /* tc ingress leaves fragmented replies alone; here they are whole again. */
-void ip_vs_bpf_reverse_reassembled(struct ip_vs_bpf *bpf, struct sk_buff *skb);
+void ip_vs_bpf_reverse_reassembled(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb);
+/* Tells the real server why its reply goes no further; type, code and info of the family's ICMP. */
+void ip_vs_bpf_refuse_reply(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb,
+			    int type, int code, u32 info);
+
+/* ip_vs_bpf_ipv6.c: what differs too much to share; the families' counterparts are static. */
+struct ip_vs_bpf_transport {
+	int protocol;  /* of the transport header; negative if there is none to be found */
+	bool fragment; /* in the sense of nf_ct_frag6_gather: it has a fragment header */
+};
+struct ip_vs_bpf_transport ip_vs_bpf_find_transport6(const struct sk_buff *skb);
+bool ip_vs_bpf_needs_native_path6(const struct sk_buff *skb);
+bool ip_vs_bpf_route_input6(struct sk_buff *skb);
+void ip_vs_bpf_set_any_route6(struct sk_buff *skb);
+bool ip_vs_bpf_reassemble6(struct ip_vs_bpf *bpf, struct sk_buff *skb);
+bool ip_vs_bpf_route_reply6(struct ip_vs_conn *cp, struct sk_buff *skb);
+bool ip_vs_bpf_forward_reply6(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb);
+unsigned int ip_vs_bpf_send_request6(struct sk_buff *skb, struct ip_vs_conn *cp);
 
 /* ip_vs_bpf.c */
 /* What the PRE_ROUTING hook and the hooks inside ip_vs_in_hook and ip_vs_out_hook share. */
@@ -119,16 +145,16 @@ static inline struct ip_vs_bpf_packet *packet_of(const struct nf_hook_state *sta
 	return container_of((struct nf_hook_state *)state, struct ip_vs_bpf_packet, state);
 }
 
-#define IP_VS_BPF_HOOKS 2
+#define IP_VS_BPF_HOOKS 4
 extern const struct nf_hook_ops ip_vs_bpf_hook_ops[IP_VS_BPF_HOOKS];
 
 /* Routes and packet marks that both directions use. */
-bool ip_vs_bpf_use_dst(struct sk_buff *skb, struct dst_entry *dst, int ifindex);
+bool ip_vs_bpf_use_dst(struct sk_buff *skb, struct dst_entry *dst, int ifindex, u32 cookie);
 void ip_vs_bpf_remember_dst(struct ip_vs_conn *cp, const struct sk_buff *skb,
 			    struct dst_entry **slot, int *ifindex);
-bool ip_vs_bpf_route_input(struct sk_buff *skb);
+bool ip_vs_bpf_route_input(int af, struct sk_buff *skb);
 void ip_vs_bpf_set_untracked(struct sk_buff *skb);
-bool ip_vs_bpf_needs_native_path(const struct net *net, const struct sk_buff *skb);
-unsigned int ip_vs_bpf_output(struct net *net, struct sk_buff *skb, u32 hint);
+bool ip_vs_bpf_needs_native_path(int af, const struct net *net, const struct sk_buff *skb);
+unsigned int ip_vs_bpf_output(struct net *net, int af, struct sk_buff *skb, u32 hint);
 
 #endif

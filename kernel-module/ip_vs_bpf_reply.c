@@ -12,6 +12,7 @@
 #endif
 #include <net/icmp.h>
 #include <net/ip.h>
+#include <net/ip6_fib.h>
 #include <net/route.h>
 
 #include "ip_vs_bpf_internal.h"
@@ -44,52 +45,72 @@ static bool route_reply(struct ip_vs_conn *cp, struct sk_buff *skb)
 	return is_forwarded(skb);
 }
 
-static void rewrite_destination(struct sk_buff *skb, __be32 address, __be16 port)
+/* Puts another end into a TCP or UDP packet, whose transport header is at `l4` and writable. */
+static void rewrite_destination(int af, struct sk_buff *skb, unsigned int l4, u8 protocol,
+				const struct ipvs_addr *address, __be16 port)
 {
-	struct iphdr *iph = ip_hdr(skb);
-	__be16 *dport = (__be16 *)((u8 *)iph + iph->ihl * 4) + 1;
-	bool udp = iph->protocol == IPPROTO_UDP;
+	__be16 *dport = (__be16 *)(skb->data + l4) + 1;
+	bool udp = protocol == IPPROTO_UDP;
 	__sum16 *check = udp ? &((struct udphdr *)(dport - 1))->check :
 			       &((struct tcphdr *)(dport - 1))->check;
 
+	/* Of IPv6 such a sum has the header in it: it would have to stay as it is. */
+	if (af == AF_INET6 && skb->ip_summed == CHECKSUM_COMPLETE)
+		skb->ip_summed = CHECKSUM_NONE;
 	if (!udp || *check || skb->ip_summed == CHECKSUM_PARTIAL) {
-		inet_proto_csum_replace4(check, skb, iph->daddr, address, true);
+		if (af == AF_INET6)
+			inet_proto_csum_replace16(check, skb, ipv6_hdr(skb)->daddr.s6_addr32,
+						  address->w, true);
+		else
+			inet_proto_csum_replace4(check, skb, ip_hdr(skb)->daddr, address->w[3],
+						 true);
 		inet_proto_csum_replace2(check, skb, *dport, port, false);
 		if (udp && !*check)
 			*check = CSUM_MANGLED_0;
 	}
 	*dport = port;
-	iph->daddr = address;
-	ip_send_check(iph);
+	if (af == AF_INET6) {
+		memcpy(&ipv6_hdr(skb)->daddr, address, sizeof(*address));
+	} else {
+		ip_hdr(skb)->daddr = address->w[3];
+		ip_send_check(ip_hdr(skb));
+	}
 }
 
-static bool make_l4_writable(struct sk_buff *skb)
+static bool make_l4_writable(struct sk_buff *skb, unsigned int l4, u8 protocol)
 {
-	const struct iphdr *iph = ip_hdr(skb);
-	unsigned int l4 = iph->protocol == IPPROTO_UDP ? sizeof(struct udphdr) :
-							 sizeof(struct tcphdr);
+	l4 += protocol == IPPROTO_UDP ? sizeof(struct udphdr) : sizeof(struct tcphdr);
+	return !skb_ensure_writable(skb, l4);
+}
 
-	return !skb_ensure_writable(skb, skb_network_offset(skb) + iph->ihl * 4 + l4);
+static void send_error(int af, struct sk_buff *skb, int type, int code, u32 info)
+{
+	if (af == AF_INET6)
+		icmpv6_send(skb, type, code, info);
+	else
+		icmp_send(skb, type, code, htonl(info));
 }
 
 /*
- * Tells the real server why its reply goes no further. What the error quotes must be what the
- * real server sent, so the destination that tc ingress put in is taken out again, in a copy.
+ * What the error quotes must be what the real server sent, so the destination that tc ingress put in
+ * is taken out again, in a copy.
  */
-static void refuse_reply(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb,
-			 int type, int code, __be32 info)
+void ip_vs_bpf_refuse_reply(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb,
+			    int type, int code, u32 info)
 {
 	struct sk_buff *copy = skb_copy(skb, GFP_ATOMIC);
-	__be32 address;
+	struct ip_vs_iphdr iph;
+	struct ipvs_addr address;
 	__be16 port;
 
 	if (!copy)
 		return;
-	if (!ip_vs_bpf_snat_end(bpf, cp, &address, &port))
-		icmp_send(copy, type, code, info);
-	else if (make_l4_writable(copy)) {
-		rewrite_destination(copy, address, port);
-		icmp_send(copy, type, code, info);
+	if (!ip_vs_bpf_snat_end(bpf, cp, &address, &port)) {
+		send_error(cp->af, copy, type, code, info);
+	} else if (ip_vs_fill_iph_skb(cp->af, copy, false, &iph) &&
+		   make_l4_writable(copy, iph.len, iph.protocol)) {
+		rewrite_destination(cp->af, copy, iph.len, iph.protocol, &address, port);
+		send_error(cp->af, copy, type, code, info);
 	}
 	kfree_skb(copy);
 }
@@ -116,7 +137,7 @@ static bool validate_reply(struct ip_vs_conn *cp, struct sk_buff *skb)
 		   dest->bpf_ifindex == skb->dev->ifindex && dest->bpf_rp_filter == rp_filter))
 		return true;
 	/* Not for another host: LOCAL_IN translates it, or the stack drops it. */
-	if (!ip_vs_bpf_route_input(skb) || !is_forwarded(skb))
+	if (!ip_vs_bpf_route_input(AF_INET, skb) || !is_forwarded(skb))
 		return false;
 	if (dest && !skb->mark) {
 		spin_lock_bh(&dest->dst_lock);
@@ -136,19 +157,34 @@ static bool forward_reply(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct s
 
 	if (unlikely(ip_hdr(skb)->ttl <= 1)) {
 		IP_INC_STATS(net, IPSTATS_MIB_INHDRERRORS);
-		refuse_reply(bpf, cp, skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0);
+		ip_vs_bpf_refuse_reply(bpf, cp, skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0);
 		return false;
 	}
 	mtu = ip_dst_mtu_maybe_forward(skb_dst(skb), true);
 	if (unlikely(exceeds_mtu(skb, mtu))) {
 		IP_INC_STATS(net, IPSTATS_MIB_FRAGFAILS);
-		refuse_reply(bpf, cp, skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, htonl(mtu));
+		ip_vs_bpf_refuse_reply(bpf, cp, skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu);
 		return false;
 	}
 	if (skb_ensure_writable(skb, skb_network_offset(skb) + sizeof(struct iphdr)))
 		return false;
 	ip_decrease_ttl(ip_hdr(skb));
 	return true;
+}
+
+static bool find_route(struct ip_vs_conn *cp, struct sk_buff *skb)
+{
+	if (cp->af == AF_INET6)
+		return ip_vs_bpf_route_reply6(cp, skb);
+	return validate_reply(cp, skb) &&
+	       (!cp->ipvs->sysctl_snat_reroute || route_reply(cp, skb));
+}
+
+static bool forward(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb)
+{
+	if (cp->af == AF_INET6)
+		return ip_vs_bpf_forward_reply6(bpf, cp, skb);
+	return forward_reply(bpf, cp, skb);
 }
 
 bool ip_vs_bpf_take_reply(struct ip_vs_conn *cp, struct sk_buff *skb,
@@ -160,17 +196,16 @@ bool ip_vs_bpf_take_reply(struct ip_vs_conn *cp, struct sk_buff *skb,
 		goto leave;
 	packet->taken = true;
 	ip_vs_bpf_set_untracked(skb);
-	if (unlikely(ip_vs_bpf_needs_native_path(state->net, skb)))
+	if (unlikely(ip_vs_bpf_needs_native_path(cp->af, state->net, skb)))
 		goto leave;
-	if (unlikely(!ip_vs_bpf_use_dst(skb, cp->bpf_out_dst, cp->bpf_out_ifindex))) {
-		if (!validate_reply(cp, skb))
-			goto leave;
-		if (cp->ipvs->sysctl_snat_reroute && !route_reply(cp, skb))
+	if (unlikely(!ip_vs_bpf_use_dst(skb, cp->bpf_out_dst, cp->bpf_out_ifindex,
+					cp->bpf_out_cookie))) {
+		if (!find_route(cp, skb))
 			goto leave;
 		if (likely(!skb->mark))
 			ip_vs_bpf_remember_dst(cp, skb, &cp->bpf_out_dst, &cp->bpf_out_ifindex);
 	}
-	if (likely(forward_reply(packet->bpf, cp, skb)))
+	if (likely(forward(packet->bpf, cp, skb)))
 		return true;
 	packet->verdict = NF_DROP;
 leave:
@@ -180,52 +215,74 @@ leave:
 }
 
 /* The session whose SNAT end a TCP or UDP packet is sent to, by a real server of it. */
-static const struct ipvs_session_key *session_of_reply(struct ip_vs_bpf *bpf,
-						       const struct sk_buff *skb)
+static const struct ipvs_session_key *session_of_reply(struct ip_vs_bpf *bpf, int af,
+						       const struct sk_buff *skb,
+						       struct ip_vs_iphdr *iph)
 {
-	const struct iphdr *iph = ip_hdr(skb);
-	struct ipvs_addr address = addr4(iph->daddr);
-	struct ipvs_reply_key key = { .daddr = addr4(iph->saddr), .protocol = iph->protocol };
-	u32 *id = map_lookup(bpf, SNAT_IDS, &address);
+	struct ipvs_reply_key key = {};
+	struct ipvs_addr address;
 	__be16 _ports[2], *ports;
+	u32 *id;
 
+	if (!ip_vs_fill_iph_skb(af, skb, false, iph))
+		return NULL;
+	address = addr_of(af, &iph->daddr);
+	id = map_lookup(bpf, SNAT_IDS, &address);
 	if (!id)
 		return NULL;
-	ports = skb_header_pointer(skb, skb_network_offset(skb) + iph->ihl * 4, sizeof(_ports),
-				   _ports);
+	ports = skb_header_pointer(skb, iph->len, sizeof(_ports), _ports);
 	if (!ports)
 		return NULL;
+	key.daddr = addr_of(af, &iph->saddr);
+	key.protocol = iph->protocol;
 	key.dport = ports[0];
 	key.snat_port = ports[1];
 	key.snat_addr_id = *id;
 	return map_lookup(bpf, REPLIES, &key);
 }
 
-bool ip_vs_bpf_is_to_snat_end(struct ip_vs_bpf *bpf, const struct sk_buff *skb)
+bool ip_vs_bpf_is_to_snat_end(struct ip_vs_bpf *bpf, int af, const struct sk_buff *skb)
 {
-	return session_of_reply(bpf, skb);
+	struct ip_vs_iphdr iph;
+
+	return session_of_reply(bpf, af, skb, &iph);
 }
 
 /* tc ingress leaves fragmented replies alone; here they are whole again. */
-void ip_vs_bpf_reverse_reassembled(struct ip_vs_bpf *bpf, struct sk_buff *skb)
+void ip_vs_bpf_reverse_reassembled(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb)
 {
-	const struct ipvs_session_key *session = session_of_reply(bpf, skb);
+	struct ip_vs_iphdr iph;
+	const struct ipvs_session_key *session = session_of_reply(bpf, af, skb, &iph);
 
-	if (!session || !make_l4_writable(skb))
+	if (!session || !make_l4_writable(skb, iph.len, iph.protocol))
 		return;
-	rewrite_destination(skb, session->caddr.w[3], session->cport);
+	rewrite_destination(af, skb, iph.len, iph.protocol, &session->caddr, session->cport);
 	count(bpf, IPVS_COUNT_REPLY_REASSEMBLED);
 }
 
-/* Softirq, under RCU: the reply has the virtual server's address now, and its route. */
-unsigned int ip_vs_bpf_send_reply(struct sk_buff *skb)
+static void count_forwarded6(struct net *net, struct sk_buff *skb)
 {
-	struct net *net = dev_net(skb->dev);
+	IP6CB(skb)->flags |= IP6SKB_FORWARDED;
+	IP6_INC_STATS(net, ip6_dst_idev(skb_dst(skb)), IPSTATS_MIB_OUTFORWDATAGRAMS);
+}
 
-	ip_vs_bpf_set_untracked(skb);
+static void count_forwarded4(struct net *net, struct sk_buff *skb)
+{
 	IPCB(skb)->flags |= IPSKB_FORWARDED;
 	if (READ_ONCE(net->ipv4.sysctl_ip_fwd_update_priority))
 		skb->priority = rt_tos2priority(ip_hdr(skb)->tos);
 	IP_INC_STATS(net, IPSTATS_MIB_OUTFORWDATAGRAMS);
-	return ip_vs_bpf_output(net, skb, IPVS_HINT_REPLY);
+}
+
+/* Softirq, under RCU: the reply has the virtual server's address now, and its route. */
+unsigned int ip_vs_bpf_send_reply(int af, struct sk_buff *skb)
+{
+	struct net *net = dev_net(skb->dev);
+
+	ip_vs_bpf_set_untracked(skb);
+	if (af == AF_INET6)
+		count_forwarded6(net, skb);
+	else
+		count_forwarded4(net, skb);
+	return ip_vs_bpf_output(net, af, skb, IPVS_HINT_REPLY);
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Sessions: what the tc programs know of an IPVS connection. The contract is abi.h. */
 #include <linux/jhash.h>
+#include <net/ipv6.h>
 
 #include "ip_vs_bpf_internal.h"
 
 struct ipvs_session_key ip_vs_bpf_session_key(const struct ip_vs_conn *cp, u32 service_id)
 {
 	return (struct ipvs_session_key){
-		.caddr = addr4(cp->caddr.ip),
+		.caddr = addr_of(cp->af, &cp->caddr),
 		.service_id = service_id,
 		.cport = cp->cport,
 	};
@@ -15,7 +16,9 @@ struct ipvs_session_key ip_vs_bpf_session_key(const struct ip_vs_conn *cp, u32 s
 
 static spinlock_t *session_lock(struct ip_vs_bpf *bpf, const struct ip_vs_conn *cp)
 {
-	u32 hash = jhash_2words((__force u32)cp->caddr.ip, (__force u32)cp->cport, 0);
+	u32 address = cp->af == AF_INET6 ? ipv6_addr_hash(&cp->caddr.in6) :
+					   (__force u32)cp->caddr.ip;
+	u32 hash = jhash_2words(address, (__force u32)cp->cport, 0);
 
 	return &bpf->session_lock[hash % SESSION_LOCKS];
 }
@@ -49,12 +52,12 @@ int ip_vs_bpf_add_session(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
 	u32 cookie = next_cookie(bpf);
 	struct ipvs_session_key key = ip_vs_bpf_session_key(cp, service->id);
 	struct ipvs_session session = {
-		.vaddr = addr4(cp->vaddr.ip),
-		.daddr = addr4(cp->daddr.ip),
+		.vaddr = addr_of(cp->af, &cp->vaddr),
+		.daddr = addr_of(cp->af, &cp->daddr),
 		.vport = cp->vport,
 		.dport = cp->dport,
 		.protocol = cp->protocol,
-		.family = AF_INET,
+		.family = cp->af,
 		.flags = service->flags & IPVS_SERVICE_SNAT_MASK,
 		.snat = IPVS_SNAT_WORD(cookie, IPVS_SNAT_UNDECIDED, 0),
 	};
@@ -75,6 +78,8 @@ int ip_vs_bpf_add_session(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
 	if (err)
 		return err;
 	atomic_inc(&bpf->conns);
+	if (cp->af == AF_INET6)
+		atomic_inc(&bpf->ipv6_conns);
 	cp->bpf_service = service->id;
 	WRITE_ONCE(cp->bpf_cookie, cookie);
 	count(bpf, IPVS_COUNT_SESSION_ADDED);
@@ -103,12 +108,15 @@ void ip_vs_bpf_remove_session(struct ip_vs_conn *cp)
 	dst_release(cp->bpf_out_dst);
 	if (cp->bpf_service & BPF_SERVICE_LOCAL)
 		atomic_dec(&bpf->local_conns);
+	if (cp->af == AF_INET6)
+		atomic_dec(&bpf->ipv6_conns);
 	/* From here on the maps may go. */
 	if (atomic_dec_and_test(&bpf->conns) && !READ_ONCE(bpf->on))
 		schedule_work(&bpf->unhook);
 }
 
-bool ip_vs_bpf_snat_end(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, __be32 *address, __be16 *port)
+bool ip_vs_bpf_snat_end(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct ipvs_addr *address,
+			__be16 *port)
 {
 	struct ipvs_session_key key = ip_vs_bpf_session_key(cp, service_id_of(cp));
 	struct ipvs_session *session = map_lookup(bpf, SESSIONS, &key);
@@ -118,7 +126,7 @@ bool ip_vs_bpf_snat_end(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, __be32 *ad
 
 	if (IPVS_SNAT_COOKIE(word) != cp->bpf_cookie || id == IPVS_SNAT_UNDECIDED || !snat)
 		return false;
-	*address = snat->addr.w[3];
+	*address = snat->addr;
 	*port = IPVS_SNAT_PORT(word);
 	return true;
 }
