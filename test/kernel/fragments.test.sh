@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # vm: icount=yes timeout=900
-# Datagrams of many fragments, both ways, in any order: natively and accelerated.
+# Datagrams of many fragments, both ways, in any order, of IPv4 and IPv6: natively and accelerated.
+NET_IPV6=1
 . "$(dirname "$0")/../net/suite.sh"
 
 set_up() {
@@ -11,10 +12,7 @@ set_up() {
 	in_director ethtool -K srv1 tx off >/dev/null
 }
 
-virtual_servers() {
-	masquerade
-	virtual_server -u 53 rr "$rip1:5300" "$rip2:5300"
-}
+virtual_servers() { virtual_server -u 53 rr "$rip1:5300" "$rip2:5300"; }
 
 # datagrams COUNT OPTION…: both the request and the reply are compared byte by byte.
 datagrams() {
@@ -40,17 +38,19 @@ small_behind_large() {
 }
 
 cases() {
-	it "$1: a request of 60 KB" "${@:2}" datagrams 4 --size 60000
-	it "$1: a reply of 60 KB" "${@:2}" datagrams 4 --reply-size 60000
-	it "$1: 60 KB both ways" "${@:2}" datagrams 4 --size 60000 --reply-size 60000
-	it "$1: two fragments both ways" "${@:2}" datagrams 4 --size 1500 --reply-size 1500
-	it "$1: a request in reverse order" "${@:2}" datagrams 4 --size 60000 --order reverse
-	it "$1: a request in no order" "${@:2}" datagrams 4 --size 60000 --order shuffle
-	it "$1: a request of small fragments" "${@:2}" datagrams 4 --size 5000 --order reverse --fragment-size 200
-	it "$1: a reply in reverse order" "${@:2}" datagrams 4 --reply-size 60000 --reply-order reverse
-	it "$1: a reply in no order" "${@:2}" datagrams 4 --reply-size 60000 --reply-order shuffle
-	it "$1: several clients at once, both ways out of order" "${@:2}" both_ways_at_once
-	it "$1: datagrams of all sizes from one port" "${@:2}" small_behind_large
+	it "$1, $ip: a request of 60 KB" "${@:2}" datagrams 4 --size 60000
+	it "$1, $ip: a reply of 60 KB" "${@:2}" datagrams 4 --reply-size 60000
+	it "$1, $ip: 60 KB both ways" "${@:2}" datagrams 4 --size 60000 --reply-size 60000
+	it "$1, $ip: two fragments both ways" "${@:2}" datagrams 4 --size 1500 --reply-size 1500
+	it "$1, $ip: a request in reverse order" "${@:2}" datagrams 4 --size 60000 --order reverse
+	it "$1, $ip: a request in no order" "${@:2}" datagrams 4 --size 60000 --order shuffle
+	it "$1, $ip: a request of small fragments" "${@:2}" datagrams 4 --size 5000 --order reverse --fragment-size 200
+	it "$1, $ip: a reply in reverse order" "${@:2}" datagrams 4 --reply-size 60000 --reply-order reverse
+	it "$1, $ip: a reply in no order" "${@:2}" datagrams 4 --reply-size 60000 --reply-order shuffle
+	it "$1, $ip: several clients at once, both ways out of order" "${@:2}" both_ways_at_once
+	it "$1, $ip: datagrams of all sizes from one port" "${@:2}" small_behind_large
+	it "$1, $ip: small fragments that fit one packet" "${@:2}" datagrams 4 --size 1000 --order forward --fragment-size 200
+	it "$1, $ip: one fragment that is all" "${@:2}" datagrams 4 --order forward --reply-order forward
 }
 
 is_empty_after_the_timeouts() {
@@ -59,19 +59,30 @@ is_empty_after_the_timeouts() {
 	equal "$("$MAPS" count "$PINS/ipvs_frags")" 0 "remembered fragments"
 }
 
+whitelist_all() { whitelist "$vip" 53 udp 1; }
+
+# Both counters have risen for this family.
+accelerated_cases() {
+	local egress reassembled
+	egress=$(counter FRAGMENT_EGRESS) reassembled=$(counter REPLY_REASSEMBLED)
+	cases accelerated no_conntrack
+	it "translated fragments at tc egress, $ip" at_least $(($(counter FRAGMENT_EGRESS) - egress)) 100
+	it "translated reassembled replies, $ip" at_least $(($(counter REPLY_REASSEMBLED) - reassembled)) 10
+}
+
 set_up
 insert_stock_module
-virtual_servers
-cases native
+masquerade
+for_families virtual_servers
+for_families cases native
 in_director ipvsadm -C
 in_director nft flush ruleset
 remove_modules
 
 accelerate
-virtual_servers
-whitelist "$vip" 53 udp 1
-cases accelerated no_conntrack
-it 'translated fragments at tc egress' at_least "$(counter FRAGMENT_EGRESS)" 100
-it 'translated reassembled replies' at_least "$(counter REPLY_REASSEMBLED)" 10
+masquerade
+for_families virtual_servers
+for_families whitelist_all
+for_families accelerated_cases
 it 'leaves nothing behind' is_empty_after_the_timeouts
 finish

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # vm: smp=2 timeout=900
-# The switch and the whitelist change while connections are open and requests come in.
+# The switch and the whitelist change while connections are open and requests come in: IPv4 and IPv6.
+NET_IPV6=1
 . "$(dirname "$0")/../net/suite.sh"
 
 open_both() { # NAME
@@ -128,19 +129,23 @@ hooks_go_with_the_last_connection() {
 	equal "$("$MAPS" write "$VS/bpf_maps" none)" 0 "taking the maps back, which needs the hooks gone"
 }
 
+cases() {
+	set_switch 0
+	it "is switched on under native connections, $ip" switch_on_under_native_connections
+	it "is switched off under accelerated connections, $ip" switch_off_under_accelerated_connections
+	it "is switched on again, $ip" switch_on_again
+	it "loses whitelist entries under accelerated connections, $ip" unlist_under_accelerated_connections
+	it "gets them back, $ip" list_again
+	close_all
+	it "loses no request while the switch turns, $ip" no_request_fails_while turn_the_switch
+	it "loses no request while the whitelist changes, $ip" no_request_fails_while change_the_whitelist
+}
+
 net_up
 serve_both rs1 rs2
 accelerate
-set_switch 0
 virtual_servers_of_both
 whitelist_both
-it 'is switched on under native connections' switch_on_under_native_connections
-it 'is switched off under accelerated connections' switch_off_under_accelerated_connections
-it 'is switched on again' switch_on_again
-it 'loses whitelist entries under accelerated connections' unlist_under_accelerated_connections
-it 'gets them back' list_again
-close_all
-it 'loses no request while the switch turns' no_request_fails_while turn_the_switch
-it 'loses no request while the whitelist changes' no_request_fails_while change_the_whitelist
+for_families cases
 it 'keeps its hooks until the last accelerated connection ends' hooks_go_with_the_last_connection
 finish

@@ -1,7 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # vm: icount=yes timeout=900
-# What else happens to a packet of a virtual server, and must go on to happen: natively and accelerated.
+# What else happens to a packet of a virtual server, and must go on to happen: natively and accelerated, IPv4 and
+# IPv6.
+NET_IPV6=1
 . "$(dirname "$0")/../net/suite.sh"
 
 set_up() {
@@ -11,21 +13,48 @@ set_up() {
 }
 
 virtual_servers() {
-	virtual_servers_of_both
-	virtual_server -t 81 rr 10.1.0.1:8080
-	virtual_server -u 54 rr 10.1.0.1:5300
+	virtual_servers_of_family
+	virtual_server -t 81 rr "$local_rip:8080"
+	virtual_server -u 54 rr "$local_rip:5300"
 	in_director ipvsadm -A -t "$vip:82" -s rr -p 300
 	in_director ipvsadm -a -t "$vip:82" -r "$rip1:8080" -m
 	in_director ipvsadm -a -t "$vip:82" -r "$rip2:8080" -m
 }
 
+# Sources that the stack refuses: by rp_filter, which only IPv4 has, and those that no packet may have.
+foreign_sources() {
+	if [ "$family" = 4 ]; then
+		echo 10.2.1.77 127.0.0.5
+	else
+		echo '[::1]' '[ff0e::1]'
+	fi
+}
+
 spoofed_source_makes_no_connection() {
-	local before
+	local before source
 	before=$(connections)
-	in_client "$LOAD" spoof --from 10.2.1.77:7000 --to "$vip:80" --count 5 >/dev/null
-	in_client "$LOAD" spoof --from 10.2.1.77:7000 --to "$vip:53" --count 5 --udp >/dev/null
-	in_client "$LOAD" spoof --from 127.0.0.5:7000 --to "$vip:53" --count 5 --udp >/dev/null
+	for source in $(foreign_sources); do
+		in_client "$LOAD" spoof --from "$source:7000" --to "$vip:80" --count 5 >/dev/null
+		in_client "$LOAD" spoof --from "$source:7000" --to "$vip:53" --count 5 --udp >/dev/null
+	done
 	equal "$(connections)" "$before" connections
+}
+
+# IP options or an extension header, in some packets of a connection and from its first on.
+options_change_nothing() {
+	local before
+	hold_open options --udp --to "$vip:53"
+	before=$(exchange options)
+	equal "$(exchange options o)" "$before" "what the real server sees with options"
+	hold_close options
+	hold_open options --to "$vip:80"
+	before=$(exchange options)
+	equal "$(exchange options o)" "$before" "what the real server sees with options"
+	hold_close options
+	hold_open options --udp --to "$vip:53"
+	before=$(exchange options o)
+	equal "$(exchange options)" "$before" "what the real server sees with options"
+	hold_close options
 }
 
 local_real_server() {
@@ -79,25 +108,25 @@ persistence_ends() {
 }
 
 cases() {
-	it "$1: spoofed sources make no connection" spoofed_source_makes_no_connection
-	it "$1: a real server on the director itself" local_real_server
-	it "$1: weight 0 takes no new connections and keeps the open ones" weight_zero_takes_no_new_connections
-	it "$1: expire_nodest_conn ends connections of a deleted real server" expire_nodest_conn_ends_connections
-	it "$1: persistence keeps a client's real server" persistence_keeps_the_real_server
-	it "$1: persistence ends" persistence_ends
+	it "$1, $ip: spoofed sources make no connection" spoofed_source_makes_no_connection
+	it "$1, $ip: a real server on the director itself" local_real_server
+	it "$1, $ip: weight 0 takes no new connections and keeps the open ones" weight_zero_takes_no_new_connections
+	it "$1, $ip: expire_nodest_conn ends connections of a deleted real server" expire_nodest_conn_ends_connections
+	it "$1, $ip: persistence keeps a client's real server" persistence_keeps_the_real_server
+	it "$1, $ip: persistence ends" persistence_ends
+	it "$1, $ip: options and extension headers change nothing" options_change_nothing
 }
 
 virtual_address_need_not_be_local() {
 	local answer
-	in_director ip addr del "$vip/32" dev lo
+	delete_virtual_address
 	answer=$(client_requests --to "$vip:80" --count 4) || true
-	in_director ip addr add "$vip/32" dev lo
+	add_virtual_address
 	answered "$answer" 4
 }
 
 keeps_the_clients_address() {
 	local answer
-	net_routes
 	whitelist "$vip" 80 tcp 1 "$SNAT_NEVER"
 	answer=$(client_requests --to "$vip:80" --count 4)
 	whitelist "$vip" 80 tcp 1
@@ -106,25 +135,41 @@ keeps_the_clients_address() {
 	equal "$(field servers "$answer" | tr -d '{}"' | tr , '\n' | sort | paste -sd,)" rs1:2,rs2:2 servers
 }
 
+whitelist_all() {
+	local id=0 server
+	for server in '80 tcp' '53 udp' '81 tcp' '54 udp' '82 tcp'; do
+		# shellcheck disable=SC2086 # port and protocol
+		whitelist "$vip" $server $((++id))
+	done
+}
+
+accelerated_cases() {
+	cases accelerated
+	it "needs no virtual address on the director, $ip" virtual_address_need_not_be_local
+	it "makes no conntrack entry with a local real server, $ip" no_conntrack local_real_server
+}
+
+last_case() {
+	it "keeps the address of clients that are not to be translated, $ip" keeps_the_clients_address
+}
+
 set_up
 insert_stock_module
-virtual_servers
-cases native
+masquerade
+for_families virtual_servers
+for_families cases native
 in_director ipvsadm -C
 in_director nft flush ruleset
 remove_modules
 
 accelerate
-virtual_servers
-id=0
-for server in '80 tcp' '53 udp' '81 tcp' '54 udp' '82 tcp'; do
-	# shellcheck disable=SC2086 # port and protocol
-	whitelist "$vip" $server $((++id))
-done
-cases accelerated
-it 'needs no virtual address on the director' virtual_address_need_not_be_local
-it 'keeps the address of clients that are not to be translated' keeps_the_clients_address
-it 'makes no conntrack entry with a local real server' no_conntrack local_real_server
+masquerade
+for_families virtual_servers
+for_families whitelist_all
+for_families accelerated_cases
+# From here on real servers reach clients directly.
+net_routes
+for_families last_case
 sleep 1300
 it 'leaves no session behind' equal "$(connections)/$(sessions)/$(replies)" 0/0/0
 finish

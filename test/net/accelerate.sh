@@ -12,9 +12,25 @@ VS=/proc/sys/net/ipv4/vs
 # Bits of struct ipvs_service's flags, bpf/abi.h.
 SNAT_NEVER=0 SNAT_EXTERNAL=1 SNAT_ALWAYS=2 DROP_ON_FULL=4
 
+# Added to the ids of IPv6 virtual servers and SNAT addresses, so that a suite can use the same for both.
+IPV6_IDS=100
+
 # Fields of bpf/abi.h as hexadecimal text.
+hex_addr6() { # GROUPS::GROUPS
+	local group text='' left=${1%%::*} right=${1##*::} missing=8
+	for group in ${left//:/ } ${right//:/ }; do missing=$((missing - 1)); done
+	for group in ${left//:/ }; do text+=$(printf '%04x' "0x$group"); done
+	text+=$(printf "%0$((missing * 4))d" 0)
+	for group in ${right//:/ }; do text+=$(printf '%04x' "0x$group"); done
+	echo "$text"
+}
 hex_addr() {
 	local a b c d
+	case $1 in *:*)
+		hex_addr6 "$(bare "$1")"
+		return
+		;;
+	esac
 	IFS=. read -r a b c d <<<"$1"
 	printf '00000000000000000000ffff%02x%02x%02x%02x' "$a" "$b" "$c" "$d"
 }
@@ -54,16 +70,29 @@ ifindex_of() { in_director ip -o link show dev "$1" | cut -d: -f1; }
 
 # snat_address ID ADDRESS INTERFACE
 snat_address() {
-	"$MAPS" put "$PINS/ipvs_snat_ids" "$(hex_addr "$2")" "$(hex_u32 "$1")"
-	"$MAPS" put "$PINS/ipvs_snat_addrs" "$(hex_u32 "$1")" "$(hex_addr "$2")$(hex_u32 2)"
-	"$MAPS" put "$PINS/ipvs_snat_ifs" "$(hex_u32 "$(ifindex_of "$3")")$(hex_u32 2)" "$(hex_u32 "$1")"
+	local id af
+	id=$(hex_u32 "$(id_for "$2" "$1")")
+	case $2 in *:*) af=$(hex_u32 10) ;; *) af=$(hex_u32 2) ;; esac
+	"$MAPS" put "$PINS/ipvs_snat_ids" "$(hex_addr "$2")" "$id"
+	"$MAPS" put "$PINS/ipvs_snat_addrs" "$id" "$(hex_addr "$2")$af"
+	"$MAPS" put "$PINS/ipvs_snat_ifs" "$(hex_u32 "$(ifindex_of "$3")")$af" "$id"
 }
+
+# id_for ADDRESS ID
+id_for() { case $1 in *:*) echo $(($2 + IPV6_IDS)) ;; *) echo "$2" ;; esac; }
+
+snat_addresses_of_family() {
+	snat_address 1 "$dip1" srv1
+	snat_address 2 "$dip2" srv2
+}
+# Of both real servers' interfaces, for all families.
+snat_addresses() { for_families snat_addresses_of_family; }
 
 service_key() { echo "$(hex_addr "$1")$(hex_be16 "$2")$([ "$3" = udp ] && echo 11 || echo 06)00"; }
 # whitelist ADDRESS PORT tcp|udp ID [FLAGS]
 whitelist() {
 	"$MAPS" put "$PINS/ipvs_services" "$(service_key "$1" "$2" "$3")" \
-		"$(hex_u32 "$4")$(hex_u32 "${5:-$SNAT_ALWAYS}")"
+		"$(hex_u32 "$(id_for "$1" "$4")")$(hex_u32 "${5:-$SNAT_ALWAYS}")"
 }
 # unlist ADDRESS PORT tcp|udp
 unlist() { "$MAPS" delete "$PINS/ipvs_services" "$(service_key "$@")"; }
@@ -102,8 +131,7 @@ accelerate() {
 	load_programs
 	attach srv1
 	attach srv2
-	snat_address 1 "$dip1" srv1
-	snat_address 2 "$dip2" srv2
+	snat_addresses
 	hand_over
 	set_switch 1
 }

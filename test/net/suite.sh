@@ -123,7 +123,7 @@ no_conntrack() {
 # What a director with kube-proxy in ipvs mode has: conntrack in use, and MASQUERADE.
 masquerade() {
 	in_director nft -f - <<-RULES
-		table ip test {
+		table $([ "$NET_IPV6" = 1 ] && echo inet || echo ip) test {
 			chain forward {
 				type filter hook forward priority filter; policy accept;
 				ct state invalid counter
@@ -155,17 +155,21 @@ serve_both() {
 		net_serve "$ns" 0.0.0.0:5300 --udp
 	done
 }
-virtual_servers_of_both() {
-	masquerade
+virtual_servers_of_family() {
 	virtual_server -t 80 rr "$rip1:8080" "$rip2:8080"
 	virtual_server -u 53 rr "$rip1:5300" "$rip2:5300"
 }
-whitelist_both() {
+virtual_servers_of_both() {
+	masquerade
+	for_families virtual_servers_of_family
+}
+whitelist_family() {
 	whitelist "$vip" 80 tcp 1
 	whitelist "$vip" 53 udp 2
 }
+whitelist_both() { for_families whitelist_family; }
 
-# An open connection that exchanges on demand: hold_open NAME OPTION…; exchange NAME; hold_close NAME.
+# An open connection that exchanges on demand: hold_open NAME OPTION…; exchange NAME [HOW]; hold_close NAME.
 # It lives in files, so that one case can open it and a later one use it.
 hold_open() {
 	local name=$1 answer

@@ -245,9 +245,21 @@ static void hold_answer(int rc, const char *reply)
 	fflush(stdout);
 }
 
+/* Every packet from now on has 8 bytes of it: IP options that do nothing, or an extension header. */
+static int add_options(const struct options *o, int fd)
+{
+	static const uint8_t nops[8] = { 1, 1, 1, 1, 1, 1, 1, 0 };
+	static const uint8_t padding[8] = { 0, 0, 1, 4 };
+
+	return o->to.ss_family == AF_INET6 ?
+		       setsockopt(fd, IPPROTO_IPV6, IPV6_DSTOPTS, padding, sizeof(padding)) :
+		       setsockopt(fd, IPPROTO_IP, IP_OPTIONS, nops, sizeof(nops));
+}
+
 /*
  * Keeps one connection (with --udp: one flow) open, and exchanges whenever a line comes:
- * "x" one exchange, "u BYTES" an upload, end of file closes. One JSON line an answer.
+ * "x" one exchange, "o" the same with options, "u BYTES" an upload, end of file closes. One JSON line
+ * an answer.
  */
 int run_hold(const struct options *o)
 {
@@ -266,7 +278,8 @@ int run_hold(const struct options *o)
 		if (line[0] == 'u')
 			rc = upload(fd, strtoull(line + 1, NULL, 10), 65536, reply);
 		else
-			rc = send_all(fd, &r, sizeof(r)) || receive_all(fd, reply, sizeof(reply));
+			rc = (line[0] == 'o' && add_options(o, fd)) ||
+			     send_all(fd, &r, sizeof(r)) || receive_all(fd, reply, sizeof(reply));
 		hold_answer(rc, reply);
 	}
 	close(fd);

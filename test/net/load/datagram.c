@@ -31,15 +31,14 @@ static void build_datagram(const struct options *o)
 
 static int send_datagram(int fd, const struct options *o)
 {
-	struct sockaddr_in own;
+	struct sockaddr_storage own;
 	socklen_t n = sizeof(own);
 
 	if (!o->order)
 		return send(fd, out, o->size, 0) < 0 ? -1 : 0;
 	if (getsockname(fd, (struct sockaddr *)&own, &n))
 		return -1;
-	return send_fragments(&own, (const struct sockaddr_in *)&o->to, out, o->size,
-			      o->fragment_size, o->order);
+	return send_fragments(&own, &o->to, out, o->size, o->fragment_size, o->order);
 }
 
 /* The reply came whole, from the right request, with the bytes that it should have. */
@@ -107,9 +106,10 @@ static int print_icmp(int fd)
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
 		struct sock_extended_err *e = (struct sock_extended_err *)CMSG_DATA(c);
 
-		if (c->cmsg_level != SOL_IP || c->cmsg_type != IP_RECVERR)
+		if ((c->cmsg_level != SOL_IP || c->cmsg_type != IP_RECVERR) &&
+		    (c->cmsg_level != SOL_IPV6 || c->cmsg_type != IPV6_RECVERR))
 			continue;
-		if (e->ee_origin == SO_EE_ORIGIN_ICMP)
+		if (e->ee_origin == SO_EE_ORIGIN_ICMP || e->ee_origin == SO_EE_ORIGIN_ICMP6)
 			end_text((struct sockaddr_storage *)SO_EE_OFFENDER(e), from, sizeof(from), &port);
 		printf("{\"ok\":false,\"errno\":\"%s\",\"origin\":%u,\"type\":%u,\"code\":%u"
 		       ",\"info\":%u,\"from\":\"%s\",\"to\":\"%s:%u\"}\n",
@@ -119,17 +119,28 @@ static int print_icmp(int fd)
 	return 1;
 }
 
+/* Asks for ICMP errors, and (--df) for datagrams that are not fragmented. */
+static int prepare_probe(int fd, const struct options *o)
+{
+	int on = 1, df = o->df ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT;
+	int df6 = o->df ? IPV6_PMTUDISC_DO : IPV6_PMTUDISC_DONT;
+
+	if (o->to.ss_family == AF_INET6)
+		return setsockopt(fd, SOL_IPV6, IPV6_RECVERR, &on, sizeof(on)) ||
+		       setsockopt(fd, SOL_IPV6, IPV6_MTU_DISCOVER, &df6, sizeof(df6));
+	return setsockopt(fd, SOL_IP, IP_RECVERR, &on, sizeof(on)) ||
+	       setsockopt(fd, SOL_IP, IP_MTU_DISCOVER, &df, sizeof(df));
+}
+
 /* One UDP datagram: its reply, or the ICMP error that came instead (--ttl, --df, --size). */
 int run_probe(const struct options *o)
 {
-	int on = 1, df = o->df ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT;
 	int fd = client_socket(o, SOCK_DGRAM);
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	struct who who;
 	ssize_t n;
 
-	if (fd < 0 || setsockopt(fd, SOL_IP, IP_RECVERR, &on, sizeof(on)) ||
-	    setsockopt(fd, SOL_IP, IP_MTU_DISCOVER, &df, sizeof(df)))
+	if (fd < 0 || prepare_probe(fd, o))
 		die("socket");
 	build_datagram(o);
 	n = send_datagram(fd, o);

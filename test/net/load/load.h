@@ -71,8 +71,8 @@ int parse_who(const char *text, struct who *who);
 int client_socket(const struct options *o, int type);
 const char *errno_name(int e);
 
-/* raw.c: IPv4 only, needs CAP_NET_RAW */
-int send_fragments(const struct sockaddr_in *from, const struct sockaddr_in *to,
+/* raw.c: needs CAP_NET_RAW */
+int send_fragments(const struct sockaddr_storage *from, const struct sockaddr_storage *to,
 		   const uint8_t *data, size_t n, size_t fragment_size, int order);
 int run_spoof(const struct options *o);
 

@@ -146,6 +146,10 @@ static int bound_socket(const struct options *o, int type)
 {
 	int one = 1, fd = socket(o->to.ss_family, type, 0);
 
+	/* Another socket listens for IPv4. */
+	if (fd >= 0 && o->to.ss_family == AF_INET6 &&
+	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)))
+		die("v6only");
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) ||
 	    bind(fd, (const struct sockaddr *)&o->to, o->to_len))
 		die("bind");
@@ -178,6 +182,17 @@ int run_server(const struct options *o)
 	}
 }
 
+/* The address that a datagram was sent to, with the port that is listened at. */
+static void set_local(struct sockaddr_storage *local, const struct cmsghdr *c)
+{
+	if (local->ss_family == AF_INET6)
+		((struct sockaddr_in6 *)local)->sin6_addr =
+			((struct in6_pktinfo *)CMSG_DATA(c))->ipi6_addr;
+	else
+		((struct sockaddr_in *)local)->sin_addr =
+			((struct in_pktinfo *)CMSG_DATA(c))->ipi_addr;
+}
+
 static void answer_datagram(int fd, const struct options *o, struct msghdr *m, size_t got)
 {
 	struct cmsghdr *c = CMSG_FIRSTHDR(m);
@@ -187,15 +202,14 @@ static void answer_datagram(int fd, const struct options *o, struct msghdr *m, s
 
 	if (got < REQUEST_SIZE || !c || n < REPLY_SIZE || n > DATAGRAM_MAX)
 		return;
-	((struct sockaddr_in *)&local)->sin_addr = ((struct in_pktinfo *)CMSG_DATA(c))->ipi_addr;
+	set_local(&local, c);
 	uint8_t order = r->order;
 	uint32_t sum = sum_of(buffer, got);
 
 	fill_pattern(buffer, n, (uint32_t)n);
 	write_who((char *)buffer, o, peer, &local, got, sum);
 	if (order)
-		send_fragments((struct sockaddr_in *)&local, (struct sockaddr_in *)peer, buffer, n,
-			       1480, order);
+		send_fragments(&local, peer, buffer, n, 1480, order);
 	else if (sendto(fd, buffer, n, 0, (struct sockaddr *)peer, m->msg_namelen) < 0)
 		perror("load: reply");
 }
@@ -204,7 +218,9 @@ int run_udp_server(const struct options *o)
 {
 	int one = 1, fd = bound_socket(o, SOCK_DGRAM);
 
-	if (setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &one, sizeof(one)))
+	if (o->to.ss_family == AF_INET6 ?
+		    setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &one, sizeof(one)) :
+		    setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &one, sizeof(one)))
 		die("pktinfo");
 	to_background(o);
 	for (;;) {

@@ -106,12 +106,15 @@ uint32_t sum_of(const uint8_t *data, size_t n)
 	return h;
 }
 
+/* An IPv6 address stands in brackets, as it has to before a port. */
 void end_text(const struct sockaddr_storage *end, char *text, size_t n, unsigned *port)
 {
 	if (end->ss_family == AF_INET6) {
 		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)end;
+		char address[INET6_ADDRSTRLEN];
 
-		inet_ntop(AF_INET6, &in6->sin6_addr, text, (socklen_t)n);
+		inet_ntop(AF_INET6, &in6->sin6_addr, address, sizeof(address));
+		snprintf(text, n, "[%s]", address);
 		*port = ntohs(in6->sin6_port);
 		return;
 	}
@@ -138,6 +141,13 @@ static void set_timeouts(int fd, int ms)
 		die("timeout");
 }
 
+static int set_ttl(int fd, int family, int ttl)
+{
+	return family == AF_INET6 ?
+		       setsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &ttl, sizeof(ttl)) :
+		       setsockopt(fd, IPPROTO_IP, IP_TTL, &ttl, sizeof(ttl));
+}
+
 static int connected_socket(const struct options *o, int type)
 {
 	struct sockaddr_storage own = o->bind;
@@ -147,7 +157,7 @@ static int connected_socket(const struct options *o, int type)
 		die("socket");
 	if (o->timeout_ms)
 		set_timeouts(fd, o->timeout_ms);
-	if (o->ttl && setsockopt(fd, IPPROTO_IP, IP_TTL, &o->ttl, sizeof(o->ttl)))
+	if (o->ttl && set_ttl(fd, o->to.ss_family, o->ttl))
 		die("ttl");
 	if (o->source_port || own.ss_family) {
 		own.ss_family = o->to.ss_family;
