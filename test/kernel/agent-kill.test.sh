@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# vm: timeout=1800
+# vm: timeout=1800 kernels=6.1
 # kill -9 at every step of up and of down, then up or down again: converges, and no virtual server is lost.
 . "$(dirname "$0")/agent.sh"
 
