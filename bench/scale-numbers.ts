@@ -7,6 +7,10 @@ export interface Totals {
   /** Looks at everything, and the time that they took with their writes. */
   readonly plans: number;
   readonly planSeconds: number;
+  /** Whether it leads. */
+  readonly leads: boolean;
+  /** When a look at everything had ended well last, in seconds since 1970; 0: none has. */
+  readonly lastLook: number;
 }
 
 /** @param text metrics as Prometheus reads them */
@@ -21,10 +25,15 @@ export function totals(text: string): Totals {
     requests: sum('ipvsbpf_api_requests_total'),
     plans: sum(`ipvsbpf_reconcile_duration_seconds_count${look}`),
     planSeconds: sum(`ipvsbpf_reconcile_duration_seconds_sum${look}`),
+    leads: sum('ipvsbpf_leader') === 1,
+    lastLook: sum(`ipvsbpf_reconcile_last_success_timestamp_seconds${look}`),
   };
 }
 
-export function difference(before: Totals, after: Totals): Totals {
+export function difference(
+  before: Totals,
+  after: Totals,
+): Pick<Totals, 'requests' | 'plans' | 'planSeconds'> {
   return {
     requests: after.requests - before.requests,
     plans: after.plans - before.plans,

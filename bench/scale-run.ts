@@ -10,11 +10,12 @@ import {
   SERVICE_SLICES,
   SERVICES,
 } from '../src/core/resource-types.ts';
-import { type Connection, connect, makeNode, NAMESPACE, tokenOf } from '../test/operator/api-server.ts';
+import { type Connection, connect, makeNode, NAMESPACE } from '../test/operator/api-server.ts';
 import { setup as installChart } from '../test/operator/install-chart.ts';
-import { OperatorProcess } from '../test/operator/operator-process.ts';
+import type { OperatorProcess } from '../test/operator/operator-process.ts';
 import { SimulatedAgents } from '../test/operator/simulated-agents.ts';
 import { difference, MiB, median, seconds, totals } from './scale-numbers.ts';
+import { idleMemory, startOperator, startUpOf } from './scale-operator.ts';
 
 const PARALLEL = 16;
 const NAMESPACE_COUNT = 10;
@@ -72,10 +73,7 @@ export class ScaleRun {
   /** The operator's process, with the rights of the chart. */
   async start(): Promise<void> {
     if (this.#admin === undefined) throw new Error('prepare() comes first');
-    this.#operator = await OperatorProcess.start({
-      token: await tokenOf(this.#admin, 'ipvs-bpf-operator'),
-      environment: { IPVS_BPF_NAMESPACE: NAMESPACE, IPVS_BPF_POD_NAME: 'bench', IPVS_BPF_HTTP_PORT: '0' },
-    });
+    this.#operator = await startOperator(this.#admin);
   }
 
   async measure(say: (text: string) => void): Promise<readonly Row[]> {
@@ -100,16 +98,12 @@ export class ScaleRun {
       this.#exclude(i),
     );
     await this.#edits('`driftPolicy` is changed, until all node specs have it', tell, (i) => this.#drift(i));
-    const memory = await this.#process.memory();
-    tell(
-      'memory of the operator (RSS), at the end and at the most',
-      `${MiB(memory.now)}, ${MiB(memory.peak)}`,
-    );
     const { planSeconds, plans } = await this.#totals();
     tell(
       'a look at everything with its writes, on average',
       `${Math.round((planSeconds / plans) * 1000)} ms`,
     );
+    await this.#idleAndRestart(tell);
     const { refused } = this.#agentsOf;
     if (refused.length > 0) throw new Error(`${refused.length} writes of agents failed: ${refused[0]}`);
     return rows;
@@ -121,6 +115,21 @@ export class ScaleRun {
     for (const watch of this.#watches) watch.stop();
     await this.#operator?.stop();
     await this.#admin?.config.close();
+  }
+
+  /** Memory when nothing changes any more, and the same of a process that finds everything as it is. */
+  async #idleAndRestart(tell: (what: string, value: string) => void): Promise<void> {
+    const memory = async (when: string): Promise<void> => {
+      tell(`memory of the operator (RSS), idle ${when}`, await idleMemory(this.#process));
+      tell('… at the most until then', MiB((await this.#process.memory()).peak));
+    };
+    await memory('after these edits');
+    await this.#process.stop();
+    await this.start();
+    const { ready, looked } = await startUpOf(this.#process);
+    tell('start of the operator with all these objects there, until `/readyz` answers 200', seconds([ready]));
+    tell('… until it has looked at everything', seconds([looked]));
+    await memory('after this start');
   }
 
   async #edits(
