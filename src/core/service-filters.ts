@@ -4,6 +4,7 @@ import type { PolicySpec } from '../api/resources.ts';
 import type { ClusterFacts, ClusterNetworkPolicy, ClusterService } from './cluster-facts.ts';
 import { maySelect } from './label-selector.ts';
 import type { Caveat, RejectReason } from './reasons.ts';
+import { remember } from './remember.ts';
 
 export interface FilterIndex {
   /** Namespace → NetworkPolicies for ingress. */
@@ -36,16 +37,21 @@ export function indexFilters(facts: Pick<ClusterFacts, 'networkPolicies' | 'endp
     if (list === undefined) ingress.set(namespace, [policy]);
     else list.push(policy);
   }
+  return { ingress, egress, withPods: servicesWithPods(facts.endpointSlices) };
+}
+
+/** An edit of a Service leaves the EndpointSlices as they were. */
+const servicesWithPods = remember((slices: ClusterFacts['endpointSlices']): ReadonlySet<string> => {
   const withPods = new Set<string>();
-  for (const { metadata, endpoints } of facts.endpointSlices) {
+  for (const { metadata, endpoints } of slices) {
     const name = metadata.labels?.['kubernetes.io/service-name'];
     if (name === undefined) continue;
     if (endpoints?.some(({ targetRef }) => targetRef?.kind === 'Pod') === true) {
       withPods.add(`${metadata.namespace ?? ''}/${name}`);
     }
   }
-  return { ingress, egress, withPods };
-}
+  return withPods;
+});
 
 /** What the policy's filtering makes of the rules that there are for this Service. */
 export function filterFindings(service: ClusterService, { filters, filtering }: Finder): FilterFindings {

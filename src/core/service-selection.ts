@@ -97,17 +97,18 @@ function select(spec: SelectionSpec, facts: SelectionFacts): Selection {
   const caveats: ServiceRemark[] = [];
   for (const key of [...chosen.keys()].sort()) {
     const service = byKey.get(key);
-    const [namespace = '', name = ''] = key.split('/');
     const outcome =
       service === undefined
         ? reject('NotFound', 'There is no such Service. It is taken as soon as there is.')
         : judge(service, chosen.get(key), spec, finder, taken);
     if ('rejected' in outcome) {
+      const [namespace = '', name = ''] = key.split('/');
       rejected.push({ namespace, name, ...outcome.rejected });
       continue;
     }
     services.push(outcome.service);
-    caveats.push(...outcome.caveats.map((caveat) => ({ namespace, name, ...caveat })));
+    const { namespace, name } = outcome.service;
+    for (const caveat of outcome.caveats) caveats.push({ namespace, name, ...caveat });
   }
   const virtualServers = services.reduce((sum, service) => sum + countVirtualServers(service), 0);
   return { services, rejected, caveats, selected: chosen.size, virtualServers };
@@ -290,6 +291,4 @@ function sourceCaveats(
   return caveats;
 }
 
-function serviceKey({ metadata }: ClusterService): string {
-  return `${metadata.namespace ?? ''}/${metadata.name}`;
-}
+const serviceKey = remember(({ metadata }: ClusterService) => `${metadata.namespace ?? ''}/${metadata.name}`);
