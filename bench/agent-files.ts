@@ -35,7 +35,13 @@ export async function prepareAgentGuest(counts: readonly number[]): Promise<void
   await mkdir(directory, { recursive: true });
   await build({ ...bundling, entryPoints: [join(repository, 'bench/agent-guest.ts')], outdir: directory });
   const environment = Object.entries(lowMemory.environment).map(([name, value]) => `${name}=${value}`);
-  const command = ['env', ...environment, 'node_modules/.bin/node', ...lowMemory.flags];
+  const command = [
+    'env',
+    ...environment,
+    'node_modules/.bin/node',
+    ...lowMemory.flags,
+    `--max-semi-space-size=${lowMemory.youngMiB.agent}`,
+  ];
   await writeFile(join(directory, 'node'), `#!/bin/sh\nexec ${command.join(' ')} "$@"\n`, { mode: 0o755 });
   for (const count of counts) {
     await writeFile(join(directory, `table-${count}`), `${table(count).join('\n')}\n`);
