@@ -2,7 +2,7 @@
 /**
  * The programs on devices whose packets begin differently, with the kernel's own stack on both ends:
  *
- *   client 198.51.100.7 (lo), SNAT address DEVICE.1  ──DEVICE──  DEVICE.2 real server (namespace rs)
+ *   client 198.51.100.7, 2001:db8:c::7 (lo), SNAT address NET.1  ──DEVICE──  NET.2 real server (namespace rs)
  *
  * The real server has no route to the client: what leaves untranslated stays without an answer.
  */
@@ -16,9 +16,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { attachTc, createClsact, destroyClsact, openObject } from 'libbpf-ts';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { mappedBytes } from '../../src/core/abi.ts';
 import { type Counts, Datapath, difference } from './datapath.ts';
-import { type End, filler, ipv4Bytes, type Transport } from './packet.ts';
-import { client } from './scene.ts';
+import { type End, filler, type Transport } from './packet.ts';
+import { client as client4 } from './scene.ts';
 
 const RS = 'rs';
 const ECHO_PORT = 7000;
@@ -27,18 +28,31 @@ const CLOSED_PORT = 7001;
 interface Device {
   readonly title: string;
   readonly name: string;
-  /** First three numbers of its network. */
+  /** First three numbers of its network, or all that is left of the last one. */
   readonly net: string;
   /** Its programs run on these devices too: every packet passes them twice. */
   readonly below: readonly string[];
 }
 
 const devices: readonly Device[] = [
-  { title: 'Ethernet', name: 'eth', net: '10.77.0', below: [] },
-  { title: 'a VLAN device', name: 'eth.5', net: '10.77.5', below: ['eth'] },
-  { title: 'a VLAN device that writes its tag in line', name: 'eth.6', net: '10.77.6', below: ['eth'] },
-  { title: 'a device without link header', name: 'ipip', net: '10.77.7', below: [] },
+  { title: 'Ethernet', name: 'eth', net: '10.77.0.', below: [] },
+  { title: 'a VLAN device', name: 'eth.5', net: '10.77.5.', below: ['eth'] },
+  { title: 'a VLAN device that writes its tag in line', name: 'eth.6', net: '10.77.6.', below: ['eth'] },
+  { title: 'a device without link header', name: 'ipip', net: '10.77.7.', below: [] },
+  { title: 'Ethernet with IPv6', name: 'eth', net: 'fd77:1::', below: [] },
+  { title: 'a VLAN device with IPv6', name: 'eth.5', net: 'fd77:5::', below: ['eth'] },
+  {
+    title: 'a VLAN device with IPv6 that writes its tag in line',
+    name: 'eth.6',
+    net: 'fd77:6::',
+    below: ['eth'],
+  },
+  { title: 'a device without link header with IPv6', name: 'sit', net: 'fd77:7::', below: [] },
 ];
+
+const isIpv6 = (address: string) => address.includes(':');
+const client6: End = { address: '2001:db8:c::7', port: client4.port };
+const clientOf = ({ net }: Device): End => (isIpv6(net) ? client6 : client4);
 
 function ip(...args: string[]): string {
   return execFileSync('ip', args, { encoding: 'utf8' });
@@ -61,8 +75,12 @@ function build(netns: string, own: 1 | 2, link: string): void {
   }
   const ends = ['local', `10.77.0.${own}`, 'remote', `10.77.0.${peer}`];
   inside('link', 'add', 'ipip', 'type', 'ipip', ...ends);
+  inside('link', 'add', 'sit', 'type', 'sit', ...ends);
   for (const { name, net } of devices) {
-    inside('address', 'add', `${net}.${own}/24`, 'dev', name);
+    const address = isIpv6(net)
+      ? [`${net}${own}/64`, 'dev', name, 'nodad']
+      : [`${net}${own}/24`, 'dev', name];
+    inside('address', 'add', ...address);
     inside('link', 'set', name, 'up');
   }
 }
@@ -91,13 +109,18 @@ function compileHint(): string {
 
 /** Says who it talks to, then returns what it gets: no more than a pipe holds, or ncat waits for itself. */
 async function startServers(): Promise<void> {
-  for (const flags of [['-k'], ['-k', '-u']]) {
+  for (const flags of [
+    ['-k', '-4'],
+    ['-k', '-4', '-u'],
+    ['-k', '-6'],
+    ['-k', '-6', '-u'],
+  ]) {
     const answer = 'echo "$NCAT_REMOTE_ADDR $NCAT_REMOTE_PORT"; exec cat';
-    const listen = ['ncat', '-l', ...flags, '-4', '-p', String(ECHO_PORT), '-c', answer];
+    const listen = ['ncat', '-l', ...flags, '-p', String(ECHO_PORT), '-c', answer];
     servers.push(spawn('ip', ['netns', 'exec', RS, ...listen], { stdio: 'ignore' }));
   }
   const listening = () => execFileSync('ss', ['-N', RS, '-Hltun'], { encoding: 'utf8' }).trim().split('\n');
-  while (listening().length < 2) await sleep(50);
+  while (listening().length < 4) await sleep(50);
 }
 
 beforeAll(async () => {
@@ -107,7 +130,8 @@ beforeAll(async () => {
   ip('link', 'add', 'a0', 'type', 'veth', 'peer', 'name', 'b0', 'netns', RS);
   build(RS, 2, 'b0');
   build('director', 1, 'a0');
-  ip('address', 'add', `${client.address}/32`, 'dev', 'lo');
+  ip('address', 'add', `${client4.address}/32`, 'dev', 'lo');
+  ip('address', 'add', `${client6.address}/128`, 'dev', 'lo', 'nodad');
   await startServers();
 });
 
@@ -115,18 +139,23 @@ afterAll(() => {
   for (const server of servers) server.kill();
   servers = [];
   ip('link', 'delete', 'eth');
-  ip('address', 'delete', `${client.address}/32`, 'dev', 'lo');
+  ip('link', 'delete', 'ipip');
+  ip('link', 'delete', 'sit');
+  ip('address', 'delete', `${client4.address}/32`, 'dev', 'lo');
+  ip('address', 'delete', `${client6.address}/128`, 'dev', 'lo');
   ip('netns', 'delete', 'director');
   ip('netns', 'delete', RS);
   rmSync(object, { recursive: true });
 });
 
-function attachAll({ name, net, below }: Device): void {
+function attachAll(tested: Device): void {
+  const { name, net, below } = tested;
   const hint = openObject(join(object, 'o'));
-  hint.setGlobal('hint_client', Buffer.from(ipv4Bytes(client.address)).readUInt32LE());
+  const bytes = Buffer.from(mappedBytes(clientOf(tested).address));
+  hint.setGlobal('hint_client', { w: [0, 4, 8, 12].map((offset) => bytes.readUInt32LE(offset)) });
   const loaded = hint.load();
   datapath = new Datapath();
-  datapath.addSnatAddress(1, `${net}.1`, ifindexOf(name));
+  datapath.addSnatAddress(1, `${net}1`, ifindexOf(name));
   for (const device of [name, ...below]) {
     const ifindex = ifindexOf(device);
     createClsact(ifindex);
@@ -153,12 +182,21 @@ function checksumErrorsIn(text: string, protocol: Transport): number {
   return Number(values.split(' ')[column]);
 }
 
+/** Those of UDP over IPv6, in the text of /proc/net/snmp6; TCP counts both together. */
+function udp6ChecksumErrorsIn(text: string): number {
+  return Number(/^Udp6InCsumErrors\s+(\d+)$/m.exec(text)?.[1]);
+}
+
 /** Of TCP and UDP, in both namespaces. */
 function checksumErrors(): number {
-  const other = ip('netns', 'exec', RS, 'cat', '/proc/net/snmp');
-  return [readFileSync('/proc/net/snmp', 'utf8'), other]
-    .flatMap((text) => [checksumErrorsIn(text, 'TCP'), checksumErrorsIn(text, 'UDP')])
-    .reduce((sum, errors) => sum + errors);
+  const texts = (file: string) => [readFileSync(file, 'utf8'), ip('netns', 'exec', RS, 'cat', file)];
+  return [
+    ...texts('/proc/net/snmp').flatMap((text) => [
+      checksumErrorsIn(text, 'TCP'),
+      checksumErrorsIn(text, 'UDP'),
+    ]),
+    ...texts('/proc/net/snmp6').map(udp6ChecksumErrorsIn),
+  ].reduce((sum, errors) => sum + errors);
 }
 
 async function tcpEcho(from: End, to: End, payload: Uint8Array): Promise<Buffer> {
@@ -179,7 +217,7 @@ async function tcpEcho(from: End, to: End, payload: Uint8Array): Promise<Buffer>
 }
 
 async function udpEcho(from: End, to: End, payload: Uint8Array): Promise<Buffer> {
-  const socket = createSocket('udp4');
+  const socket = createSocket(isIpv6(to.address) ? 'udp6' : 'udp4');
   try {
     socket.bind(from.port, from.address);
     await once(socket, 'listening');
@@ -202,7 +240,8 @@ async function udpEcho(from: End, to: End, payload: Uint8Array): Promise<Buffer>
 }
 
 describe.each(devices)('on $title', (device) => {
-  const real = (port: number): End => ({ address: `${device.net}.2`, port });
+  const real = (port: number): End => ({ address: `${device.net}2`, port });
+  const client = clientOf(device);
   let before: Counts;
   beforeAll(() => attachAll(device));
   afterAll(() => detachAll(device));
@@ -227,7 +266,7 @@ describe.each(devices)('on $title', (device) => {
       const answer = await echo(from, real(ECHO_PORT), payload);
 
       const { port, addressId } = datapath.snatEnd(key);
-      const greeting = `${device.net}.1 ${port}\n`;
+      const greeting = `${device.net}1 ${port}\n`;
       expect(addressId).toBe(1);
       expect(answer.subarray(0, greeting.length).toString()).toBe(greeting);
       expect(Buffer.compare(answer.subarray(greeting.length), payload)).toBe(0);

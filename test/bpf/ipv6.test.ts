@@ -116,7 +116,7 @@ describe.each(transports)('a %s packet', (transport) => {
 
   it('has right checksums whatever the bytes', () => {
     datapath.addTranslatedSession({ client, real, transport, port: SNAT_PORT });
-    for (let seed = 0; seed < 300; seed += 1) {
+    for (let seed = 0; seed < 100; seed += 1) {
       const payload = filler(seed % 40, seed);
       payload.set([seed & 0xff, seed >> 8].slice(0, payload.length));
       const sent = egress(framed(packet6(transport, { from: client, to: real, payload })));
