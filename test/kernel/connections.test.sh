@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # vm: icount=yes timeout=900
-# How connections end, what the switch and the whitelist do to open ones, and reused client ports.
+# How connections end, what the switch and the whitelist do to open ones, and reused client ports: IPv4 and IPv6.
+NET_IPV6=1
 . "$(dirname "$0")/../net/suite.sh"
 
 port=80
@@ -12,7 +13,7 @@ set_up() {
 	net_serve rs2 0.0.0.0:8080
 }
 
-virtual_servers() { virtual_server -t $port rr "$rip1:8080" "$rip2:8080"; }
+virtual_servers() { virtual_server -t "$port" rr "$rip1:8080" "$rip2:8080"; }
 
 requests() { answered "$(client_requests --to "$vip:$port" --count "$1")" "$1"; }
 
@@ -125,8 +126,8 @@ reuse() {
 }
 
 ends_with_the_module() {
-	requests 10
-	equal "$(sessions)" 10 sessions
+	for_families requests 10
+	equal "$(sessions)" 20 sessions
 	in_director ipvsadm -C
 	remove_modules
 	no_maps_left
@@ -137,8 +138,8 @@ ends_with_its_namespace() {
 	NET_DIRECTOR=director
 	set_up
 	accelerate_director
-	requests 10
-	equal "$(sessions)" 10 sessions
+	for_families requests 10
+	equal "$(sessions)" 20 sessions
 	# Programs on its links keep their maps, the pins do so anyway.
 	ip netns del director
 	sleep 3
@@ -150,38 +151,46 @@ accelerate_director() {
 	modprobe ip_vs_rr
 	attach srv1
 	attach srv2
-	snat_address 1 "$dip1" srv1
-	snat_address 2 "$dip2" srv2
+	snat_addresses
 	hand_over
 	set_switch 1
+	for_families virtual_servers
+}
+
+native_cases() {
 	virtual_servers
+	it "native, $ip: reuses a client port" reuse native
+	sleep 200
+	in_director ipvsadm -C
+}
+
+accelerated_cases() {
+	whitelist "$vip" "$port" tcp 1
+	virtual_servers
+	it "accelerated, $ip: reuses a client port, at once and scheduled anew" reuse accelerated
+	sleep 200
+	it "ends by timeout, $ip" ends_by_timeout
+	it "ends when its real server is deleted, $ip" ends_with_its_real_server
+	it "ends by flush, $ip" ends_by_flush
+	it "ends by timeout after a flush that leaves connections, $ip" ends_after_a_flush_by_timeout
+	it "keeps open connections through off and on, $ip" open_connections_survive_the_switch
+	it "carries connections to their end while off, $ip" stays_until_the_last_has_ended
+	it "keeps open connections when the whitelist changes, $ip" open_connections_survive_the_whitelist
+	in_director ipvsadm -C
 }
 
 set_up
 insert_patched_module
 masquerade
-virtual_servers
-it 'native: reuses a client port' reuse native
-sleep 200
-in_director ipvsadm -C
+for_families native_cases
 load_programs
 attach srv1
 attach srv2
-snat_address 1 "$dip1" srv1
-snat_address 2 "$dip2" srv2
+snat_addresses
 hand_over
 set_switch 1
-whitelist "$vip" $port tcp 1
-virtual_servers
-it 'accelerated: reuses a client port, at once and scheduled anew' reuse accelerated
-sleep 200
-it 'ends by timeout' ends_by_timeout
-it 'ends when its real server is deleted' ends_with_its_real_server
-it 'ends by flush' ends_by_flush
-it 'ends by timeout after a flush that leaves connections' ends_after_a_flush_by_timeout
-it 'keeps open connections through off and on' open_connections_survive_the_switch
-it 'carries connections to their end while off' stays_until_the_last_has_ended
-it 'keeps open connections when the whitelist changes' open_connections_survive_the_whitelist
+for_families accelerated_cases
+for_families virtual_servers
 it 'ends when the module is removed' ends_with_the_module
 insert_patched_module
 it 'ends when its network namespace is deleted' ends_with_its_namespace

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # vm: icount=yes timeout=900
 # TCP, UDP and fragmented connections live as long as their timers say, and leave nothing behind.
-# Other ways to end: connections.test.sh.
+# IPv4 and IPv6. Other ways to end: connections.test.sh.
+NET_IPV6=1
 . "$(dirname "$0")/../net/suite.sh"
 
 # Under -icount the clock leaps while the guest waits for its host, by minutes when that is busy: what has been
@@ -99,7 +100,15 @@ works_in_two_namespaces_apart() {
 	# The root namespace has the module and no maps.
 	equal "$(cat "$VS/bpf_mode")/$(cat "$VS/bpf_maps")" 0/none "switch and maps of the root namespace"
 	equal "$(in_director cat "$VS/bpf_mode")" 1 "switch of the director's namespace"
-	some_traffic
+	for_families some_traffic
+}
+
+cases() {
+	it "timers that run out, $ip" ends_by_timer
+	it "shortened timeouts, $ip" ends_by_short_timeouts
+	it "no end while there is traffic, $ip" lives_while_there_is_traffic "$(counter SESSION_REMOVED)"
+	it "a client port used again, $ip" ends_when_the_port_is_used_again
+	it "a real server that refuses, $ip" refused_connections_end
 }
 
 net_up
@@ -107,12 +116,7 @@ serve_both rs1 rs2
 accelerate
 virtual_servers_of_both
 whitelist_both
-it 'timers that run out' ends_by_timer
-it 'shortened timeouts' ends_by_short_timeouts
-removed=$(counter SESSION_REMOVED)
-it 'no end while there is traffic' lives_while_there_is_traffic "$removed"
-it 'a client port used again' ends_when_the_port_is_used_again
-it 'a real server that refuses' refused_connections_end
+for_families cases
 detach srv1
 detach srv2
 in_director ipvsadm -C
