@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync } from 'node:fs';
 import { readdir, rm, rmdir } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { dirname } from 'node:path';
 import { hashOf, repository } from '../../scripts/cache.ts';
 import { say } from '../../scripts/exec.ts';
 import { buildControlPlane, ensureControlPlane, ensureDns, place } from './control-plane.ts';
 import { installClusterPackages } from './debian.ts';
+import { freePort } from './free-port.ts';
 import { coreDnsBinary } from './go.ts';
 import { type Layout, layoutOf, statePaths } from './layout.ts';
 import { withLock } from './lock.ts';
@@ -76,15 +76,4 @@ function lockFile(layout: Layout): string {
 
 async function removeIfEmpty(directory: string): Promise<void> {
   if (existsSync(directory) && (await readdir(directory)).length === 0) await rmdir(directory);
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
 }

@@ -2,11 +2,11 @@
 /** A real Prometheus with nothing but what a test gives it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { channelBinary } from '../cluster/channel.ts';
+import { freePort } from '../cluster/free-port.ts';
 import { insideOf } from '../cluster/network.ts';
 import { waitFor } from '../cluster/wait.ts';
 
@@ -230,15 +230,4 @@ async function writeConfiguration(directory: string, options: PrometheusOptions)
   };
   await writeFile(join(directory, 'rules.yaml'), stringify({ groups: options.groups }));
   await writeFile(join(directory, 'prometheus.yaml'), stringify(configuration));
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
 }
