@@ -15,6 +15,7 @@ const ownFiles = [
   'kernel-module/ip_vs_bpf.h',
   'kernel-module/ip_vs_bpf_control.c',
   'kernel-module/ip_vs_bpf_internal.h',
+  'kernel-module/ip_vs_bpf_hooks.c',
   'kernel-module/ip_vs_bpf_ipv6.c',
   'kernel-module/ip_vs_bpf_reply.c',
   'kernel-module/ip_vs_bpf_session.c',
@@ -71,7 +72,8 @@ async function compile(kernel: KernelBuild, directory: string): Promise<void> {
   for (const file of ownFiles) await cp(join(repository, file), join(tree, basename(file)));
   await patch(source, tree, directory);
   say(`building ip_vs for ${kernel.release}`);
-  // The same bytes wherever the cache is: no path of it in __FILE__ or, by the build id, in debugging information.
+  // The same wherever the cache is: no path of it in __FILE__ or, by the build id, in debugging information. Not the
+  // same bytes each time: with several jobs pahole, before 1.27, orders the types of BTF by chance.
   const flags = `KCFLAGS=-ffile-prefix-map=${tree}=.`;
   const options = ['-s', '-C', headers, `M=${tree}`, `-j${cpus().length}`, flags];
   await run('make', [...options, 'modules'], { timeoutMs: COMPILE_LIMIT_MS });

@@ -130,6 +130,10 @@ bool ip_vs_bpf_route_reply6(struct ip_vs_conn *cp, struct sk_buff *skb);
 bool ip_vs_bpf_forward_reply6(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb);
 unsigned int ip_vs_bpf_send_request6(struct sk_buff *skb, struct ip_vs_conn *cp);
 
+/* ip_vs_bpf_hooks.c */
+#define IP_VS_BPF_HOOKS 4
+extern const struct nf_hook_ops ip_vs_bpf_hook_ops[IP_VS_BPF_HOOKS];
+
 /* ip_vs_bpf.c */
 /* What the PRE_ROUTING hook and the hooks inside ip_vs_in_hook and ip_vs_out_hook share. */
 struct ip_vs_bpf_packet {
@@ -145,8 +149,9 @@ static inline struct ip_vs_bpf_packet *packet_of(const struct nf_hook_state *sta
 	return container_of((struct nf_hook_state *)state, struct ip_vs_bpf_packet, state);
 }
 
-#define IP_VS_BPF_HOOKS 4
-extern const struct nf_hook_ops ip_vs_bpf_hook_ops[IP_VS_BPF_HOOKS];
+/* The whitelist entry of the virtual server that a TCP or UDP packet is for, or NULL. */
+const struct ipvs_service *ip_vs_bpf_find_service(struct ip_vs_bpf *bpf, int af,
+						  const struct sk_buff *skb);
 
 /* Routes and packet marks that both directions use. */
 bool ip_vs_bpf_use_dst(struct sk_buff *skb, struct dst_entry *dst, int ifindex, u32 cookie);
