@@ -33,7 +33,7 @@ const unused = "() => { throw new Error('src/adapters/kubernetes-operator.ts rep
 export const lowMemory = {
   flags: ['--optimize-for-size'],
   /** For objects that were made a moment ago. What an operator works on at once is more than an agent has. */
-  youngMiB: { agent: 2, operator: 4 },
+  youngMiB: { agent: 1, operator: 4 },
   environment: {
     MALLOC_ARENA_MAX: '1',
     MALLOC_MMAP_THRESHOLD_: '131072',
