@@ -10,7 +10,7 @@
 
 #include <linux/types.h>
 
-#define IPVS_BPF_ABI 2
+#define IPVS_BPF_ABI 3
 
 /* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2). */
 struct ipvs_addr {
@@ -56,8 +56,29 @@ struct ipvs_session_key {
 };
 
 /*
+ * How tc ingress forwards packets of one direction by itself, past the IP stack. Written by the module
+ * for a packet that it has routed, so a path is never older than IPVS_PATH_SECONDS: then one packet goes
+ * through the module again, and meets what has changed. The programs add to `counted`, nothing else.
+ */
+struct ipvs_path {
+	struct ipvs_addr nexthop;
+	__u64 counted;      /* packets and bytes that the module has not taken over yet: IPVS_COUNTED */
+	__u32 until;        /* jiffies, low 32 bits: the path ends there */
+	__u32 in_ifindex;   /* packets come in there: their source has been validated */
+	__u32 out_ifindex;  /* 0: no path */
+	__u16 mtu;          /* bytes of an IP packet */
+	__u8 nexthop_family; /* AF_INET or AF_INET6 */
+	__u8 zero;
+};
+
+#define IPVS_PATH_SECONDS 1
+#define IPVS_COUNTED_BYTES_BITS 40
+/* `bytes` as IPVS counts them: from the IP header on; `packets` may be 2^24 - 1 between two takeovers. */
+#define IPVS_COUNTED(packets, bytes) ((__u64)(packets) << IPVS_COUNTED_BYTES_BITS | (bytes))
+
+/*
  * Value of ipvs_sessions. Added by the module before the first packet leaves, removed by it when
- * IPVS frees the connection. The tc programs write `snat` and `seen`, nothing else.
+ * IPVS frees the connection. The tc programs write `snat` and `seen`, and count in the paths.
  */
 struct ipvs_session {
 	struct ipvs_addr vaddr;
@@ -69,6 +90,8 @@ struct ipvs_session {
 	__u16 flags;   /* enum ipvs_snat_mode in IPVS_SERVICE_SNAT_MASK */
 	__u64 snat;    /* the SNAT end: see IPVS_SNAT_*; only changed by compare-and-exchange */
 	__u64 seen;    /* jiffies64 of the last packet that a tc program saw; 0: none yet */
+	struct ipvs_path request;
+	struct ipvs_path reply;
 };
 
 /*
@@ -186,13 +209,16 @@ enum ipvs_counter {
 	IPVS_COUNT_DROP_REPLIES_FULL,  /* tc egress: the reply map is full */
 	IPVS_COUNT_DROP_MALFORMED,     /* tc: a packet of a session is truncated */
 	IPVS_COUNT_DROP_REWRITE,       /* tc: the kernel refused to write into the packet */
+	IPVS_COUNT_FORWARD_REQUEST,    /* tc ingress: requests translated and sent, past the stack */
+	IPVS_COUNT_FORWARD_REPLY,      /* tc ingress: replies, likewise */
 	IPVS_COUNTERS,
 };
 
 _Static_assert(sizeof(struct ipvs_service_key) == 20, "abi");
 _Static_assert(sizeof(struct ipvs_service) == 8, "abi");
 _Static_assert(sizeof(struct ipvs_session_key) == 24, "abi");
-_Static_assert(sizeof(struct ipvs_session) == 56, "abi");
+_Static_assert(sizeof(struct ipvs_path) == 40, "abi");
+_Static_assert(sizeof(struct ipvs_session) == 136, "abi");
 _Static_assert(sizeof(struct ipvs_reply_key) == 24, "abi");
 _Static_assert(sizeof(struct ipvs_frag_key) == 40, "abi");
 _Static_assert(sizeof(struct ipvs_snat_addr) == 20, "abi");

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* SNAT for packets that ip_vs forwards (tc egress), and its reverse for the replies (tc ingress). */
+/*
+ * SNAT for packets that ip_vs forwards (tc egress), its reverse for the replies (tc ingress), and
+ * forwarding of established sessions in both directions (tc ingress).
+ */
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "lib/forward.h"
 #include "lib/maps.h"
 #include "lib/nat.h"
 #include "lib/packet.h"
@@ -307,6 +311,16 @@ static __noinline int translate_ipv6_reply(struct __sk_buff *skb)
 	return translate_reply(skb, AF_INET6);
 }
 
+static __noinline int forward_ipv4(struct __sk_buff *skb)
+{
+	return forward(skb, AF_INET);
+}
+
+static __noinline int forward_ipv6(struct __sk_buff *skb)
+{
+	return forward(skb, AF_INET6);
+}
+
 /* Of a frame with a tag in line, only the packet tells. */
 static __always_inline bool is_ipv6(struct __sk_buff *skb)
 {
@@ -334,9 +348,16 @@ int ipvs_tc_egress(struct __sk_buff *skb)
 SEC("tc")
 int ipvs_tc_ingress(struct __sk_buff *skb)
 {
-	if (skb->protocol == bpf_htons(ETH_P_IP) && !is_to_other_port(skb, AF_INET))
-		return ipvs_verdict(translate_ipv4_reply(skb));
-	if (skb->protocol == bpf_htons(ETH_P_IPV6) && !is_to_other_port(skb, AF_INET6))
-		return ipvs_verdict(translate_ipv6_reply(skb));
-	return TC_ACT_UNSPEC;
+	int result = IPVS_NOT_MINE;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		result = forward_ipv4(skb);
+		if (!result && !is_to_other_port(skb, AF_INET))
+			result = translate_ipv4_reply(skb);
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		result = forward_ipv6(skb);
+		if (!result && !is_to_other_port(skb, AF_INET6))
+			result = translate_ipv6_reply(skb);
+	}
+	return ipvs_verdict(result);
 }

@@ -17,6 +17,7 @@ const ownFiles = [
   'kernel-module/ip_vs_bpf_internal.h',
   'kernel-module/ip_vs_bpf_hooks.c',
   'kernel-module/ip_vs_bpf_ipv6.c',
+  'kernel-module/ip_vs_bpf_path.c',
   'kernel-module/ip_vs_bpf_reply.c',
   'kernel-module/ip_vs_bpf_session.c',
   'kernel-module/ipvs_bpf_family_id.c',

@@ -119,6 +119,20 @@ export const hooks: readonly Hook[] = [
     text: '\t\tip_vs_bpf_conn_del(cp);\n',
   },
   {
+    file: conn,
+    within: 'static void ip_vs_conn_expire(struct timer_list *t)\n{',
+    anchor: '\t/*\n\t *\tdo I control anybody?\n',
+    place: 'before',
+    text: '\tif (ip_vs_bpf_postpone(cp))\n\t\treturn;\n\n',
+  },
+  {
+    file: conn,
+    within: 'void ip_vs_conn_expire_now(',
+    anchor: '\t/* Using mod_timer_pending will ensure the timer is not\n',
+    place: 'before',
+    text: '\tip_vs_bpf_kill(cp);\n',
+  },
+  {
     file: xmit,
     within: 'static inline int ip_vs_nat_send_or_cont(',
     anchor: '\tskb->ipvs_property = 1;\n',
@@ -142,6 +156,8 @@ export const hooks: readonly Hook[] = [
       '\tint\t\t\tbpf_out_ifindex;\n' +
       '\tu32\t\t\tbpf_cookie;\t/* 0: no session */\n' +
       '\tu32\t\t\tbpf_service;\t/* id in ipvs_services, flags */\n' +
+      '\tu32\t\t\tbpf_until[2];\t/* jiffies: tc forwards, by direction; 0: never has */\n' +
+      '\tstruct timer_list\tbpf_timer;\t/* takes over what tc has counted */\n' +
       '#endif\n',
   },
   {

@@ -244,6 +244,10 @@ unsigned int ip_vs_bpf_send_request(struct sk_buff *skb, struct ip_vs_conn *cp, 
 		spin_unlock_bh(&cp->lock);
 		return NF_ACCEPT;
 	}
+	/* Or an ICMP error of the client's side. */
+	if (likely(cp->protocol == (cp->af == AF_INET6 ? ipv6_hdr(skb)->nexthdr :
+							 ip_hdr(skb)->protocol)))
+		ip_vs_bpf_offer_path(cp->ipvs->bpf, cp, skb, IP_VS_DIR_INPUT);
 	if (cp->af == AF_INET6)
 		return ip_vs_bpf_send_request6(skb, cp);
 	if (unlikely(!skb_is_gso(skb) &&

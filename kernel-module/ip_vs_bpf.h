@@ -29,6 +29,9 @@ bool ip_vs_bpf_take_reply(struct ip_vs_conn *cp, struct sk_buff *skb,
 unsigned int ip_vs_bpf_send_reply(int af, struct sk_buff *skb);
 unsigned int ip_vs_bpf_send_request(struct sk_buff *skb, struct ip_vs_conn *cp, int local);
 void ip_vs_bpf_remove_session(struct ip_vs_conn *cp);
+void ip_vs_bpf_count_timer(struct timer_list *timer);
+bool ip_vs_bpf_postpone_expiry(struct ip_vs_conn *cp);
+void ip_vs_bpf_forbid_postponing(struct ip_vs_conn *cp);
 
 /* True once the connection has a session, until it is freed. */
 static inline bool ip_vs_bpf_conn(const struct ip_vs_conn *cp)
@@ -45,6 +48,9 @@ static inline void ip_vs_bpf_conn_init(struct ip_vs_conn *cp)
 	cp->bpf_out_ifindex = 0;
 	cp->bpf_cookie = 0;
 	cp->bpf_service = 0;
+	cp->bpf_until[0] = 0;
+	cp->bpf_until[1] = 0;
+	timer_setup(&cp->bpf_timer, ip_vs_bpf_count_timer, 0);
 }
 
 /*
@@ -85,6 +91,19 @@ static inline unsigned int ip_vs_bpf_reply_verdict(int af, struct sk_buff *skb,
 	if (likely(hooknum != NF_INET_PRE_ROUTING))
 		return NF_ACCEPT;
 	return ip_vs_bpf_send_reply(af, skb);
+}
+
+/* Softirq timer, or process context. True: tc has seen packets lately, and the timer runs again. */
+static inline bool ip_vs_bpf_postpone(struct ip_vs_conn *cp)
+{
+	return ip_vs_bpf_conn(cp) && ip_vs_bpf_postpone_expiry(cp);
+}
+
+/* Any context, under RCU: the connection is to end now, whatever tc sees. */
+static inline void ip_vs_bpf_kill(struct ip_vs_conn *cp)
+{
+	if (ip_vs_bpf_conn(cp))
+		ip_vs_bpf_forbid_postponing(cp);
 }
 
 /* Softirq timer, or process context with BH enabled; cp is unlinked and not referenced. */

@@ -90,8 +90,9 @@ static inline struct ipvs_addr addr_of(int af, const union nf_inet_addr *address
 					  address->ip6[3] } };
 }
 
-/* In cp->bpf_service, beside the id: the real server is on this host. */
-#define BPF_SERVICE_LOCAL 0x80000000
+/* In cp->bpf_service, beside the id. */
+#define BPF_SERVICE_LOCAL 0x80000000 /* the real server is on this host */
+#define BPF_SERVICE_KILLED 0x40000000 /* its end was asked for */
 
 static inline u32 service_id_of(const struct ip_vs_conn *cp)
 {
@@ -103,9 +104,22 @@ struct ipvs_session_key ip_vs_bpf_session_key(const struct ip_vs_conn *cp, u32 s
 /* 0, or the error of the map: -E2BIG if it is full. */
 int ip_vs_bpf_add_session(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
 			  const struct ipvs_service *service);
+/* The session of a connection, with its lock held, or NULL. */
+struct ipvs_session *ip_vs_bpf_lock_session(struct ip_vs_bpf *bpf, const struct ip_vs_conn *cp);
+void ip_vs_bpf_unlock_session(struct ip_vs_bpf *bpf, const struct ip_vs_conn *cp);
 /* The SNAT end of a session; false if the real server sees the client's own address. */
 bool ip_vs_bpf_snat_end(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct ipvs_addr *address,
 			__be16 *port);
+
+/* ip_vs_bpf_path.c */
+/*
+ * Lets tc ingress forward the packets of this direction that are like this one, which has its route
+ * and comes in by skb->dev. Nothing changes if the path that there is will do.
+ */
+void ip_vs_bpf_offer_path(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb,
+			  int direction);
+/* Adds what tc ingress has forwarded of a session to IPVS's numbers. Under the session's lock. */
+void ip_vs_bpf_take_over_counts(struct ip_vs_conn *cp, struct ipvs_session *session);
 
 /* ip_vs_bpf_reply.c */
 /* Whether a TCP or UDP packet, no fragment, is a reply that tc ingress is to translate. */

@@ -205,8 +205,10 @@ bool ip_vs_bpf_take_reply(struct ip_vs_conn *cp, struct sk_buff *skb,
 		if (likely(!skb->mark))
 			ip_vs_bpf_remember_dst(cp, skb, &cp->bpf_out_dst, &cp->bpf_out_ifindex);
 	}
-	if (likely(forward(packet->bpf, cp, skb)))
+	if (likely(forward(packet->bpf, cp, skb))) {
+		ip_vs_bpf_offer_path(packet->bpf, cp, skb, IP_VS_DIR_OUTPUT);
 		return true;
+	}
 	packet->verdict = NF_DROP;
 leave:
 	if (cp)

@@ -23,6 +23,24 @@ static spinlock_t *session_lock(struct ip_vs_bpf *bpf, const struct ip_vs_conn *
 	return &bpf->session_lock[hash % SESSION_LOCKS];
 }
 
+struct ipvs_session *ip_vs_bpf_lock_session(struct ip_vs_bpf *bpf, const struct ip_vs_conn *cp)
+{
+	struct ipvs_session_key key = ip_vs_bpf_session_key(cp, service_id_of(cp));
+	struct ipvs_session *session;
+
+	spin_lock_bh(session_lock(bpf, cp));
+	session = map_lookup(bpf, SESSIONS, &key);
+	if (session && IPVS_SNAT_COOKIE(READ_ONCE(session->snat)) == cp->bpf_cookie)
+		return session;
+	spin_unlock_bh(session_lock(bpf, cp));
+	return NULL;
+}
+
+void ip_vs_bpf_unlock_session(struct ip_vs_bpf *bpf, const struct ip_vs_conn *cp)
+{
+	spin_unlock_bh(session_lock(bpf, cp));
+}
+
 /* Ends a session whose snat word was `word`: no tc program can publish a SNAT end any more. */
 static void end_session(struct ip_vs_bpf *bpf, struct ipvs_session *session)
 {
@@ -93,15 +111,17 @@ void ip_vs_bpf_remove_session(struct ip_vs_conn *cp)
 	struct ipvs_session *session;
 
 	rcu_read_lock();
-	spin_lock_bh(session_lock(bpf, cp));
-	session = map_lookup(bpf, SESSIONS, &key);
-	if (session && IPVS_SNAT_COOKIE(READ_ONCE(session->snat)) == cp->bpf_cookie) {
+	session = ip_vs_bpf_lock_session(bpf, cp);
+	if (session) {
 		end_session(bpf, session);
+		ip_vs_bpf_take_over_counts(cp, session);
 		map_delete(bpf, SESSIONS, &key);
 		count(bpf, IPVS_COUNT_SESSION_REMOVED);
+		ip_vs_bpf_unlock_session(bpf, cp);
 	}
-	spin_unlock_bh(session_lock(bpf, cp));
 	rcu_read_unlock();
+	/* Without a session it does not start again. */
+	del_timer(&cp->bpf_timer);
 
 	/* Both may be in use for a packet that holds no reference: freed after a grace period. */
 	dst_release(cp->bpf_in_dst);

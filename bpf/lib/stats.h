@@ -11,14 +11,21 @@
 #include "lib/maps.h"
 
 /*
- * A result is 0 (the packet is none of ours, or all is well so far), ipvs_done(counter) or
- * ipvs_drop(counter). A counter may be 0, hence the shift by one.
+ * A result is 0 (the packet is none of ours, or all is well so far), ipvs_done(counter),
+ * ipvs_sent(counter) or ipvs_drop(counter). A counter may be 0, hence the shift by one.
  */
 #define IPVS_NOT_MINE 0
+#define IPVS_SENT     0x100
 
 static __always_inline int ipvs_done(enum ipvs_counter counter)
 {
 	return 1 + (int)counter;
+}
+
+/* The packet is on its way to another device. */
+static __always_inline int ipvs_sent(enum ipvs_counter counter)
+{
+	return IPVS_SENT + ipvs_done(counter);
 }
 
 static __always_inline int ipvs_drop(enum ipvs_counter counter)
@@ -32,7 +39,7 @@ static __always_inline int ipvs_drop(enum ipvs_counter counter)
  */
 static __always_inline int ipvs_verdict(int result)
 {
-	__u32 index = (result < 0 ? -result : result) - 1;
+	__u32 index = ((result < 0 ? -result : result) & ~IPVS_SENT) - 1;
 	__u64 *packets;
 
 	if (result == IPVS_NOT_MINE)
@@ -41,7 +48,9 @@ static __always_inline int ipvs_verdict(int result)
 	packets = bpf_map_lookup_elem(&ipvs_counters, &index);
 	if (packets)
 		++*packets;
-	return result < 0 ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	if (result < 0)
+		return TC_ACT_SHOT;
+	return result & IPVS_SENT ? TC_ACT_REDIRECT : TC_ACT_UNSPEC;
 }
 
 #endif

@@ -50,6 +50,8 @@ const COUNTERS = [
   'DROP_REPLIES_FULL',
   'DROP_MALFORMED',
   'DROP_REWRITE',
+  'FORWARD_REQUEST',
+  'FORWARD_REPLY',
 ] as const;
 export type Counter = (typeof COUNTERS)[number];
 export type Counts = Partial<Record<Counter, number>>;
@@ -94,7 +96,33 @@ export interface Session {
   readonly flags: number;
   readonly snat: bigint;
   readonly seen: bigint;
+  readonly request: Path;
+  readonly reply: Path;
 }
+
+/** struct ipvs_path */
+export interface Path {
+  readonly nexthop: string;
+  readonly counted: bigint;
+  readonly until: number;
+  readonly in_ifindex: number;
+  readonly out_ifindex: number;
+  readonly mtu: number;
+  readonly nexthop_family: number;
+  readonly zero: number;
+}
+
+/** What a session has before the module has offered a path. */
+const NO_PATH: Path = {
+  nexthop: '::',
+  counted: 0n,
+  until: 0,
+  in_ifindex: 0,
+  out_ifindex: 0,
+  mtu: 0,
+  nexthop_family: 0,
+  zero: 0,
+};
 
 export interface ReplyKey {
   readonly daddr: string;
@@ -263,6 +291,8 @@ export class Datapath implements Disposable {
       flags: mode ?? SNAT_MODE.always,
       snat: snat ?? snatWord(7, ADDRESS_ID.undecided),
       seen: 0n,
+      request: NO_PATH,
+      reply: NO_PATH,
     });
     return key;
   }

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Translates both ends of a packet at tc ingress and sends it to the next hop, past the IP stack. Only what
+ * the module has offered a path for, and only packets that tell IPVS nothing new. Until the first byte is
+ * written, any doubt leaves a packet to the module.
+ */
+#ifndef IPVS_BPF_LIB_FORWARD_H
+#define IPVS_BPF_LIB_FORWARD_H
+
+#include <linux/bpf.h>
+#include <linux/if_packet.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "lib/nat.h"
+#include "lib/packet.h"
+#include "lib/parse.h"
+#include "lib/session.h"
+#include "lib/snat.h"
+#include "lib/stats.h"
+
+#define TCP_DATA_OFFSET_AT 12
+#define TCP_FIN_SYN_RST	   0x07 /* in the byte behind */
+
+/*
+ * Length of the transport header of a packet that changes no state of its connection; 0 for all others,
+ * and if the header does not stand in place.
+ */
+static __always_inline __u32 plain_l4_head_len(struct __sk_buff *skb, __u8 family, __u8 protocol)
+{
+	__u32 at = ETH_HLEN + (family == AF_INET6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	const __u8 *l4 = (void *)(long)skb->data + at, *end = (void *)(long)skb->data_end;
+
+	if (protocol == IPPROTO_UDP)
+		return L4_HEAD_LEN;
+	if (protocol != IPPROTO_TCP || l4 + TCP_HEAD_LEN > end ||
+	    l4[TCP_DATA_OFFSET_AT + 1] & TCP_FIN_SYN_RST)
+		return 0;
+	return l4[TCP_DATA_OFFSET_AT] >> 4 << 2;
+}
+
+static __always_inline __u8 hops_left(__u8 family, const struct packet *p)
+{
+	return family == AF_INET6 ? p->head.ip6.hop_limit : p->head.ip.ttl;
+}
+
+/* Datagrams that were merged have more than one header. */
+static __always_inline bool fits_mtu(struct __sk_buff *skb, __u8 family, const struct packet *p,
+				     __u32 l4_head_len, __u32 mtu)
+{
+	if (!skb->gso_size)
+		return ip_length(family, p) <= mtu;
+	return p->protocol == IPPROTO_TCP && p->l4_off + l4_head_len + skb->gso_size <= mtu;
+}
+
+/* As an IP layer would check it; a frame with a VLAN tag is for another device than the one it is seen on. */
+static __always_inline bool may_forward(struct __sk_buff *skb, __u8 family, const struct packet *p,
+					const struct ipvs_path *path)
+{
+	__u32 l4_head_len = plain_l4_head_len(skb, family, p->protocol);
+
+	return path->out_ifindex && path->in_ifindex == skb->ifindex &&
+	       (__s32)(path->until - (__u32)bpf_jiffies64()) > 0 && p->ethernet && !p->frag &&
+	       l4_head_len && has_whole_l4_head(p) && skb->pkt_type == PACKET_HOST &&
+	       !skb->vlan_present && !skb->mark && hops_left(family, p) > 1 &&
+	       skb->len >= ETH_HLEN + ip_length(family, p) &&
+	       fits_mtu(skb, family, p, l4_head_len, path->mtu);
+}
+
+/* Bytes as IPVS counts them. */
+static __always_inline __u32 counted_bytes(struct __sk_buff *skb, __u8 family,
+					   const struct packet *p)
+{
+	return skb->gso_size ? skb->len - ETH_HLEN : ip_length(family, p);
+}
+
+static __always_inline int send(struct __sk_buff *skb, const struct ipvs_path *path)
+{
+	struct bpf_redir_neigh nexthop = { .nh_family = path->nexthop_family };
+
+	if (path->nexthop_family == AF_INET6)
+		__builtin_memcpy(nexthop.ipv6_nh, &path->nexthop, sizeof(path->nexthop));
+	else
+		nexthop.ipv4_nh = path->nexthop.w[3];
+	/* What the driver has left there is no hint for tc egress. */
+	skb->cb[2] = 0;
+	skb->cb[3] = 0;
+	skb->cb[4] = 0;
+	return bpf_redirect_neigh(path->out_ifindex, &nexthop, sizeof(nexthop), 0);
+}
+
+/* What a packet is forwarded by. All but `word` was read from the session behind it. */
+struct forwarding {
+	struct ipvs_session *session;
+	__u64 word; /* its SNAT word */
+	__u64 *counted;
+	struct ipvs_path path;
+	struct nat source;
+	struct nat dest;
+	enum ipvs_counter counter;
+};
+
+/* Who the real server is to see: the client, or the SNAT end. */
+static __always_inline bool source_of_request(__u8 family, const struct ipvs_session_key *key,
+					      __u64 word, struct nat *source)
+{
+	__u32 id = IPVS_SNAT_ADDR_ID(word);
+	struct ipvs_snat_addr *snat;
+
+	if (id == IPVS_SNAT_NONE) {
+		source->addr = key->caddr;
+		source->port = key->cport;
+		return true;
+	}
+	snat = bpf_map_lookup_elem(&ipvs_snat_addrs, &id);
+	if (id == IPVS_SNAT_UNDECIDED || !snat || snat->family != family)
+		return false;
+	source->addr = snat->addr;
+	source->port = IPVS_SNAT_PORT(word);
+	return true;
+}
+
+/* To the real server. */
+static __always_inline bool find_forwarding_of_request(__u8 family, const struct packet *p,
+						       struct forwarding *f)
+{
+	struct ipvs_service_key server = { .vport = p->head.l4.dport, .protocol = p->protocol };
+	struct ipvs_session_key key;
+	struct ipvs_service *service;
+
+	destination_of(family, p, &server.vaddr);
+	service = bpf_map_lookup_elem(&ipvs_services, &server);
+	if (!service)
+		return false;
+	key = (struct ipvs_session_key){ .service_id = service->id, .cport = p->head.l4.sport };
+	source_of(family, p, &key.caddr);
+	f->session = bpf_map_lookup_elem(&ipvs_sessions, &key);
+	if (!f->session)
+		return false;
+	f->word = session_snat(f->session);
+	f->counted = &f->session->request.counted;
+	f->path = f->session->request;
+	f->dest.addr = f->session->daddr;
+	f->dest.port = f->session->dport;
+	f->counter = IPVS_COUNT_FORWARD_REQUEST;
+	return source_of_request(family, &key, f->word, &f->source);
+}
+
+/* To the client, from the virtual server's end. */
+static __always_inline bool find_forwarding_of_reply(struct __sk_buff *skb, __u8 family,
+						     const struct packet *p, struct forwarding *f)
+{
+	struct ipvs_reply_key reply = {
+		.dport = p->head.l4.sport,
+		.snat_port = p->head.l4.dport,
+		.protocol = p->protocol,
+	};
+	struct ipvs_session_key key;
+	struct ipvs_addr daddr;
+
+	if (!is_snat_port(p->head.l4.dport))
+		return false;
+	destination_of(family, p, &daddr);
+	reply.snat_addr_id = find_address(skb, &daddr);
+	if (!reply.snat_addr_id)
+		return false;
+	source_of(family, p, &reply.daddr);
+	f->session = session_of_reply(&reply, &key);
+	if (!f->session)
+		return false;
+	f->word = session_snat(f->session);
+	f->counted = &f->session->reply.counted;
+	f->path = f->session->reply;
+	f->source.addr = f->session->vaddr;
+	f->source.port = f->session->vport;
+	f->dest.addr = key.caddr;
+	f->dest.port = key.cport;
+	f->counter = IPVS_COUNT_FORWARD_REPLY;
+	return true;
+}
+
+/* Translates and sends. IPVS_NOT_MINE: the session is another one by now, and nothing has been done. */
+static __always_inline int forward_by(struct __sk_buff *skb, __u8 family, struct packet *p,
+				      const struct forwarding *f)
+{
+	int result;
+
+	if (session_snat(f->session) != f->word)
+		return IPVS_NOT_MINE;
+	__sync_fetch_and_add(f->counted, IPVS_COUNTED(1, counted_bytes(skb, family, p)));
+	session_touch(f->session);
+	result = nat_both_ends(skb, family, p, &f->source, &f->dest);
+	if (result)
+		return result;
+	if (send(skb, &f->path) != TC_ACT_REDIRECT)
+		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
+	return ipvs_sent(f->counter);
+}
+
+/* IPVS_NOT_MINE if the packet has to go through ip_vs, or is no session's. */
+static __always_inline int forward(struct __sk_buff *skb, __u8 family)
+{
+	const struct heads *head = behind_ethernet(skb, family);
+	struct forwarding f;
+	struct packet p;
+	__u8 protocol;
+
+	if (!head)
+		return IPVS_NOT_MINE;
+	protocol = family == AF_INET6 ? head->ip6.nexthdr : head->ip.protocol;
+	if (!plain_l4_head_len(skb, family, protocol) ||
+	    parse_packet(skb, family, 0, skb->len, &p) != PARSE_OK || p.frag)
+		return IPVS_NOT_MINE;
+	if (!find_forwarding_of_reply(skb, family, &p, &f) &&
+	    !find_forwarding_of_request(family, &p, &f))
+		return IPVS_NOT_MINE;
+	if (!may_forward(skb, family, &p, &f.path))
+		return IPVS_NOT_MINE;
+	return forward_by(skb, family, &p, &f);
+}
+
+#endif

@@ -1,0 +1,257 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# vm: icount=yes timeout=900
+# Established connections are forwarded at tc ingress, and IPVS says of them what it would say if it had seen every
+# packet. IPv4 and IPv6.
+NET_IPV6=1
+. "$(dirname "$0")/../net/suite.sh"
+
+forwarded() { echo $(($(counter FORWARD_REQUEST) + $(counter FORWARD_REPLY))); }
+
+# at_least_forwarded COUNT COMMAND…
+at_least_forwarded() {
+	local least=$1 before
+	before=$(forwarded)
+	shift
+	"$@"
+	at_least $(($(forwarded) - before)) "$least" "packets forwarded at tc ingress"
+}
+
+small_messages() {
+	local answer
+	answer=$(in_client "$LOAD" pingpong --to "$vip:80" --count 200 --deadline 100)
+	equal "$(field ok "$answer")" true "$answer"
+}
+
+datagrams() { answered "$(client_udp --to "$vip:53" --count 50 --source-port "$1")" 50; }
+
+transfer() {
+	local answer
+	answer=$(in_client "$LOAD" transfer --to "$vip:80" --bytes 2000000 --deadline 100 "$@")
+	equal "$(field ok "$answer")" true "$answer"
+}
+
+forwards() {
+	at_least_forwarded 380 no_conntrack small_messages
+	at_least_forwarded 90 no_conntrack datagrams 4300
+	at_least_forwarded 20 no_conntrack transfer
+	at_least_forwarded 20 no_conntrack transfer --download
+}
+
+# The client's own count of what it sends to the virtual address and gets from it: "packets bytes packets bytes".
+capture_start() {
+	in_client nft -f - <<-RULES
+		table inet capture {
+			counter out {}
+			counter in {}
+			chain output {
+				type filter hook output priority 0
+				$1 daddr $(bare "$vip") counter name out
+			}
+			chain input {
+				type filter hook input priority 0
+				$1 saddr $(bare "$vip") counter name in
+			}
+		}
+	RULES
+}
+captured() { in_client nft list counter inet capture "$1" | awk '/packets/ { print $2, $4 }'; }
+
+# The same of one virtual server as ipvsadm has it.
+counted() {
+	in_director ipvsadm -Ln --stats --exact "$1" "$vip:$2" | awk '/^(TCP|UDP)/ { print $4, $6, $5, $7; exit }'
+}
+
+counts_like_a_capture() {
+	local of=ip packets
+	[ "$family" = 4 ] || of=ip6
+	sleep 5
+	in_director ipvsadm -Z
+	capture_start "$of"
+	"$@"
+	# Tc ingress has told IPVS after two seconds, whose estimator reads its own counters each two seconds.
+	sleep 5
+	packets="$(captured out) $(captured in)"
+	in_client nft delete table inet capture
+	note "$* $ip: $packets"
+	case $1 in
+	datagrams) set -- -u 53 ;;
+	*) set -- -t 80 ;;
+	esac
+	equal "$(counted "$1" "$2")" "$packets" "packets and bytes in and out"
+}
+
+state_of() { in_director ipvsadm -Lcn | awk -v port=":$1" '/^(TCP|UDP)/ && index($4, port) { print $3; exit }'; }
+active_and_inactive() { in_director ipvsadm -Ln -t "$vip:80" | awk '/->/ && $NF ~ /[0-9]/ { a += $5; i += $6 } END { print a "/" i }'; }
+
+# What IPVS shows at each point of a connection's life, a word each.
+life() {
+	hold_open life --to "$vip:80" --source-port "$1"
+	echo "open:$(state_of "$1"):$(active_and_inactive)"
+	for _ in 1 2 3; do
+		exchange life >/dev/null
+	done
+	echo "exchanged:$(state_of "$1"):$(active_and_inactive)"
+	hold_close life
+	sleep 1
+	echo "closed:$(state_of "$1"):$(active_and_inactive)"
+	sleep 100
+	echo "later:$(state_of "$1"):$(active_and_inactive)"
+	sleep 30
+	echo "end:$(state_of "$1"):$(active_and_inactive)"
+}
+
+lives_as_natively() {
+	sleep 200
+	equal "$(life 4500 | paste -sd' ')" "$1" "states, active and inactive connections"
+}
+
+# An idle guest's clock leaps to its next timer, also while it waits for its host: with this, not far.
+tick() {
+	exec 7<> <(:)
+	while read -rt 0.004 -u 7 || [ $? -gt 128 ]; do :; done
+}
+
+milliseconds() { awk '{ printf "%d", $1 * 1000 }' /proc/uptime; }
+
+leapt() {
+	echo "the clock has leapt: $1"
+	return 2
+}
+
+# last_packet_counts_once PORT: 2 if the clock has leapt in between.
+last_packet_counts_once() {
+	local seen last before state
+	hold_open "last$1" --to "$vip:80" --source-port "$1"
+	sleep 2
+	exchange "last$1" >/dev/null || leapt "no first exchange"
+	seen=$(milliseconds)
+	sleep 0.7
+	before=$(forwarded) last=$(milliseconds)
+	exchange "last$1" >/dev/null || leapt "no second exchange"
+	[ $(($(forwarded) - before)) -ge 2 ] || leapt "$((last - seen)) ms between the exchanges"
+	sleep 3.5
+	state=$(state_of "$1")
+	[ "$(milliseconds)" -lt $((last + 4000)) ] || leapt "$(($(milliseconds) - last)) ms after the second"
+	equal "$state" ESTABLISHED "$(($(milliseconds) - seen)) ms after the last packet that IPVS saw"
+	sleep 1
+	equal "$(state_of "$1")" '' "$(($(milliseconds) - last)) ms after the last packet"
+}
+
+# Packets that IPVS has not seen put its end off, to the timeout of 4 s after the last of them.
+last_packet_counts() {
+	local - try status=2 ticker
+	in_director ipvsadm --set 4 4 4
+	set +e
+	tick &
+	ticker=$!
+	for try in 1 2 3 4 5 6 7 8; do
+		(
+			set -e
+			last_packet_counts_once "460$try"
+		)
+		status=$?
+		hold_close "last460$try"
+		[ "$status" = 2 ] || break
+	done
+	set -e
+	kill "$ticker"
+	in_director ipvsadm --set 900 120 300
+	return "$status"
+}
+
+follows_a_neighbour() {
+	hold_open neighbour --to "$vip:80"
+	exchange neighbour >/dev/null
+	in_director ip neigh flush all
+	exchange neighbour >/dev/null
+	hold_close neighbour
+}
+
+sent_by() { in_director cat "/sys/class/net/$1/statistics/tx_packets"; }
+
+# A second link to the first real server takes over.
+follows_a_route() {
+	local before prefix=32 version=-4 mac
+	[ "$family" = 4 ] || prefix=128 version=-6
+	mac=$(in_rs1 ip -br link show dev eth2 | awk '{ print $3 }')
+	in_director ipvsadm -e -t "$vip:80" -r "$rip2:8080" -m -w 0
+	hold_open route --to "$vip:80"
+	at_least_forwarded 1 exchange route >/dev/null
+	in_director ip neigh add "$(bare "$rip1")" lladdr "$mac" dev srv3
+	in_director ip "$version" route add "$(bare "$rip1")/$prefix" dev srv3
+	sleep 1.1
+	before=$(sent_by srv3)
+	for _ in 1 2 3; do
+		exchange route >/dev/null
+	done
+	in_director ip "$version" route del "$(bare "$rip1")/$prefix" dev srv3
+	at_least $(($(sent_by srv3) - before)) 3 "packets on the new route"
+	hold_close route
+	in_director ipvsadm -e -t "$vip:80" -r "$rip2:8080" -m -w 1
+}
+
+# Policy routing goes by the mark, which no path has.
+leaves_marked_packets() {
+	local before
+	in_director tc filter add dev cli ingress pref 1 matchall action skbedit mark 7 pipe
+	hold_open mark --to "$vip:80"
+	before=$(counter FORWARD_REQUEST)
+	for _ in 1 2 3; do
+		exchange mark >/dev/null
+	done
+	in_director tc filter del dev cli ingress pref 1
+	equal "$(counter FORWARD_REQUEST)" "$before" "requests forwarded at tc ingress"
+	exchange mark >/dev/null
+	exchange mark >/dev/null
+	at_least "$(counter FORWARD_REQUEST)" $((before + 1)) "requests forwarded without the mark"
+	hold_close mark
+}
+
+cases() {
+	it "takes established connections past the IP stack, $ip" forwards
+	it "counts small messages like a capture, $ip" counts_like_a_capture small_messages
+	it "counts datagrams like a capture, $ip" counts_like_a_capture datagrams 4301
+	it "counts an upload like a capture, $ip" counts_like_a_capture transfer
+	it "counts a download like a capture, $ip" counts_like_a_capture transfer --download
+	it "has states and counts of connections as natively, $ip" lives_as_natively "${native_life[$family]}"
+	it "ends connections by their last packet, $ip" last_packet_counts
+	it "finds a lost neighbour again, $ip" follows_a_neighbour
+	it "follows a route within a second, $ip" follows_a_route
+	it "leaves packets with a mark to IPVS, $ip" leaves_marked_packets
+}
+
+# The rest of a life under way must hold nobody up.
+module_goes_under_traffic() {
+	for_families small_messages
+	in_director ipvsadm -C
+	detach cli
+	detach srv1
+	detach srv2
+	timeout 20 bash -c "$(declare -f remove_modules); remove_modules"
+}
+
+declare -A native_life
+native_life_of_family() {
+	native_life[$family]=$(life 4500 | paste -sd' ')
+	note "$ip natively: ${native_life[$family]}"
+}
+
+net_up
+net_link rs1 eth2 10.2.3.10 "$NET_DIRECTOR" srv3 10.2.3.1
+serve_both rs1 rs2
+insert_stock_module
+virtual_servers_of_both
+for_families native_life_of_family
+in_director ipvsadm -C
+in_director nft flush ruleset
+remove_modules
+
+accelerate
+attach cli
+attach srv3
+virtual_servers_of_both
+whitelist_both
+for_families cases
+it 'lets the module go' module_goes_under_traffic
+finish
