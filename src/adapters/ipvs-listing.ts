@@ -4,6 +4,7 @@
  * servers by netlink; this text, which is one read, tells which of them have changed.
  */
 import { readFile } from 'node:fs/promises';
+import { addressBytes } from '../core/abi.ts';
 import { errnoError, errnoOf, isNotFound } from '../core/errors.ts';
 import type { VirtualServer } from '../ports.ts';
 
@@ -71,14 +72,11 @@ export function parseListing(text: string): IpvsListing {
   return listing;
 }
 
-/** Undefined for a firewall mark, whose lines do not tell IPv4 from IPv6, and for IPv6. */
+/** Undefined for a firewall mark, whose lines do not tell IPv4 from IPv6. */
 export function listingKey({ protocol, address, port, family }: VirtualServer): string | undefined {
-  if (protocol === undefined || address === undefined || port === undefined || family !== 'IPv4')
-    return undefined;
-  const bytes = address.split('.').map(Number);
-  return `${protocol} ${hex(bytes, 2)}:${hex([port], 4)}`;
-}
-
-function hex(numbers: readonly number[], digits: number): string {
-  return numbers.map((number) => number.toString(16).toUpperCase().padStart(digits, '0')).join('');
+  if (protocol === undefined || address === undefined || port === undefined) return undefined;
+  const digits = Buffer.from(addressBytes(address)).toString('hex');
+  // %08X of printk, and %pI6, which has small letters
+  const text = family === 'IPv4' ? digits.toUpperCase() : `[${digits.match(/.{4}/g)?.join(':')}]`;
+  return `${protocol} ${text}:${port.toString(16).toUpperCase().padStart(4, '0')}`;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The IPVS table by generic netlink, as net/netfilter/ipvs/ip_vs_ctl.c has it. */
 import { createReadStream } from 'node:fs';
+import { endText } from '../core/addresses.ts';
 import { errnoError, errnoOf, isNotFound } from '../core/errors.ts';
 import type { Ipvs, IpvsDaemon, IpvsTimeouts, RealServer, VirtualServer } from '../ports.ts';
 import { GenericFamily, type GenericRequest, type GenericRequests } from './generic-netlink.ts';
@@ -35,7 +36,7 @@ const READ_EVERY_MS = 30_000;
 /** "TCP 192.0.2.1:80" or "FWM 7", for errors and for a stable order. */
 function nameOf(server: VirtualServer): string {
   if (server.fwmark !== undefined) return `FWM ${server.fwmark} ${server.family}`;
-  return `${server.protocol} ${server.address}:${server.port}`;
+  return `${server.protocol} ${endText(server.address ?? '', server.port ?? 0)}`;
 }
 
 /** What was read last, and what the listing said before and after. */
@@ -214,7 +215,7 @@ function entriesOf(server: VirtualServer): readonly Entry[] {
   });
   // The kernel puts a new real server before the others: the last one is added first.
   const reals = server.realServers.toReversed().map((real) =>
-    entry(`real server ${real.address}:${real.port} of ${name}`, {
+    entry(`real server ${endText(real.address, real.port)} of ${name}`, {
       add: CMD_NEW_DEST,
       edit: CMD_SET_DEST,
       data: [encodeIdentity(server), encodeRealServer(real)],

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the commands print on standard output, for people. */
 import type { NodeStatus } from '../api/node-status.ts';
+import { endText } from '../core/addresses.ts';
 import type { Check } from '../core/preflight.ts';
 import { table } from '../core/text-table.ts';
 import type { Outcome, StatusReport } from './reconcile.ts';
@@ -53,7 +54,7 @@ export function checksText(checks: readonly Check[]): string {
 function virtualServerRows({ virtualServers }: NodeStatus): readonly string[][] {
   return virtualServers.map(({ protocol, address, port, accelerated, reason }) => [
     protocol,
-    address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`,
+    endText(address, port),
     accelerated ? 'accelerated' : `native (${reason})`,
   ]);
 }

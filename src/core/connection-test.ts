@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The connection test of a cluster: what is connected to from where, by which pod, and what became of it. */
 import type { IpvsBpfNode, IpvsBpfServiceSlice } from '../api/generated/resource-types.ts';
+import { endText } from './addresses.ts';
 import { conditionOf } from './conditions.ts';
 import { type KubeObject, keyOf } from './kube-object.ts';
 import { virtualServersOf } from './node-spec.ts';
@@ -9,7 +10,7 @@ export type ProbeResult = 'Answered' | 'Refused' | 'Timeout' | 'Unreachable';
 
 /** What `conn-test-probe` prints of each target, as a JSON array on one line. */
 export interface ProbedTarget {
-  /** "10.96.0.10:80" */
+  /** "10.96.0.10:80", "[fd00:96::a]:80" */
   readonly target: string;
   readonly result: ProbeResult;
   /** Time until it was connected, or until it was given up. */
@@ -54,7 +55,7 @@ export function connectionTargets(
   return virtualServersOf(own, []).flatMap(({ server: { address, port, protocol }, namespace, name }) => {
     const service = `${namespace}/${name}`;
     if (protocol !== 'TCP' || (services.length > 0 && !services.includes(service))) return [];
-    return [{ service, target: `${address}:${port}` }];
+    return [{ service, target: endText(address, port) }];
   });
 }
 

@@ -17,6 +17,7 @@ UDP  0A60000A:0035 rr
 FWM  00000007 wrr
   -> 0AF40107:0050      Masq    5      0          0
 TCP  [2001:0db8:0000:0000:0000:0000:0000:0010]:0050 rr
+  -> [fd00:0010:0000:0000:0000:0000:0000:00ab]:1F90      Masq    1      ${connections}
 `;
 
 const server = {
@@ -27,6 +28,8 @@ const server = {
   netmask: 0xffffffff,
   realServers: [],
 } as const;
+
+const six = { ...server, family: 'IPv6', protocol: 'TCP', address: '2001:db8::10', port: 80 } as const;
 
 describe('a listing of virtual servers', () => {
   it('does not change with connections', () => {
@@ -44,10 +47,15 @@ describe('a listing of virtual servers', () => {
     ).toBe(true);
   });
 
-  it('says nothing of firewall marks and IPv6, which are read each time', () => {
+  it('has IPv6 ones too', () => {
+    expect(parseListing(withoutConnections(lines('3          12'))).get(listingKey(six) ?? '')).toBe(
+      'TCP  [2001:0db8:0000:0000:0000:0000:0000:0010]:0050 rr\n' +
+        '  -> [fd00:0010:0000:0000:0000:0000:0000:00ab]:1F90      Masq    1',
+    );
+  });
+
+  it('says nothing of firewall marks, which are read each time', () => {
     expect(listingKey({ ...server, fwmark: 7 })).toBeUndefined();
-    const six = { ...server, family: 'IPv6', protocol: 'TCP', address: '2001:db8::10', port: 80 } as const;
-    expect(listingKey(six)).toBeUndefined();
     expect([...parseListing(lines('0          0')).keys()].some((key) => key.startsWith('FWM'))).toBe(false);
   });
 });
@@ -58,9 +66,10 @@ describe('the connections in a listing', () => {
     expect(Object.fromEntries(counts)).toEqual({
       'TCP 0A600001:0050': 15,
       'UDP 0A60000A:0035': 0,
-      'TCP [2001:0db8:0000:0000:0000:0000:0000:0010]:0050': 0,
+      'TCP [2001:0db8:0000:0000:0000:0000:0000:0010]:0050': 15,
     });
     const key = listingKey({ ...server, protocol: 'TCP', address: '10.96.0.1', port: 80 });
     expect(counts.get(key ?? '')).toBe(15);
+    expect(counts.get(listingKey(six) ?? '')).toBe(15);
   });
 });

@@ -127,6 +127,19 @@ describe('the connection test', () => {
     });
   });
 
+  it('connects to IPv6 addresses as they are written with a port', async () => {
+    const found = slice('shop');
+    const spec = found.spec as { services: { virtualServers: { addresses: string[] }[] }[] };
+    spec.services[0]?.virtualServers[0]?.addresses.push('fd00:96::1');
+    cluster.put(SERVICE_SLICES, found);
+    answers({ '10.96.0.1:80': 'Answered', '[fd00:96::1]:80': 'Answered' });
+    const rows = await test({ node: ['n1'], service: ['a/web'] });
+    expect(rows.map(({ target, result }) => `${target} ${result}`)).toEqual([
+      '10.96.0.1:80 Answered',
+      '[fd00:96::1]:80 Answered',
+    ]);
+  });
+
   it('takes only the Services and nodes that are named', async () => {
     answers({ '10.96.0.1:80': 'Answered' });
     expect(short(await test({ node: ['n2'], service: ['a/web'] }))).toEqual(['n2 a/web Answered true']);
