@@ -27,16 +27,23 @@ export interface LinkAddress {
   readonly prefixLength: number;
   readonly family: AddressFamily;
   readonly scope: 'global' | 'site' | 'link' | 'host' | 'nowhere';
+  /** IPv6: temporary (RFC 8981). */
   readonly secondary: boolean;
+  /** Set while it cannot be used yet, or not at all: duplicate address detection runs, or has failed. */
+  readonly tentative?: true;
+  /** Set if no new connection should have it (RFC 4862): what keepalived gives to virtual addresses, for example. */
+  readonly deprecated?: true;
 }
 
-/** A next hop of an IPv4 route of the main table. `ip -4 route` */
+/** A next hop of a route of the main table. `ip route` */
 export interface Route {
-  /** Prefix; the default route's is 0.0.0.0/0. */
+  /** Prefix; the default route's is 0.0.0.0/0 or ::/0. */
   readonly destination: string;
   readonly linkIndex: number;
   /** False if what is sent there is on the link itself. */
   readonly viaGateway: boolean;
+  /** The address of this machine that its own packets get by this route (`src`); unset: the kernel chooses. */
+  readonly source?: string;
 }
 
 export interface Links {
@@ -44,8 +51,8 @@ export interface Links {
   list(): Promise<readonly Link[]>;
   /** `ip address` */
   addresses(): Promise<readonly LinkAddress[]>;
-  /** `ip -4 route`; of routes to one destination the preferred one comes first. */
-  routes(): Promise<readonly Route[]>;
+  /** `ip -4 route` or `ip -6 route`; of routes to one destination the preferred one comes first. */
+  routes(family: AddressFamily): Promise<readonly Route[]>;
   /** `ip link add NAME type veth peer name PEER`, then up with these addresses (with /prefix length). */
   createVeth(options: VethOptions): Promise<void>;
   /** `ip link delete NAME`; true if it was there. */
@@ -63,8 +70,8 @@ export interface VethOptions {
   /** Path of the network namespace that the peer is moved to (/run/netns/NAME), with its addresses there. */
   readonly peerNetns: string;
   readonly peerAddresses: readonly string[];
-  /** Address of the peer's default route; unset: it has none. */
-  readonly peerGateway?: string;
+  /** Addresses of the peer's default routes, one a family at most; unset: it has none. */
+  readonly peerGateways?: readonly string[];
 }
 
 /** A real server (ip_vs_dest). */

@@ -3,7 +3,7 @@
 import { open } from 'node:fs/promises';
 import { addressBytes, addressFamily, familyByNumber, familyNumber, formatAddress } from '../core/abi.ts';
 import { errnoError, isNotFound } from '../core/errors.ts';
-import type { Link, LinkAddress, Links, Route, VethOptions } from '../ports.ts';
+import type { AddressFamily, Link, LinkAddress, Links, Route, VethOptions } from '../ports.ts';
 import { exec } from './exec.ts';
 import {
   attribute,
@@ -42,6 +42,9 @@ const IFA_LOCAL = 2;
 const IFA_FLAGS = 8;
 const IFA_F_SECONDARY = 0x01;
 const IFA_F_NODAD = 0x02;
+const IFA_F_DADFAILED = 0x08;
+const IFA_F_DEPRECATED = 0x20;
+const IFA_F_TENTATIVE = 0x40;
 const IFINFOMSG_BYTES = 16;
 const IFADDRMSG_BYTES = 8;
 
@@ -92,12 +95,12 @@ export class NetlinkLinks implements Links {
     return this.#addresses.of(messages);
   }
 
-  async routes(): Promise<readonly Route[]> {
+  async routes(family: AddressFamily): Promise<readonly Route[]> {
     const messages = await this.#socket.request({
-      action: 'list routes',
+      action: `list ${family} routes`,
       type: RTM_GETROUTE,
       flags: NLM_F_DUMP,
-      data: routesRequest(),
+      data: routesRequest(family),
     });
     return messages.flatMap(parseRoute);
   }
@@ -213,9 +216,12 @@ async function configurePeer(options: VethOptions): Promise<void> {
     const nodad = addressFamily(address) === 'IPv6' ? ' nodad' : '';
     return `address replace ${address} dev ${options.peer}${nodad}`;
   });
-  const { peer, peerGateway } = options;
-  const route = peerGateway === undefined ? [] : [`route replace default via ${peerGateway} dev ${peer}`];
-  const input = [...lines, 'link set lo up', `link set ${peer} up`, ...route, ''].join('\n');
+  const { peer, peerGateways = [] } = options;
+  const routes = peerGateways.map((gateway) => {
+    const all = addressFamily(gateway) === 'IPv6' ? '::/0' : '0.0.0.0/0';
+    return `route replace ${all} via ${gateway} dev ${peer}`;
+  });
+  const input = [...lines, 'link set lo up', `link set ${peer} up`, ...routes, ''].join('\n');
   await exec('nsenter', [`--net=${options.peerNetns}`, 'ip', '-batch', '-'], { input });
 }
 
@@ -249,6 +255,8 @@ function parseAddress(message: Buffer): LinkAddress[] {
       family: familyByNumber(message.readUInt8(0)),
       scope,
       secondary: (flags & IFA_F_SECONDARY) !== 0,
+      ...((flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)) !== 0 ? { tentative: true } : {}),
+      ...((flags & IFA_F_DEPRECATED) !== 0 ? { deprecated: true } : {}),
     },
   ];
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** IPv4 routes as rtnetlink tells them. */
-import { AF_INET, formatAddress } from '../core/abi.ts';
+/** Routes as rtnetlink tells them. */
+import { AF_INET, AF_INET6, familyNumber, formatAddress } from '../core/abi.ts';
 import { HostError } from '../core/errors.ts';
-import type { Route } from '../ports.ts';
+import type { AddressFamily, Route } from '../ports.ts';
 import { attributes } from './netlink-socket.ts';
 
 // linux/rtnetlink.h
@@ -13,15 +13,16 @@ const RTNH_F_DEAD = 1;
 const RTA_DST = 1;
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
+const RTA_PREFSRC = 7;
 const RTA_MULTIPATH = 9;
 const RTA_VIA = 18;
 const RTMSG_BYTES = 12;
 const RTNEXTHOP_BYTES = 8;
 
-/** struct rtmsg: asks for all IPv4 routes. */
-export function routesRequest(): Uint8Array {
+/** struct rtmsg: asks for all routes of a family. */
+export function routesRequest(family: AddressFamily): Uint8Array {
   const data = new Uint8Array(RTMSG_BYTES);
-  data[0] = AF_INET;
+  data[0] = familyNumber(family);
   return data;
 }
 
@@ -31,15 +32,24 @@ export function routesRequest(): Uint8Array {
  */
 export function parseRoute(message: Buffer): readonly Route[] {
   const isSent = message.readUInt8(4) === RT_TABLE_MAIN && message.readUInt8(7) === RTN_UNICAST;
-  if (message.readUInt8(0) !== AF_INET || !isSent || isDead(message.readUInt32LE(8))) return [];
+  const bytes = ADDRESS_BYTES.get(message.readUInt8(0));
+  if (bytes === undefined || !isSent || isDead(message.readUInt32LE(8))) return [];
   const found = attributes(message.subarray(RTMSG_BYTES));
-  const destination = `${formatAddress(found.get(RTA_DST) ?? new Uint8Array(4))}/${message.readUInt8(1)}`;
+  const destination = `${formatAddress(found.get(RTA_DST) ?? new Uint8Array(bytes))}/${message.readUInt8(1)}`;
+  const preferred = found.get(RTA_PREFSRC);
+  const source = preferred === undefined ? {} : { source: formatAddress(preferred) };
   const several = found.get(RTA_MULTIPATH);
-  if (several !== undefined) return nextHops(several).map((hop) => ({ destination, ...hop }));
+  if (several !== undefined) return nextHops(several).map((hop) => ({ destination, ...hop, ...source }));
   const link = found.get(RTA_OIF);
   if (link === undefined) return [];
-  return [{ destination, linkIndex: link.readUInt32LE(0), viaGateway: hasGateway(found) }];
+  return [{ destination, linkIndex: link.readUInt32LE(0), viaGateway: hasGateway(found), ...source }];
 }
+
+/** AF_* → bytes of an address. */
+const ADDRESS_BYTES: ReadonlyMap<number, number> = new Map([
+  [AF_INET, 4],
+  [AF_INET6, 16],
+]);
 
 function isDead(flags: number): boolean {
   return (flags & RTNH_F_DEAD) !== 0;

@@ -23,7 +23,7 @@ export async function createClientSide(
     addresses: [`${virtual}/30`],
     peerNetns: peer.netns,
     peerAddresses: [`${client}/30`],
-    ...(peer.gateway ? { peerGateway: virtual } : {}),
+    ...(peer.gateway ? { peerGateways: [virtual] } : {}),
   });
 }
 

@@ -336,7 +336,7 @@ export class KubernetesAgent {
       working,
       agentVersion: this.#options.agentVersion,
       osImage: this.#options.osImage,
-      routes: switchIsOn(seen.facts) ? await this.#node.ports.links.routes() : [],
+      routes: switchIsOn(seen.facts) ? await this.#node.ports.links.routes('IPv4') : [],
       previous,
       time,
       ...(working

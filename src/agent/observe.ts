@@ -102,7 +102,7 @@ async function observeLinks(ports: Links): Promise<Pick<NodeFacts, 'links' | 'ad
   const links = await ports.list();
   const addresses = await ports.addresses();
   const needed = hasUnaddressed(links, addresses);
-  return { links, addresses, routes: needed ? await ports.routes() : [] };
+  return { links, addresses, routes: needed ? await ports.routes('IPv4') : [] };
 }
 
 async function observeKubeProxy(kubeProxy: KubeProxy): Promise<KubeProxyFacts> {

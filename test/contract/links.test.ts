@@ -9,8 +9,10 @@ import { ON_REAL_KERNEL, type Subject } from './subject.ts';
 const NETNS = 'contract';
 
 interface Outside {
-  /** `ip route add PREFIX dev NAME [via GATEWAY]` */
-  addRoute(prefix: string, name: string, gateway?: string): Promise<void>;
+  /** `ip route add PREFIX dev NAME [via GATEWAY] [src SOURCE]` */
+  addRoute(prefix: string, name: string, gateway?: string, source?: string): Promise<void>;
+  /** `ip address add PREFIX dev NAME` with what makes it so. */
+  addAddress(prefix: string, name: string, is: 'deprecated' | 'tentative'): Promise<void>;
 }
 
 async function realSubject(): Promise<Subject<Links, Outside>> {
@@ -20,17 +22,28 @@ async function realSubject(): Promise<Subject<Links, Outside>> {
     await port.removeNetns(NETNS);
     await port.close();
   };
-  const addRoute = async (prefix: string, name: string, gateway?: string): Promise<void> => {
+  const addRoute: Outside['addRoute'] = async (prefix, name, gateway, source) => {
     const via = gateway === undefined ? [] : ['via', gateway];
-    await exec('ip', ['route', 'add', prefix, 'dev', name, ...via]);
+    const src = source === undefined ? [] : ['src', source];
+    await exec('ip', ['route', 'add', prefix, 'dev', name, ...via, ...src]);
   };
-  return { port, outside: { addRoute }, cleanup };
+  const addAddress: Outside['addAddress'] = async (prefix, name, is) => {
+    // Duplicate address detection takes a second or two.
+    const how = is === 'deprecated' ? ['preferred_lft', '0', 'nodad'] : [];
+    await exec('ip', ['address', 'add', prefix, 'dev', name, ...how]);
+  };
+  return { port, outside: { addRoute, addAddress }, cleanup };
 }
 
 async function fakeSubject(): Promise<Subject<Links, Outside>> {
   const { links } = fakeMachine();
   const outside: Outside = {
-    addRoute: async (prefix, name, gateway) => links.addRoute(prefix, name, gateway !== undefined),
+    addRoute: async (prefix, name, gateway, source) =>
+      links.addRoute(prefix, name, gateway !== undefined, source),
+    addAddress: async (prefix, name, is) => {
+      const index = (await links.list()).find((link) => link.name === name)?.index ?? 0;
+      links.addAddress(index, prefix, { [is]: true });
+    },
   };
   return { port: links, outside, cleanup: async () => undefined };
 }
@@ -95,14 +108,50 @@ describe.each([subject])('Links ($name)', ({ make }) => {
     await outside.addRoute('203.0.113.7/32', 'ct0');
     await outside.addRoute('203.0.113.128/25', 'ct0', '192.0.2.2');
     const linkIndex = (await links.list()).find(({ name }) => name === 'ct0')?.index;
-    const routes = (await links.routes()).filter((route) => route.linkIndex === linkIndex);
+    const routes = (await links.routes('IPv4')).filter((route) => route.linkIndex === linkIndex);
     expect(routes.toSorted((a, b) => (a.destination < b.destination ? -1 : 1))).toEqual([
-      { destination: '192.0.2.0/30', linkIndex, viaGateway: false },
+      { destination: '192.0.2.0/30', linkIndex, viaGateway: false, source: '192.0.2.1' },
       { destination: '203.0.113.128/25', linkIndex, viaGateway: true },
       { destination: '203.0.113.7/32', linkIndex, viaGateway: false },
     ]);
     await links.remove('ct0');
-    expect((await links.routes()).some((route) => route.linkIndex === linkIndex)).toBe(false);
+    expect((await links.routes('IPv4')).some((route) => route.linkIndex === linkIndex)).toBe(false);
+  });
+
+  it('lists IPv6 routes, with the source that they name', async () => {
+    await createVeth();
+    await outside.addRoute('2001:db8:1::7/128', 'ct0');
+    await outside.addRoute('2001:db8:2::/48', 'ct0', '2001:db8::2', '2001:db8::1');
+    await outside.addRoute('::/0', 'ct0', '2001:db8::2');
+    const linkIndex = (await links.list()).find(({ name }) => name === 'ct0')?.index;
+    const routes = (await links.routes('IPv6')).filter(
+      (route) => route.linkIndex === linkIndex && !route.destination.startsWith('fe80:'),
+    );
+    expect(routes.toSorted((a, b) => (a.destination < b.destination ? -1 : 1))).toEqual([
+      { destination: '2001:db8:1::7/128', linkIndex, viaGateway: false },
+      { destination: '2001:db8:2::/48', linkIndex, viaGateway: true, source: '2001:db8::1' },
+      { destination: '2001:db8::/64', linkIndex, viaGateway: false },
+      { destination: '::/0', linkIndex, viaGateway: true },
+    ]);
+  });
+
+  it('tells addresses that no new connection should have', async () => {
+    await createVeth();
+    await outside.addAddress('2001:db8:5::1/64', 'ct0', 'deprecated');
+    await outside.addAddress('2001:db8:6::1/64', 'ct0', 'tentative');
+    const linkIndex = (await links.list()).find(({ name }) => name === 'ct0')?.index;
+    const found = (await links.addresses()).filter(
+      (address) => address.linkIndex === linkIndex && address.address.startsWith('2001:'),
+    );
+    expect(
+      found
+        .map(({ address, tentative = false, deprecated = false }) => ({ address, tentative, deprecated }))
+        .toSorted((a, b) => (a.address < b.address ? -1 : 1)),
+    ).toEqual([
+      { address: '2001:db8:5::1', tentative: false, deprecated: true },
+      { address: '2001:db8:6::1', tentative: true, deprecated: false },
+      { address: '2001:db8::1', tentative: false, deprecated: false },
+    ]);
   });
 
   it('says what is wrong with a name that is taken and a namespace that is not there', async () => {

@@ -77,7 +77,7 @@ async function realSubject(): Promise<Subject<ServiceProbe, Outside>> {
     addresses: [`${NODE}/24`, `${VIP}/32`],
     peerNetns: namespace.path,
     peerAddresses: [`${REAL}/24`],
-    peerGateway: NODE,
+    peerGateways: [NODE],
   });
   const ended = { inOrder: 0, reset: 0 };
   const listener = await namespace.run(() => listen(ended));

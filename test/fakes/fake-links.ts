@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { addressFamily, canonicalAddress, canonicalPrefix } from '../../src/core/abi.ts';
 import { HostError } from '../../src/core/errors.ts';
-import type { Link, LinkAddress, Links, Route, VethOptions } from '../../src/ports.ts';
+import type { AddressFamily, Link, LinkAddress, Links, Route, VethOptions } from '../../src/ports.ts';
 import type { Calls } from './calls.ts';
 
 /** Links of the director's own network namespace; peers of veth pairs are elsewhere. */
@@ -29,8 +29,12 @@ export class FakeLinks implements Links {
     return index;
   }
 
-  /** `ip address add` by a user. */
-  addAddress(linkIndex: number, prefix: string, secondary = false): void {
+  /** `ip address add` by a user; what the kernel sets about an address by itself is given as flags. */
+  addAddress(
+    linkIndex: number,
+    prefix: string,
+    flags: Partial<Pick<LinkAddress, 'secondary' | 'tentative' | 'deprecated'>> = {},
+  ): void {
     const [address = '', length = ''] = prefix.split('/');
     const family = addressFamily(address);
     const loopback = this.#links.get(linkIndex)?.name === 'lo';
@@ -40,14 +44,16 @@ export class FakeLinks implements Links {
       prefixLength: Number(length),
       family,
       scope: loopback ? 'host' : address.toLowerCase().startsWith('fe80:') ? 'link' : 'global',
-      secondary,
+      secondary: false,
+      ...flags,
     });
   }
 
-  /** `ip route add PREFIX dev NAME`, or with `via` a gateway there, by a user. */
-  addRoute(prefix: string, name: string, viaGateway = false): void {
+  /** `ip route add PREFIX dev NAME`, or with `via` a gateway there, or with `src`, by a user. */
+  addRoute(prefix: string, name: string, viaGateway = false, source?: string): void {
     const linkIndex = this.#byName(name)?.index ?? 0;
-    this.#routes.push({ destination: canonicalPrefix(prefix), linkIndex, viaGateway });
+    const src = source === undefined ? {} : { source };
+    this.#routes.push({ destination: canonicalPrefix(prefix), linkIndex, viaGateway, ...src });
   }
 
   /** `ip link set` by a user. */
@@ -82,8 +88,12 @@ export class FakeLinks implements Links {
     return this.#calls.read('links.addresses', () => [...this.#addresses]);
   }
 
-  async routes(): Promise<readonly Route[]> {
-    return this.#calls.read('links.routes', () => [...this.#connected(), ...this.#routes]);
+  async routes(family: AddressFamily): Promise<readonly Route[]> {
+    return this.#calls.read(`links.routes ${family}`, () =>
+      [...this.#connected(), ...this.#routes].filter(
+        ({ destination }) => addressFamily(destination) === family,
+      ),
+    );
   }
 
   async createVeth(options: VethOptions): Promise<void> {
@@ -121,13 +131,15 @@ export class FakeLinks implements Links {
   #connected(): Route[] {
     return this.#addresses
       .filter(
-        ({ family, scope, prefixLength }) => family === 'IPv4' && scope === 'global' && prefixLength < 32,
+        ({ family, scope, prefixLength }) =>
+          scope === 'global' && prefixLength < (family === 'IPv4' ? 32 : 128),
       )
       .filter(({ linkIndex }) => this.#links.get(linkIndex)?.up === true)
-      .map(({ address, prefixLength, linkIndex }) => ({
+      .map(({ address, prefixLength, linkIndex, family }) => ({
         destination: canonicalPrefix(`${address}/${prefixLength}`),
         linkIndex,
         viaGateway: false,
+        ...(family === 'IPv4' ? { source: address } : {}),
       }));
   }
 

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from 'vitest';
 import { attribute, attributeUint32 } from '../../../src/adapters/netlink-socket.ts';
-import { parseRoute } from '../../../src/adapters/route-codec.ts';
+import { parseRoute, routesRequest } from '../../../src/adapters/route-codec.ts';
+import { addressBytes } from '../../../src/core/abi.ts';
 
 const DST = 1;
 const OIF = 4;
 const GATEWAY = 5;
+const PREFSRC = 7;
 const MULTIPATH = 9;
 const VIA = 18;
 const POD = Uint8Array.of(10, 244, 1, 7);
 const ROUTER = Uint8Array.of(192, 0, 2, 1);
+const POD6 = addressBytes('fd00::7');
+const ROUTER6 = addressBytes('fe80::1');
 
 interface Head {
   readonly family?: number;
@@ -69,9 +73,49 @@ describe('a route', () => {
     ['of another table', { table: 255 }],
     ['that drops', { type: 6 }],
     ['that is dead', { flags: 1 }],
-    ['of IPv6', { family: 10 }],
+    ['of a third family', { family: 28 }],
   ])('%s is left out', (_, head) => {
     expect(parseRoute(message(head, ...toPod))).toEqual([]);
+  });
+
+  it.each<[string, Head, readonly Uint8Array[], object]>([
+    [
+      'to a pod',
+      { length: 128 },
+      [attribute(DST, POD6), attributeUint32(OIF, 9)],
+      { destination: 'fd00::7/128', linkIndex: 9, viaGateway: false },
+    ],
+    [
+      'without a destination',
+      { length: 0 },
+      [attribute(GATEWAY, ROUTER6), attributeUint32(OIF, 2)],
+      { destination: '::/0', linkIndex: 2, viaGateway: true },
+    ],
+    [
+      'that names the source',
+      { length: 128 },
+      [attribute(DST, POD6), attributeUint32(OIF, 9), attribute(PREFSRC, ROUTER6)],
+      { destination: 'fd00::7/128', linkIndex: 9, viaGateway: false, source: 'fe80::1' },
+    ],
+    [
+      'by a next hop of several',
+      { length: 128 },
+      [attribute(DST, POD6), attribute(MULTIPATH, nextHop(4, 0, attribute(GATEWAY, ROUTER6)))],
+      { destination: 'fd00::7/128', linkIndex: 4, viaGateway: true },
+    ],
+  ])('of IPv6 %s', (_, head, parts, expected) => {
+    expect(parseRoute(message({ family: 10, ...head }, ...parts))).toEqual([expected]);
+  });
+
+  it('of IPv4 may name the source, for each of its next hops', () => {
+    const hops = attribute(MULTIPATH, Buffer.concat([nextHop(2, 0), nextHop(3, 0)]));
+    const parts = [attribute(DST, POD), attribute(PREFSRC, ROUTER), hops];
+    expect(parseRoute(message({}, ...parts)).map(({ source }) => source)).toEqual(['192.0.2.1', '192.0.2.1']);
+  });
+
+  it('is asked for by family', () => {
+    expect([...routesRequest('IPv4')].slice(0, 2)).toEqual([2, 0]);
+    expect([...routesRequest('IPv6')].slice(0, 2)).toEqual([10, 0]);
   });
 
   it('without an interface is left out', () => {

@@ -115,7 +115,7 @@ describe('up', () => {
     const { links, datapath, calls } = node.machine;
     links.addRoute('0.0.0.0/0', 'eth1', true);
     await up(CONFIG, node);
-    expect(calls.log).not.toContain('links.routes');
+    expect(calls.log.filter((call) => call.startsWith('links.routes'))).toEqual([]);
     const index = links.add({ name: 'cali1', type: 'veth' });
     expect((await up(CONFIG, node)).warnings).toEqual([]);
     const address = new Map((await datapath.snatAddresses()).map((entry) => [entry.id, entry.address]));
