@@ -6,6 +6,7 @@
  *   client .242 --- .241:9 (virtual server) director .241:10 (real server)
  */
 import { createSocket, type Socket } from 'node:dgram';
+import { addressFamily } from '../core/abi.ts';
 import { HostError } from '../core/errors.ts';
 import { SELF_CHECK_CLIENT_SIDE } from '../core/interfaces.ts';
 import { outageOf } from '../core/outage.ts';
@@ -18,6 +19,7 @@ import {
 } from '../core/self-check-network.ts';
 import type { Clock, Ipvs, Links, OutageProbe, OutageResult, VirtualServer } from '../ports.ts';
 import { NetworkNamespace } from './network-namespace.ts';
+import { createClientSide } from './test-network.ts';
 
 const EVERY_MS = 10;
 const FIRST_ANSWER_MS = 1_000;
@@ -109,13 +111,7 @@ export class VethOutageProbe implements OutageProbe {
     const namespace = NetworkNamespace.create();
     running.undo.push(() => namespace.close());
     running.undo.push(() => links.remove(SELF_CHECK_CLIENT_SIDE));
-    await links.createVeth({
-      name: SELF_CHECK_CLIENT_SIDE,
-      peer: 'client',
-      addresses: [`${addresses.virtual}/30`],
-      peerNetns: namespace.path,
-      peerAddresses: [`${addresses.client}/30`],
-    });
+    await createClientSide(links, [addresses], { netns: namespace.path, gateway: false });
     const server = await bound(addresses.virtual, OUTAGE_PROBE_PORT, running);
     server.on('message', (data, { port, address }) => server.send(data, port, address, ignoreLoss));
     running.undo.push(async () => (await ipvs.available()) && ipvs.remove(virtual));
@@ -157,7 +153,7 @@ export class VethOutageProbe implements OutageProbe {
 function ignoreLoss(): void {}
 
 async function bound(address: string, port: number, { undo }: Running): Promise<Socket> {
-  const socket = createSocket('udp4');
+  const socket = createSocket(addressFamily(address) === 'IPv4' ? 'udp4' : 'udp6');
   undo.push(() => {
     socket.close();
   });

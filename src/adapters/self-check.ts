@@ -4,13 +4,19 @@
  * each; the director's ends are here:
  *
  *   client .242 --- .241 (virtual server) director .245 (SNAT) --- .246 real server
+ *
+ * By IPv4, or by IPv6 on a machine that has addresses of IPv6 only.
  */
 import { createServer, type Server, type Socket } from 'node:net';
+import { addressFamily } from '../core/abi.ts';
 import { HostError, type HostErrorCode } from '../core/errors.ts';
 import { SELF_CHECK_CLIENT_SIDE, SELF_CHECK_PREFIX } from '../core/interfaces.ts';
 import {
   ALL_TEST_ADDRESSES,
+  alone,
   freeTestAddresses,
+  inPair,
+  linkLocals,
   outageProbeServer,
   SELF_CHECK_PORT,
   selfCheckServer,
@@ -66,9 +72,9 @@ export class VethSelfCheck implements SelfCheck {
       await links.createVeth({
         name: SERVER_SIDE,
         peer: 'server',
-        addresses: [`${addresses.snat}/30`, `${addresses.virtual}/32`],
+        addresses: [inPair(addresses.snat), alone(addresses.virtual), ...linkLocals(addresses.snat)],
         peerNetns: namespace.path,
-        peerAddresses: [`${addresses.real}/30`],
+        peerAddresses: [inPair(addresses.real)],
       });
       await ipvs.restore([selfCheckServer(addresses)]);
       // IPVS takes requests of this host at LOCAL_OUT; from the link's address the reply finds the way back.
@@ -106,18 +112,19 @@ export class VethSelfCheck implements SelfCheck {
 
   async #build(addresses: TestAddresses, serviceId: number, peerNetns: string): Promise<void> {
     const { links, ipvs, datapath } = this.#ports;
-    await createClientSide(links, addresses, { netns: peerNetns, gateway: false });
+    await createClientSide(links, [addresses], { netns: peerNetns, gateway: false });
     await links.createVeth({
       name: SERVER_SIDE,
       peer: 'server',
-      addresses: [`${addresses.snat}/30`],
+      addresses: [inPair(addresses.snat), ...linkLocals(addresses.snat)],
       peerNetns,
-      peerAddresses: [`${addresses.real}/30`],
+      peerAddresses: [inPair(addresses.real)],
     });
     const server = (await links.list()).find(({ name }) => name === SERVER_SIDE);
     if (server === undefined) throw new HostError(`${SERVER_SIDE} is gone`, { code: 'NotFound' });
     await datapath.putSnatAddress({ id: ADDRESS_ID, address: addresses.snat });
-    await datapath.putSnatInterface({ ifindex: server.index, family: 'IPv4', addressId: ADDRESS_ID });
+    const family = addressFamily(addresses.snat);
+    await datapath.putSnatInterface({ ifindex: server.index, family, addressId: ADDRESS_ID });
     await attachPrograms(this.#ports);
     await datapath.putService({
       address: addresses.virtual,

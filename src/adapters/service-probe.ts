@@ -6,6 +6,7 @@
  *   client .242 --- .241 director, virtual servers --- real servers
  */
 import type { Socket } from 'node:net';
+import { endText } from '../core/addresses.ts';
 import { SELF_CHECK_CLIENT_SIDE } from '../core/interfaces.ts';
 import { freeTestAddresses } from '../core/self-check-network.ts';
 import { servingReals } from '../core/service-probe.ts';
@@ -50,11 +51,16 @@ export class VethServiceProbe implements ServiceProbe {
   async run(servers: readonly VirtualServer[]): Promise<readonly ServiceVerdict[]> {
     const { links } = this.#ports;
     await this.#remove();
-    const addresses = freeTestAddresses(await links.addresses());
+    const taken = await links.addresses();
+    // A machine without IPv6 would refuse an address of it.
+    const families = (['IPv4', 'IPv6'] as const).filter((family) =>
+      servers.some((server) => server.family === family),
+    );
+    const networks = families.map((family) => freeTestAddresses(taken, family));
     const namespace = NetworkNamespace.create();
     const closing: Promise<void>[] = [];
     try {
-      await createClientSide(links, addresses, { netns: namespace.path, gateway: true });
+      await createClientSide(links, networks, { netns: namespace.path, gateway: true });
       await attachPrograms(this.#ports);
       const verdicts = await this.#probe(servers, namespace, closing);
       await Promise.all(closing);
@@ -155,7 +161,7 @@ async function through(
 }
 
 function endOf({ address, port }: RealServer): string {
-  return `${address}:${port}`;
+  return endText(address, port);
 }
 
 /** Waits for the handshake, then begins to close. */

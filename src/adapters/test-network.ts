@@ -2,7 +2,7 @@
 /** What the self-check and the probe of Services share: a client in a network namespace, and its way in. */
 import { connect, type Socket, type TcpNetConnectOpts } from 'node:net';
 import { SELF_CHECK_CLIENT_SIDE, SELF_CHECK_PREFIX } from '../core/interfaces.ts';
-import type { TestAddresses } from '../core/self-check-network.ts';
+import { inPair, linkLocals, type TestAddresses } from '../core/self-check-network.ts';
 import type { Datapath } from '../datapath-ports.ts';
 import type { Links } from '../ports.ts';
 
@@ -11,19 +11,23 @@ export interface TestNetworkPorts {
   readonly datapath: Datapath;
 }
 
-/** `client .242 --- .241 director`; with `gateway` the client reaches every address by the director. */
+/**
+ * `client .242 --- .241 director`, of one family or of both; with `gateway` the client reaches every address of them by
+ * the director.
+ */
 export async function createClientSide(
   links: Links,
-  { client, virtual }: TestAddresses,
+  networks: readonly TestAddresses[],
   peer: { readonly netns: string; readonly gateway: boolean },
 ): Promise<void> {
+  const virtual = networks.map((addresses) => addresses.virtual);
   await links.createVeth({
     name: SELF_CHECK_CLIENT_SIDE,
     peer: 'client',
-    addresses: [`${virtual}/30`],
+    addresses: virtual.flatMap((address) => [inPair(address), ...linkLocals(address)]),
     peerNetns: peer.netns,
-    peerAddresses: [`${client}/30`],
-    ...(peer.gateway ? { peerGateways: [virtual] } : {}),
+    peerAddresses: networks.map(({ client }) => inPair(client)),
+    ...(peer.gateway ? { peerGateways: virtual } : {}),
   });
 }
 

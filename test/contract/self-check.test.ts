@@ -5,7 +5,8 @@ import { exec } from '../../src/adapters/exec.ts';
 import { NetlinkIpvs } from '../../src/adapters/ipvs.ts';
 import { NetlinkLinks } from '../../src/adapters/links.ts';
 import { VethSelfCheck } from '../../src/adapters/self-check.ts';
-import type { Ipvs, SelfCheck } from '../../src/ports.ts';
+import { testFamily } from '../../src/core/self-check-network.ts';
+import type { Ipvs, LinkAddress, SelfCheck } from '../../src/ports.ts';
 import { fakeNode } from '../fakes/fake-node.ts';
 import { ON_REAL_KERNEL, type Subject } from './subject.ts';
 
@@ -14,6 +15,9 @@ interface Outside {
   loadIpvs(): Promise<void>;
   /** Names of interfaces. */
   links(): Promise<readonly string[]>;
+  addresses(): Promise<readonly LinkAddress[]>;
+  /** An interface with an IPv6 address, on a machine that has no other address. */
+  addIpv6Link(): Promise<void>;
 }
 
 const OBJECT = resolve(import.meta.dirname, '../../build/bpf/ipvs_tc.bpf.o');
@@ -27,9 +31,16 @@ async function realSubject(): Promise<Subject<SelfCheck, Outside>> {
     ipvs,
     loadIpvs: async () => void (await exec('modprobe', ['ip_vs_rr'])),
     links: async () => (await links.list()).map(({ name }) => name),
+    addresses: () => links.addresses(),
+    addIpv6Link: async () => {
+      const script =
+        'ip link add sc6 type dummy && ip addr add 2001:db8:5::1/64 dev sc6 nodad && ip link set sc6 up';
+      await exec('sh', ['-c', script]);
+    },
   };
-  await exec('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
+  await exec('sysctl', ['-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
   const cleanup = async (): Promise<void> => {
+    await links.remove('sc6');
     await exec('sh', ['-c', 'rmmod ip_vs_rr ip_vs 2>/dev/null; true']);
     await ipvs.close();
   };
@@ -42,6 +53,11 @@ async function fakeSubject(): Promise<Subject<SelfCheck, Outside>> {
     ipvs: machine.ipvs,
     loadIpvs: async () => machine.modules.probe('ip_vs_rr'),
     links: async () => (await machine.links.list()).map(({ name }) => name),
+    addresses: () => machine.links.addresses(),
+    addIpv6Link: async () => {
+      for (const name of ['eth0', 'eth1']) machine.links.drop(name);
+      machine.links.add({ name: 'sc6', type: 'dummy' }, '2001:db8:5::1/64');
+    },
   };
   return { port: check, outside, cleanup: async () => undefined };
 }
@@ -61,6 +77,16 @@ describe.each([subject])('SelfCheck ($name)', ({ make }) => {
     await outside.loadIpvs();
     const before = await outside.links();
     await check.runNative();
+    await check.runNative();
+    expect(await outside.links()).toEqual(before);
+    expect(await outside.ipvs.virtualServers()).toEqual([]);
+  });
+
+  it('passes by IPv6 on a machine that has addresses of IPv6 only', async () => {
+    await outside.loadIpvs();
+    await outside.addIpv6Link();
+    expect(testFamily(await outside.addresses())).toBe('IPv6');
+    const before = await outside.links();
     await check.runNative();
     expect(await outside.links()).toEqual(before);
     expect(await outside.ipvs.virtualServers()).toEqual([]);

@@ -30,6 +30,9 @@ const BUILD = resolve(import.meta.dirname, '../../build');
 const VIP = '10.77.1.1';
 const NODE = '10.77.0.1';
 const REAL = '10.77.0.2';
+const VIP6 = 'fd77:1::1';
+const NODE6 = 'fd77::1';
+const REAL6 = 'fd77::2';
 const LOAD = { sessionMapMaxEntries: 1000, constants: { portRanges: [{ first: 1024, last: 29999 }] } };
 
 /** The one at 80 has a real server that listens, the one at 81 has none. */
@@ -50,9 +53,19 @@ function serverAt(port: number): VirtualServer {
 
 const GOOD = serverAt(80);
 const DEAF = serverAt(81);
+const GOOD6: VirtualServer = {
+  ...GOOD,
+  family: 'IPv6',
+  address: VIP6,
+  netmask: 128,
+  realServers: GOOD.realServers.map((real) => ({ ...real, family: 'IPv6', address: REAL6 })),
+};
+const ALL = [GOOD, DEAF, GOOD6];
 
-function entryOf({ port = 0 }: VirtualServer): ServiceEntry {
-  return { address: VIP, port, protocol: 'TCP', id: port, snat: 'Always', dropOnFull: true };
+function entryOf(server: VirtualServer): ServiceEntry {
+  const { address = '', port = 0 } = server;
+  const id = ALL.indexOf(server) + 1;
+  return { address, port, protocol: 'TCP', id, snat: 'Always', dropOnFull: true };
 }
 
 async function realSubject(): Promise<Subject<ServiceProbe, Outside>> {
@@ -65,7 +78,7 @@ async function realSubject(): Promise<Subject<ServiceProbe, Outside>> {
   });
   const modules = new ProcKernelModules();
   const clock = { now: () => performance.now(), date: () => '', sleep: async () => undefined };
-  await exec('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
+  await exec('sysctl', ['-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
   await modules.insertFile(`${BUILD}/${release()}/ip_vs.ko`);
   await modules.load('ip_vs_rr');
   await datapath.load(LOAD);
@@ -74,20 +87,22 @@ async function realSubject(): Promise<Subject<ServiceProbe, Outside>> {
   await links.createVeth({
     name: 'sp0',
     peer: 'server',
-    addresses: [`${NODE}/24`, `${VIP}/32`],
+    addresses: [`${NODE}/24`, `${VIP}/32`, `${NODE6}/64`, `${VIP6}/128`, 'fe80::1/64'],
     peerNetns: namespace.path,
-    peerAddresses: [`${REAL}/24`],
-    peerGateways: [NODE],
+    peerAddresses: [`${REAL}/24`, `${REAL6}/64`],
+    peerGateways: [NODE, NODE6],
   });
   const ended = { inOrder: 0, reset: 0 };
-  const listener = await namespace.run(() => listen(ended));
+  const listeners = await namespace.run(() => Promise.all([REAL, REAL6].map((host) => listen(host, ended))));
   const index = (await links.list()).find(({ name }) => name === 'sp0')?.index ?? 0;
   await datapath.attach(index, 'Ingress');
   await datapath.attach(index, 'Egress');
   await datapath.putSnatAddress({ id: 1, address: NODE });
   await datapath.putSnatInterface({ ifindex: index, family: 'IPv4', addressId: 1 });
-  await ipvs.restore([GOOD, DEAF]);
-  for (const server of [GOOD, DEAF]) await datapath.putService(entryOf(server));
+  await datapath.putSnatAddress({ id: 2, address: NODE6 });
+  await datapath.putSnatInterface({ ifindex: index, family: 'IPv6', addressId: 2 });
+  await ipvs.restore(ALL);
+  for (const server of ALL) await datapath.putService(entryOf(server));
   await exec('sysctl', ['-qw', 'net.ipv4.vs.bpf_mode=1']);
   const outside: Outside = {
     datapath,
@@ -100,7 +115,7 @@ async function realSubject(): Promise<Subject<ServiceProbe, Outside>> {
   const cleanup = async (): Promise<void> => {
     await exec('sysctl', ['-qw', 'net.ipv4.vs.bpf_mode=0']);
     await ipvs.flush();
-    listener.close();
+    for (const listener of listeners) listener.close();
     await datapath.unload();
     await links.remove('sp0');
     namespace.close();
@@ -110,7 +125,7 @@ async function realSubject(): Promise<Subject<ServiceProbe, Outside>> {
   return { port: new VethServiceProbe({ links, datapath, clock }), outside, cleanup };
 }
 
-function listen(ended: Outside['ended']): Promise<Server> {
+function listen(host: string, ended: Outside['ended']): Promise<Server> {
   const server = createServer((socket) => {
     socket.on('error', () => {
       ended.reset += 1;
@@ -124,7 +139,7 @@ function listen(ended: Outside['ended']): Promise<Server> {
   });
   return new Promise((done, fail) => {
     server.once('error', fail);
-    server.listen({ host: REAL, port: 8080 }, () => done(server));
+    server.listen({ host, port: 8080 }, () => done(server));
   });
 }
 
@@ -134,13 +149,15 @@ async function fakeSubject(): Promise<Subject<ServiceProbe, Outside>> {
   await modules.insertFile(machine.patchedModule);
   await datapath.load(LOAD);
   await datapath.giveMapsToModule();
-  ipvs.seed(GOOD, DEAF);
-  for (const server of [GOOD, DEAF]) await datapath.putService(entryOf(server));
+  ipvs.seed(...ALL);
+  for (const server of ALL) await datapath.putService(entryOf(server));
   await host.writeSysctl('net/ipv4/vs/bpf_mode', '1');
   serviceProbe.silent.add(`${REAL}:8081`);
   const outside: Outside = {
     datapath,
-    breakPath: async () => void serviceProbe.broken.add(virtualServerKey(GOOD)).add(virtualServerKey(DEAF)),
+    breakPath: async () => {
+      for (const server of ALL) serviceProbe.broken.add(virtualServerKey(server));
+    },
     links: async () => (await links.list()).map(({ name }) => name),
     virtualServers: async () => ipvs.table,
     ended: { inOrder: 1, reset: 0 },
@@ -178,6 +195,13 @@ describe.each([subject])('ServiceProbe ($name)', ({ make }) => {
     expect(await outside.links()).toEqual(links);
     await outside.datapath.removeService(entryOf(GOOD));
     expect(await probe.run([GOOD])).toEqual([{ verdict: 'Passed' }]);
+  });
+
+  it('tells of virtual servers of both families', async () => {
+    const both = [GOOD6, GOOD];
+    expect((await probe.run(both)).map(({ verdict }) => verdict)).toEqual(['Passed', 'Passed']);
+    await outside.breakPath();
+    expect((await probe.run([GOOD6])).map(({ verdict }) => verdict)).toEqual(['Failed']);
   });
 
   it('is unsure where a real server does not listen, whatever else is wrong', async () => {
