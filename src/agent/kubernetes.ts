@@ -21,7 +21,7 @@ import { thawAll, thawLeftBehind } from './execute.ts';
 import { messageOf, probe } from './ladder.ts';
 import type { NodeMeasures } from './measures.ts';
 import { prepareBoot } from './next-boot.ts';
-import { observeModuleFile } from './observe.ts';
+import { observeModuleFile, routesFor } from './observe.ts';
 import { ProxyWatch, type Restart } from './proxy-watch.ts';
 import type { Node, Observation } from './reconcile.ts';
 import { checksOf, type Seen, see } from './see.ts';
@@ -336,7 +336,7 @@ export class KubernetesAgent {
       working,
       agentVersion: this.#options.agentVersion,
       osImage: this.#options.osImage,
-      routes: switchIsOn(seen.facts) ? await this.#node.ports.links.routes('IPv4') : [],
+      routes: switchIsOn(seen.facts) ? await routesFor(seen.facts, this.#node.ports.links) : [],
       previous,
       time,
       ...(working

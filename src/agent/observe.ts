@@ -3,7 +3,7 @@
 import type { BootFiles } from '../boot-ports.ts';
 import { isNotFound } from '../core/errors.ts';
 import type { DatapathFacts, IpvsFacts, KubeProxyFacts, ModuleFileFacts, NodeFacts } from '../core/facts.ts';
-import { hasUnaddressed } from '../core/interfaces.ts';
+import { needsRoutes } from '../core/interfaces.ts';
 import type { Datapath } from '../datapath-ports.ts';
 import type {
   Clock,
@@ -14,6 +14,7 @@ import type {
   Links,
   NodeRecords,
   OutageProbe,
+  Route,
   SelfCheck,
   ServiceProbe,
 } from '../ports.ts';
@@ -62,9 +63,10 @@ export async function observe(
     ...(ipvs === undefined ? {} : { ipvs }),
     sysctls: await observeSysctls(host),
     ipForward: (await host.readSysctl('net/ipv4/ip_forward')) === '1',
+    ip6Forward: (await host.readSysctl('net/ipv6/conf/all/forwarding')) === '1',
     localPortRange: (await host.readSysctl('net/ipv4/ip_local_port_range')) ?? '',
     localReservedPorts: (await host.readSysctl('net/ipv4/ip_local_reserved_ports')) ?? '',
-    ...(await observeLinks(links)),
+    ...(await observeLinks(links, hasIpv6(ipvs, maps))),
     ...(maps === undefined ? {} : { datapath: maps }),
     attachments: await datapath.attachments(),
     foreignPrograms: moduleFile === undefined ? [] : await datapath.foreignPrograms(),
@@ -97,12 +99,30 @@ async function observeIpvs(ports: NodePorts): Promise<IpvsFacts | undefined> {
   };
 }
 
+/** True if IPVS has IPv6 virtual servers, or the whitelist, which may have them before IPVS. */
+function hasIpv6(ipvs: IpvsFacts | undefined, maps: DatapathFacts | undefined): boolean {
+  const isIpv6 = ({ address = '' }: { readonly address?: string }): boolean => address.includes(':');
+  return (ipvs?.virtualServers.some(isIpv6) ?? false) || (maps?.services.some(isIpv6) ?? false);
+}
+
+/** The routes of a node that is up: those of IPv6 only if it has virtual servers of it. */
+export async function routesFor({ ipvs, datapath }: NodeFacts, links: Links): Promise<readonly Route[]> {
+  const four = await links.routes('IPv4');
+  return hasIpv6(ipvs, datapath) ? [...four, ...(await links.routes('IPv6'))] : four;
+}
+
 /** A router may have a million routes: they are read only where they are needed. */
-async function observeLinks(ports: Links): Promise<Pick<NodeFacts, 'links' | 'addresses' | 'routes'>> {
+async function observeLinks(
+  ports: Links,
+  ipv6: boolean,
+): Promise<Pick<NodeFacts, 'links' | 'addresses' | 'routes'>> {
   const links = await ports.list();
   const addresses = await ports.addresses();
-  const needed = hasUnaddressed(links, addresses);
-  return { links, addresses, routes: needed ? await ports.routes('IPv4') : [] };
+  const routes: Route[] = [];
+  for (const family of ipv6 ? (['IPv4', 'IPv6'] as const) : (['IPv4'] as const)) {
+    if (needsRoutes(links, addresses, family)) routes.push(...(await ports.routes(family)));
+  }
+  return { links, addresses, routes };
 }
 
 async function observeKubeProxy(kubeProxy: KubeProxy): Promise<KubeProxyFacts> {

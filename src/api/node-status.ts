@@ -7,7 +7,12 @@ export type VirtualServerReason =
   | 'NotWhitelisted'
   /** The config asks for it, and IPVS has no such virtual server. */
   | 'NoSuchVirtualServer'
-  | 'IPv6NotSupported'
+  /** An IPv6 link-local address: it means something only together with an interface. */
+  | 'LinkLocalAddress'
+  /** An IPv4-mapped IPv6 address: the maps have it for the IPv4 address. */
+  | 'MappedAddress'
+  /** net.ipv6.conf.all.forwarding is not 1: no reply from a real server would reach an IPv6 client. */
+  | 'IPv6ForwardingOff'
   | 'SctpNotSupported'
   /** Defined by a firewall mark: it has no address that a packet could be recognised by. */
   | 'FirewallMark'

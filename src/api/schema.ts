@@ -176,10 +176,7 @@ function servicesSchema(snat: Schema): Schema {
           additionalProperties: false,
           required: ['address', 'port', 'protocol'],
           properties: {
-            address: {
-              type: 'string',
-              description: 'The virtual IPv4 or IPv6 address. IPv6 is not accelerated yet.',
-            },
+            address: { type: 'string', description: 'The virtual IPv4 or IPv6 address.' },
             port: { type: 'integer', minimum: 1, maximum: 65535, description: 'The virtual port, 1..65535.' },
             protocol: {
               type: 'string',

@@ -21,7 +21,12 @@ export const NODE_FACTS: readonly NodeFact[] = [
     ),
   },
   { name: 'ip_vs.txt', command: ['cat', '/proc/net/ip_vs', '/proc/net/ip_vs_stats'] },
-  { name: 'sysctls.txt', command: shell('tail -n +1 /proc/sys/net/ipv4/vs/* /proc/sys/net/ipv4/ip_forward') },
+  {
+    name: 'sysctls.txt',
+    command: shell(
+      'tail -n +1 /proc/sys/net/ipv4/vs/* /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding 2>&1 || true',
+    ),
+  },
   { name: 'modules.txt', command: shell('uname -a; grep -e ^ip_vs -e ^nf_conntrack /proc/modules') },
   { name: 'links.txt', command: ['ip', '-details', '-statistics', 'link'] },
   { name: 'addresses.txt', command: ['ip', 'address'] },

@@ -83,14 +83,16 @@ export interface NodeFacts {
   readonly sysctls: Readonly<Record<string, string>>;
   /** net.ipv4.ip_forward */
   readonly ipForward: boolean;
+  /** net.ipv6.conf.all.forwarding; false, too, where the kernel has no IPv6. */
+  readonly ip6Forward: boolean;
   /** net.ipv4.ip_local_port_range and ip_local_reserved_ports as the kernel prints them. */
   readonly localPortRange: string;
   readonly localReservedPorts: string;
   readonly links: readonly Link[];
   readonly addresses: readonly LinkAddress[];
   /**
-   * IPv4, of the main table; of routes to one destination the preferred one comes first. None where every interface
-   * that packets may leave by has an address of its own.
+   * Of the main table; of routes to one destination the preferred one comes first. None of a family of which every
+   * interface that packets may leave by has one address of its own, and none of IPv6 without virtual servers of it.
    */
   readonly routes: readonly Route[];
   readonly datapath?: DatapathFacts;

@@ -5,6 +5,7 @@ import type { NodeConfig } from '../api/generated/node-config-types.ts';
 import { validateNodeConfig } from '../api/generated/validate-node-config.ts';
 import { type Problem, type SchemaError, schemaProblems } from '../api/problems.ts';
 import { canonicalAddress, canonicalPrefix } from './abi.ts';
+import { isMapped, unmapped } from './addresses.ts';
 
 export type ParsedNodeConfig =
   | { readonly ok: true; readonly config: NodeConfig }
@@ -73,6 +74,11 @@ function virtualServerProblems(config: NodeConfig, broken: IsBroken): Problem[] 
     const address = tryTo(() => canonicalAddress(server.address));
     if (address === undefined || address === '0.0.0.0' || address === '::') {
       const accepted = 'must be an IPv4 or IPv6 address such as 198.51.100.10 or 2001:db8::10';
+      problems.push({ path: `${path}.address`, found: server.address, accepted });
+      continue;
+    }
+    if (isMapped(address)) {
+      const accepted = `must be ${unmapped(address)}, if that is meant: an IPv6 address cannot hold an IPv4 one`;
       problems.push({ path: `${path}.address`, found: server.address, accepted });
       continue;
     }

@@ -27,7 +27,7 @@ export interface StatusInput extends NodeSituation {
   readonly file: ModuleFileFacts | undefined;
   readonly agentVersion: string;
   readonly osImage: string;
-  /** IPv4 routes of the node; none while it does not accelerate. */
+  /** Routes of the node, of the families that its virtual servers have; none while it does not accelerate. */
   readonly routes: readonly Route[];
   /** What this agent wrote last; of the conditions only its own. */
   readonly previous: NodeResourceStatus | undefined;
@@ -131,10 +131,12 @@ function sessions({ entries, maxEntries }: { readonly entries: number; readonly 
 }
 
 const REJECTIONS: Readonly<Partial<Record<VirtualServerReason, RejectReason>>> = {
-  IPv6NotSupported: 'IPv6NotSupported',
+  LinkLocalAddress: 'LinkLocalAddress',
+  IPv6ForwardingOff: 'IPv6ForwardingOff',
   SctpNotSupported: 'SctpNotSupported',
   NoSuchVirtualServer: 'NoSuchVirtualServer',
   FirewallMark: 'UnsupportedVirtualServer',
+  MappedAddress: 'UnsupportedVirtualServer',
   AnyPort: 'UnsupportedVirtualServer',
   NotMasquerading: 'UnsupportedVirtualServer',
   OnePacketScheduling: 'UnsupportedVirtualServer',

@@ -3,7 +3,8 @@
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
 import type { NodeSpec, SliceService } from '../api/resources.ts';
 import { API_VERSION } from '../api/schema.ts';
-import { addressFamily, canonicalAddress } from './abi.ts';
+import { canonicalAddress } from './abi.ts';
+import { isLinkLocal } from './addresses.ts';
 import { canonicalJson, sameValue, shortHash } from './canonical.ts';
 import { keyOf } from './kube-object.ts';
 import { remember } from './remember.ts';
@@ -12,8 +13,8 @@ import { virtualServerKey } from './virtual-servers.ts';
 type VirtualServer = NodeConfig['services']['virtualServers'][number];
 
 /**
- * The config of a node. `addresses` are the node's own, at which kube-proxy has node ports; an address of
- * which a Service has a virtual server of the same port and protocol is that Service's.
+ * The config of a node. `addresses` are the node's own, at which kube-proxy has node ports, link-local ones aside; an
+ * address of which a Service has a virtual server of the same port and protocol is that Service's.
  */
 export function nodeConfigOf(
   spec: Pick<NodeSpec, 'mode' | 'snat' | 'ipvs' | 'datapath' | 'module'>,
@@ -74,9 +75,7 @@ export function virtualServersOf(
 }
 
 function findServers(services: readonly SliceService[], addresses: readonly string[]): NamedServer[] {
-  const own = [...new Set(addresses.map(canonicalAddress))].filter(
-    (address) => addressFamily(address) === 'IPv4',
-  );
+  const own = [...new Set(addresses.map(canonicalAddress))].filter((address) => !isLinkLocal(address));
   const found = new Map<string, NamedServer>();
   const add = ({ namespace, name }: SliceService, { address, port, protocol, snat }: VirtualServer): void => {
     const key = virtualServerKey({ protocol, address, port });

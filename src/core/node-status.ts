@@ -9,7 +9,7 @@ import { ipVs, isModuleControl, moduleOrigin, type NodeFacts, switchIsOn } from 
 import { coveredLinks } from './interfaces.ts';
 import { DIRECTIONS, desiredSysctls } from './plan-datapath.ts';
 import { rememberLast } from './remember.ts';
-import { byKey, namedObstacle, obstacle } from './virtual-servers.ts';
+import { byKey, familyObstacle, namedObstacle, obstacle } from './virtual-servers.ts';
 
 /** The status of a machine under this config. */
 export function nodeStatus(config: NodeConfig, facts: NodeFacts): NodeStatus {
@@ -65,7 +65,8 @@ export function virtualServerReasons(
   const { services } = config;
   const table = facts.ipvs?.virtualServers ?? NONE;
   const listed = facts.datapath?.services ?? NONE;
-  return findReasons(table, services.virtualServers, listed, services.all, reasonOfAll(config, facts));
+  const ofAll = reasonOfAll(config, facts);
+  return findReasons(table, services.virtualServers, listed, services.all, ofAll, facts.ip6Forward);
 }
 
 const NONE: readonly never[] = [];
@@ -77,6 +78,7 @@ const findReasons = rememberLast(
     listed: readonly ServiceEntry[],
     all: boolean,
     ofAll: ReasonOfAll,
+    ip6Forward: boolean,
   ): ReadonlyMap<string, VirtualServerReason> => {
     const known = byKey(table);
     const whitelist = byKey(named);
@@ -84,7 +86,7 @@ const findReasons = rememberLast(
     const reasons = new Map<string, VirtualServerReason>();
     const reasonOf = (key: string, server: VirtualServer): VirtualServerReason => {
       if (!all && !whitelist.has(key)) return 'NotWhitelisted';
-      const cannot = obstacle(server);
+      const cannot = obstacle(server) ?? familyObstacle(server, ip6Forward);
       if (cannot !== undefined) return cannot;
       if (ofAll === 'ModuleNotPatched' || ofAll === 'SwitchOff') return ofAll;
       return inMap.has(key) ? ofAll : 'NotInMap';

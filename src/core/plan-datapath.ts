@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From the config to what maps, programs and sysctls should hold, as the steps that are still to be done. */
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
-import type { DatapathConstants, ServiceEntry, TcDirection } from '../datapath-ports.ts';
-import type { Link } from '../ports.ts';
+import type { DatapathConstants, ServiceEntry, SnatInterface, TcDirection } from '../datapath-ports.ts';
+import type { AddressFamily, Link, VirtualServer } from '../ports.ts';
+import { addressFamily } from './abi.ts';
 import { type DatapathFacts, mapsOfModule, type NodeFacts, type NodeRecord } from './facts.ts';
 import { coveredLinks, planSnat, type SnatPlan } from './interfaces.ts';
 import { snatPortRanges } from './port-pool.ts';
+import { withoutMapped } from './prefixes.ts';
 import type { DatapathOptions, Step } from './steps.ts';
 import { addressesOf, desiredServices, diffServices } from './virtual-servers.ts';
 
@@ -73,7 +75,7 @@ export function planDatapath(
   return [
     ...(reload ? [loadStep(options, previous)] : []),
     ...(held === undefined ? ([{ kind: 'giveMaps' }] as const) : []),
-    ...planSnatTables(facts, contents, covered),
+    ...planSnatTables(config, facts, record, { contents, covered }),
     ...planPrefixes(config, contents),
     ...planAttachments(facts, covered, reload),
     ...planServices(config, facts, record, contents),
@@ -87,44 +89,63 @@ function loadStep(options: DatapathOptions, previous: DatapathFacts['state'] | u
   return { kind: 'loadDatapath', options, previous: { sessionMapMaxEntries, constants } };
 }
 
-/** Which address stands for clients on which interface. `contents`: what the maps hold that will be used. */
+/** Families of the virtual servers that the config names, or that this table has. */
+export function usedFamilies(
+  { services }: NodeConfig,
+  table: readonly VirtualServer[],
+): ReadonlySet<AddressFamily> {
+  const named = services.virtualServers.map(({ address }) => addressFamily(address));
+  return new Set([...named, ...table.map(({ family }) => family)]);
+}
+
+/** What the programs need to find the address that stands for clients. */
+export interface SnatScope {
+  /** What the maps hold that will be used. */
+  readonly contents: DatapathFacts | undefined;
+  readonly covered: readonly Link[];
+  /** Of the virtual servers. */
+  readonly used: ReadonlySet<AddressFamily>;
+}
+
+/** Which address stands for clients on which interface. A machine without IPv6 virtual servers needs none of IPv6. */
 export function desiredSnat(
   { ipvs, links, addresses, routes }: NodeFacts,
-  contents: DatapathFacts | undefined,
-  covered: readonly Link[],
+  { contents, covered, used }: SnatScope,
 ): SnatPlan {
   const virtualAddresses = addressesOf(ipvs?.virtualServers ?? []);
   const existing = contents?.snatAddresses ?? [];
-  return planSnat({ covered, links, addresses, routes, virtualAddresses, existing });
+  const families: readonly AddressFamily[] = used.has('IPv6') ? ['IPv4', 'IPv6'] : ['IPv4'];
+  return planSnat({ families, covered, links, addresses, routes, virtualAddresses, existing });
 }
 
 function planSnatTables(
+  config: NodeConfig,
   facts: NodeFacts,
-  contents: DatapathFacts | undefined,
-  covered: readonly Link[],
+  record: NodeRecord,
+  { contents, covered }: Omit<SnatScope, 'used'>,
 ): Step[] {
-  const plan = desiredSnat(facts, contents, covered);
-  const actual = contents?.snatInterfaces.filter(({ family }) => family === 'IPv4') ?? [];
-  const byIndex = new Map(actual.map((entry) => [entry.ifindex, entry]));
-  const wanted = new Set(plan.interfaces.map(({ ifindex }) => ifindex));
-  const changed = plan.interfaces.filter(
-    ({ ifindex, addressId }) => byIndex.get(ifindex)?.addressId !== addressId,
-  );
+  const used = usedFamilies(config, tableInTheEnd(facts, record));
+  const plan = desiredSnat(facts, { contents, covered, used });
+  const keyOf = ({ ifindex, family }: SnatInterface): string => `${ifindex} ${family}`;
+  const actual = contents?.snatInterfaces ?? [];
+  const byKey = new Map(actual.map((entry) => [keyOf(entry), entry]));
+  const wanted = new Set(plan.interfaces.map(keyOf));
+  const changed = plan.interfaces.filter((entry) => byKey.get(keyOf(entry))?.addressId !== entry.addressId);
   return [
     ...plan.newAddresses.map((entry) => ({ kind: 'putSnatAddress', entry }) as const),
     ...changed.map((entry): Step => {
-      const previous = byIndex.get(entry.ifindex);
+      const previous = byKey.get(keyOf(entry));
       return { kind: 'putSnatInterface', entry, ...(previous === undefined ? {} : { previous }) };
     }),
     ...actual
-      .filter(({ ifindex }) => !wanted.has(ifindex))
+      .filter((entry) => !wanted.has(keyOf(entry)))
       .map((entry) => ({ kind: 'removeSnatInterface', entry }) as const),
   ];
 }
 
 function planPrefixes(config: NodeConfig, contents: DatapathFacts | undefined): Step[] {
   const actual = contents?.clusterPrefixes ?? [];
-  const desired = config.snat.clusterCIDRs;
+  const desired = [...new Set(config.snat.clusterCIDRs.flatMap(withoutMapped))];
   return [
     ...desired
       .filter((prefix) => !actual.includes(prefix))
@@ -167,7 +188,7 @@ function planServices(
   record: NodeRecord,
   contents: DatapathFacts | undefined,
 ): Step[] {
-  const desired = desiredServices(config, tableInTheEnd(facts, record));
+  const desired = desiredServices(config, tableInTheEnd(facts, record), facts);
   const { put, remove } = diffServices(desired, contents?.services ?? [], record.lastServiceId);
   const isNew = ({ previous }: { readonly previous?: ServiceEntry }): boolean => previous === undefined;
   const [first, last] = [put.find(isNew), put.findLast(isNew)];

@@ -19,6 +19,21 @@ export function aggregatePrefixes(prefixes: readonly string[], limit: number): r
   return merged.map(format);
 }
 
+/** ::ffff:0:0/96: in a map of prefixes of both families, all of IPv4. */
+const MAPPED: Prefix = { family: 'IPv6', bits: 96, base: 0xffffn << 32n };
+
+/** Prefixes with the same addresses but for IPv4 ones, which a short IPv6 prefix holds in a map of both families. */
+export function withoutMapped(prefix: string): readonly string[] {
+  const outer = parse(prefix);
+  if (!contains(outer, MAPPED)) return [prefix];
+  const others: string[] = [];
+  for (let inner = MAPPED; inner.bits > outer.bits; inner = parent(inner)) {
+    const sibling = inner.base ^ (1n << BigInt(width(inner) - inner.bits));
+    others.push(format({ ...inner, base: sibling }));
+  }
+  return others;
+}
+
 function parse(text: string): Prefix {
   const [address = '', bits = ''] = canonicalPrefix(text).split('/');
   const base = addressBytes(address).reduce((number, byte) => (number << 8n) | BigInt(byte), 0n);

@@ -5,7 +5,8 @@ import { fellBack, isAtNextBoot } from './boot.ts';
 import { ipVs, moduleOrigin, type NodeFacts } from './facts.ts';
 import { coveredLinks } from './interfaces.ts';
 import { needsSwap } from './plan.ts';
-import { desiredOptions, desiredSnat, needsNewMaps } from './plan-datapath.ts';
+import { desiredOptions, desiredSnat, needsNewMaps, usedFamilies } from './plan-datapath.ts';
+import { testFamily } from './self-check-network.ts';
 
 /** As `status.preflight[].check` and the output of `node status` have them; docs/reference.md explains each. */
 export const CHECKS = [
@@ -91,7 +92,7 @@ export function preflight(
     named('Btf', btf(facts)),
     ...module,
     ...(isAtNextBoot(config) ? boot : exchange),
-    named('Forwarding', forwarding(facts)),
+    named('Forwarding', forwarding(config, facts)),
     named('Interfaces', interfaces(config, facts, options.needsKubeProxy ?? false)),
     named('SnatPorts', snatPorts(config, facts)),
     named('ForeignPrograms', foreignPrograms(config, facts)),
@@ -225,12 +226,19 @@ function proxyMode({ kubeProxy, links }: NodeFacts): Verdict {
 }
 
 /** Replies are packets from a real server to a client: the director forwards them, on the native path too. */
-function forwarding(facts: NodeFacts): Verdict {
-  return facts.ipForward
-    ? PASS
-    : fail(
-        'net.ipv4.ip_forward is 0, so that no reply reaches a client. Set it ("sysctl -w net.ipv4.ip_forward=1").',
-      );
+function forwarding(config: NodeConfig, facts: NodeFacts): Verdict {
+  const onlyIpv6 = testFamily(facts.addresses) === 'IPv6';
+  if (!onlyIpv6 && !facts.ipForward) {
+    return fail(
+      'net.ipv4.ip_forward is 0, so that no reply reaches a client. Set it ("sysctl -w net.ipv4.ip_forward=1").',
+    );
+  }
+  if (facts.ip6Forward) return PASS;
+  const off = 'net.ipv6.conf.all.forwarding is not 1, so that no reply reaches an IPv6 client';
+  const set = 'Set it ("sysctl -w net.ipv6.conf.all.forwarding=1").';
+  if (onlyIpv6) return fail(`${off}. ${set}`);
+  const used = usedFamilies(config, facts.ipvs?.virtualServers ?? []);
+  return used.has('IPv6') ? warn(`${off}: IPv6 virtual servers stay on the native path. ${set}`) : PASS;
 }
 
 /** A director may get its interfaces later; a node of Kubernetes would be disrupted for nothing. */
@@ -241,11 +249,18 @@ function interfaces(config: NodeConfig, facts: NodeFacts, needed: boolean): Verd
     return needed ? fail(message) : warn(message);
   }
   const contents = needsNewMaps(config, facts) ? undefined : facts.datapath;
-  const { withoutAddress } = desiredSnat(facts, contents, covered);
-  if (withoutAddress.length === 0 || config.snat.mode === 'Never') return PASS;
-  const names = withoutAddress.map(({ name }) => name).join(', ');
+  const used = usedFamilies(config, facts.ipvs?.virtualServers ?? []);
+  const { withoutAddress } = desiredSnat(facts, { contents, covered, used });
+  // Before there are virtual servers it may be IPv4 that is missing.
+  const missing = withoutAddress.filter(({ family }) =>
+    family === 'IPv6' ? facts.ip6Forward : used.size === 0 || used.has('IPv4'),
+  );
+  if (missing.length === 0 || config.snat.mode === 'Never') return PASS;
+  const families = [...Map.groupBy(missing, ({ family }) => family)].map(
+    ([family, found]) => `${family} address for ${found.map(({ link }) => link.name).join(', ')}`,
+  );
   return warn(
-    `There is no global IPv4 address for ${names}, on no other interface either: requests that leave there and need SNAT are dropped and counted.`,
+    `There is no global ${families.join(', and no global ')}, on no other interface either: requests that leave there and need SNAT are dropped and counted.`,
   );
 }
 

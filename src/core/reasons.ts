@@ -132,7 +132,8 @@ export const REJECT_REASONS = [
   /** services.include names ports that it does not have. */
   'PortNotFound',
   'TooManyPorts',
-  'IPv6NotSupported',
+  /** It has only IPv6 link-local addresses. */
+  'LinkLocalAddress',
   'SctpNotSupported',
   'NetworkPolicy',
   'SourceRanges',
@@ -142,6 +143,8 @@ export const REJECT_REASONS = [
   'NoSuchVirtualServer',
   /** One of its virtual servers in IPVS cannot be accelerated: a tunnel, a firewall mark, a persistence engine. */
   'UnsupportedVirtualServer',
+  /** The node does not forward IPv6, so that its IPv6 virtual servers stay native there. */
+  'IPv6ForwardingOff',
   /** The node took it off the whitelist because its probe failed. */
   'ProbeFailed',
   /** The node does not run accelerated at the moment. */

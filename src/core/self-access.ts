@@ -5,6 +5,7 @@
  */
 import type { NodeResourceStatus } from '../api/resources.ts';
 import type { Link, Route, VirtualServer } from '../ports.ts';
+import { addressFamily } from './abi.ts';
 import type { NodeFacts } from './facts.ts';
 import type { Caveat } from './reasons.ts';
 import { longestMatch } from './route-table.ts';
@@ -87,19 +88,19 @@ function sourceFinder({ facts, routes }: SelfAccessInput): (address: string) => 
     if (known.has(address)) return known.get(address);
     const route = own.has(address) ? undefined : routeTo(address);
     const isPod = route !== undefined && !route.viaGateway && pods.has(route.linkIndex);
-    const source = isPod ? snat.get(route.linkIndex) : undefined;
+    const source = isPod ? snat.get(`${route.linkIndex} ${addressFamily(address)}`) : undefined;
     known.set(address, source);
     return source;
   };
 }
 
-/** Interface → SNAT address of packets that leave there, as the programs have it. */
-function snatAddresses({ datapath }: Pick<NodeFacts, 'datapath'>): ReadonlyMap<number, string> {
+/** "INTERFACE FAMILY" → SNAT address of packets that leave there, as the programs have it. */
+function snatAddresses({ datapath }: Pick<NodeFacts, 'datapath'>): ReadonlyMap<string, string> {
   const byId = new Map(datapath?.snatAddresses.map(({ id, address }) => [id, address]));
-  const out = new Map<number, string>();
+  const out = new Map<string, string>();
   for (const { ifindex, family, addressId } of datapath?.snatInterfaces ?? []) {
     const address = byId.get(addressId);
-    if (family === 'IPv4' && address !== undefined) out.set(ifindex, address);
+    if (address !== undefined) out.set(`${ifindex} ${family}`, address);
   }
   return out;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Rules that netfilter enforces for a Service's packets, and that accelerated packets would not meet. */
 import type { PolicySpec } from '../api/resources.ts';
+import type { AddressFamily } from '../ports.ts';
+import { addressFamily } from './abi.ts';
 import type { ClusterFacts, ClusterNetworkPolicy, ClusterService } from './cluster-facts.ts';
 import { maySelect } from './label-selector.ts';
 import type { Caveat, RejectReason } from './reasons.ts';
@@ -81,11 +83,17 @@ export function filterFindings(service: ClusterService, { filters, filtering }: 
   return { caveats };
 }
 
-/** Ranges that leave somebody out. */
+const EVERYBODY: Readonly<Record<AddressFamily, string>> = { IPv4: '0.0.0.0/0', IPv6: '::/0' };
+
+/** Ranges that leave somebody out. kube-proxy looks, for each family, at the ranges of that family. */
 function sourceRanges({ spec }: ClusterService): readonly string[] {
   if (spec?.type !== 'LoadBalancer') return [];
   const ranges = (spec.loadBalancerSourceRanges ?? []).map((range) => range.trim());
-  return ranges.includes('0.0.0.0/0') ? [] : ranges;
+  const open = new Set(
+    ranges.filter((range) => range === EVERYBODY[addressFamily(range)]).map(addressFamily),
+  );
+  const families = new Set((spec.clusterIPs ?? [spec.clusterIP ?? '']).map(addressFamily));
+  return ranges.filter((range) => families.has(addressFamily(range)) && !open.has(addressFamily(range)));
 }
 
 /** A Service without a selector may have any pod of its namespace behind it. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The addresses and ports at which clients reach a Service, as virtual servers, and whose requests are translated. */
 import type { PolicySpec, SliceService } from '../api/resources.ts';
-import { addressFamily, canonicalAddress } from './abi.ts';
+import { endText, isLinkLocal, unmapped } from './addresses.ts';
 import type { ClusterService, ServicePort } from './cluster-facts.ts';
 import type { RejectReason } from './reasons.ts';
 
@@ -57,8 +57,8 @@ export function serviceFrontends(
   }
   const virtual = supported.map(({ port, protocol }) => ({ port, protocol: protocolOf(protocol) }));
   const { spec } = service;
-  const cluster = (spec?.clusterIPs ?? [spec?.clusterIP ?? '']).filter((address) => address !== '');
-  const external = externalAddresses(service).filter((address) => !cluster.includes(address));
+  const cluster = texts((spec?.clusterIPs ?? [spec?.clusterIP ?? '']).filter((address) => address !== ''));
+  const external = texts(externalAddresses(service)).filter((address) => !cluster.includes(address));
   const fromOutside: SnatMode = spec?.externalTrafficPolicy === 'Local' ? 'Never' : 'Always';
   const virtualServers =
     virtual.length === 0
@@ -79,7 +79,12 @@ export function serviceFrontends(
 function externalAddresses({ spec, status }: ClusterService): readonly string[] {
   const ingress = spec?.type === 'LoadBalancer' ? (status?.loadBalancer?.ingress ?? []) : [];
   const balancer = ingress.flatMap(({ ip, ipMode }) => (ip === undefined || ipMode === 'Proxy' ? [] : [ip]));
-  return [...new Set([...(spec?.externalIPs ?? []), ...balancer])];
+  return [...(spec?.externalIPs ?? []), ...balancer];
+}
+
+/** Each once, and as IPVS and the whitelist have it; what is no address stays as it is. */
+function texts(addresses: readonly string[]): readonly string[] {
+  return [...new Set(addresses.map((address) => virtualAddress(address) ?? address))];
 }
 
 function group(
@@ -94,7 +99,7 @@ function group(
     const refusal = refuse(address, ports, taken);
     if (refusal === undefined) {
       for (const { port, protocol } of ports) taken.add(`${protocol} ${address} ${port}`);
-      kept.push(canonicalAddress(address));
+      kept.push(address);
     } else dropped.push(refusal);
   }
   // A copy has no room to grow: of many Services each keeps one.
@@ -102,25 +107,25 @@ function group(
 }
 
 function refuse(address: string, ports: Group['ports'], taken: ReadonlySet<string>): Dropped | undefined {
-  const family = familyOf(address);
-  if (family === undefined) {
+  if (virtualAddress(address) === undefined) {
     return { reason: 'NoAddress', message: `"${address}" is no address.` };
   }
-  if (family === 'IPv6') {
-    return { reason: 'IPv6NotSupported', message: `Its IPv6 address ${address} stays on the native path.` };
+  if (isLinkLocal(address)) {
+    const message = `Its link-local address ${address} stays on the native path.`;
+    return { reason: 'LinkLocalAddress', message };
   }
   const used = ports.find(({ port, protocol }) => taken.has(`${protocol} ${address} ${port}`));
   if (used === undefined) return undefined;
   return {
     reason: 'AddressInUse',
-    message: `Another Service of the whitelist has ${address}:${used.port} (${used.protocol}) too.`,
+    message: `Another Service of the whitelist has ${endText(address, used.port)} (${used.protocol}) too.`,
   };
 }
 
-function familyOf(address: string): 'IPv4' | 'IPv6' | undefined {
+/** As kube-proxy takes it, to which ::ffff:192.0.2.1 is 192.0.2.1; undefined if it is no address. */
+function virtualAddress(address: string): string | undefined {
   try {
-    canonicalAddress(address);
-    return addressFamily(address);
+    return unmapped(address);
   } catch (error) {
     if (error instanceof RangeError) return undefined;
     throw error;

@@ -5,6 +5,7 @@ import type { VirtualServerReason } from '../api/node-status.ts';
 import type { ServiceEntry, SnatMode } from '../datapath-ports.ts';
 import type { Protocol, VirtualServer } from '../ports.ts';
 import { addressFamily, SERVICE_ID_MAX } from './abi.ts';
+import { isLinkLocal, isMapped } from './addresses.ts';
 import { remember, rememberLast } from './remember.ts';
 
 const MASQUERADING = 0;
@@ -49,7 +50,8 @@ export function serverText(key: string): string {
 /** Why this virtual server cannot run accelerated, or undefined if it can. */
 export function obstacle(server: VirtualServer): VirtualServerReason | undefined {
   if (server.fwmark !== undefined && server.fwmark !== 0) return 'FirewallMark';
-  if (server.family === 'IPv6') return 'IPv6NotSupported';
+  const ofAddress = server.address === undefined ? undefined : addressObstacle(server.address);
+  if (ofAddress !== undefined) return ofAddress;
   if (server.protocol === 'SCTP') return 'SctpNotSupported';
   if (server.port === undefined || server.port === 0) return 'AnyPort';
   if ((server.flags & ONE_PACKET) !== 0) return 'OnePacketScheduling';
@@ -63,8 +65,21 @@ export function namedObstacle(server: {
   readonly address: string;
   readonly protocol: Protocol;
 }): VirtualServerReason | undefined {
-  if (addressFamily(server.address) === 'IPv6') return 'IPv6NotSupported';
-  return server.protocol === 'SCTP' ? 'SctpNotSupported' : undefined;
+  return addressObstacle(server.address) ?? (server.protocol === 'SCTP' ? 'SctpNotSupported' : undefined);
+}
+
+/** The module leaves packets with link-local addresses alone, and takes an IPv4-mapped one for the IPv4 address. */
+function addressObstacle(address: string): VirtualServerReason | undefined {
+  if (isLinkLocal(address)) return 'LinkLocalAddress';
+  return isMapped(address) ? 'MappedAddress' : undefined;
+}
+
+/** Why no virtual server of this one's family runs accelerated on this machine, or undefined if they do. */
+export function familyObstacle(
+  { address = '' }: { readonly address?: string | undefined },
+  ip6Forward: boolean,
+): VirtualServerReason | undefined {
+  return addressFamily(address) === 'IPv6' && !ip6Forward ? 'IPv6ForwardingOff' : undefined;
 }
 
 /** A whitelist entry before it has an id. */
@@ -74,9 +89,10 @@ export type DesiredService = Omit<ServiceEntry, 'id'>;
 export function desiredServices(
   { services, snat, datapath }: NodeConfig,
   table: readonly VirtualServer[],
+  { ip6Forward }: { readonly ip6Forward: boolean },
 ): readonly DesiredService[] {
   const { virtualServers, all } = services;
-  return desiredEntries(virtualServers, table, all, snat.mode, datapath.onMapFull === 'Drop');
+  return desiredEntries(virtualServers, table, all, snat.mode, datapath.onMapFull === 'Drop', ip6Forward);
 }
 
 const desiredEntries = rememberLast(
@@ -86,6 +102,7 @@ const desiredEntries = rememberLast(
     all: boolean,
     mode: SnatMode,
     dropOnFull: boolean,
+    ip6Forward: boolean,
   ): readonly DesiredService[] => {
     const known = byKey(table);
     const entry = (
@@ -95,12 +112,13 @@ const desiredEntries = rememberLast(
     const ofNamed = [...byKey(named)]
       .filter(([key, server]) => {
         const existing = known.get(key);
-        return (existing === undefined ? namedObstacle(server) : obstacle(existing)) === undefined;
+        const cannot = existing === undefined ? namedObstacle(server) : obstacle(existing);
+        return (cannot ?? familyObstacle(server, ip6Forward)) === undefined;
       })
       .map(([, server]) => entry(server, server.snat?.mode ?? mode));
     const ofAll = (all ? table : []).flatMap((server) => {
       const { address, port, protocol } = server;
-      const possible = obstacle(server) === undefined;
+      const possible = (obstacle(server) ?? familyObstacle(server, ip6Forward)) === undefined;
       if (!possible || address === undefined || port === undefined || protocol === undefined) return [];
       return [entry({ address, port, protocol }, mode)];
     });

@@ -34,6 +34,18 @@ const node = (spec: Fields) => ({
   spec: { policyRef: { name: 'p', uid: 'u' }, action: 'Apply', mode: 'Enabled', revision: 'r1', ...spec },
 });
 
+const slice = (...addresses: readonly string[]) => ({
+  apiVersion: 'ipvs-bpf.io/v1alpha1',
+  kind: 'IpvsBpfServiceSlice',
+  metadata: { name: 'p-0' },
+  spec: {
+    policyRef: { name: 'p', uid: 'u' },
+    services: [
+      { ...web, virtualServers: [{ addresses, ports: [{ port: 80, protocol: 'TCP' }], snatMode: 'Always' }] },
+    ],
+  },
+});
+
 const web = { namespace: 'a', name: 'web' };
 const ports = (...list: unknown[]) => ({ services: { include: [{ ...web, ports: list }] } });
 const expression = (fields: Fields) => ({ nodeSelector: { matchExpressions: [{ key: 'k', ...fields }] } });
@@ -79,6 +91,41 @@ const cases: readonly (readonly [string, unknown, unknown, string, string])[] = 
     policy({ snat: { clusterCIDRs: ['10.0.0.1/8'] } }),
     'snat.clusterCIDRs[0]',
     'without host bits',
+  ],
+  [
+    'IPv6 prefix',
+    policy({ snat: { clusterCIDRs: ['::/0', '2001:db8:1::/48', 'fd00:10:244::7/128'] } }),
+    policy({ snat: { clusterCIDRs: ['fd00:10:244::1/64'] } }),
+    'snat.clusterCIDRs[0]',
+    'without host bits',
+  ],
+  [
+    'IPv6 prefix that is none',
+    policy({ snat: { clusterCIDRs: ['fd00::/8'] } }),
+    policy({ snat: { clusterCIDRs: ['10.0.0.0/8', 'fd00::/129'] } }),
+    'snat.clusterCIDRs[1]',
+    'must be a prefix',
+  ],
+  [
+    'prefixes of a node',
+    node({ snat: { clusterCIDRs: ['10.244.0.0/16', 'fd00:10:244::/56'] } }),
+    node({ snat: { clusterCIDRs: ['fd00:10:244::'] } }),
+    'snat.clusterCIDRs[0]',
+    'must be a prefix',
+  ],
+  [
+    'addresses of a Service',
+    slice('10.96.0.1', 'fd00:10:96::1', '2001:0db8:0:0::1'),
+    slice('10.96.0.1', 'fd00:10:96::g'),
+    'addresses[1]',
+    'must be an IPv4 or IPv6 address',
+  ],
+  [
+    'addresses without a prefix length',
+    slice('::1'),
+    slice('fd00::1/128'),
+    'addresses[0]',
+    'must be an IPv4 or IPv6 address',
   ],
   [
     'interfaces',

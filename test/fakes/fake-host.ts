@@ -41,6 +41,7 @@ export class FakeHost implements Host {
   /** Sysctls by path below /proc/sys ("net/ipv4/ip_forward"). */
   readonly sysctls = new Map<string, string>([
     ['net/ipv4/ip_forward', '1'],
+    ['net/ipv6/conf/all/forwarding', '1'],
     ['net/ipv4/ip_local_port_range', '32768\t60999'],
     ['net/ipv4/conf/all/rp_filter', '0'],
     ['net/ipv4/conf/default/rp_filter', '0'],

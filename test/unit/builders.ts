@@ -32,6 +32,12 @@ export function virtualServer(address: string, change: Partial<VirtualServer> = 
   };
 }
 
+/** The same of IPv6, with real servers of IPv6. */
+export function virtualServer6(address: string, change: Partial<VirtualServer> = {}): VirtualServer {
+  const realServers = ['fd00:10::1', 'fd00:10::2'].map((real) => realServer(real, { family: 'IPv6' }));
+  return virtualServer(address, { family: 'IPv6', netmask: 128, realServers, ...change });
+}
+
 /** A valid config; throws with the problems if it is none. */
 export function nodeConfig(change: Readonly<Record<string, unknown>> = {}): NodeConfig {
   const parsed = parseNodeConfig({

@@ -9,6 +9,7 @@ export type LoopEvent = (typeof LOOP_EVENTS)[number];
 /** Why an agent rejects Services; the operator gives all other reasons. */
 export const NODE_REJECTIONS = [
   'NoSuchVirtualServer',
+  'IPv6ForwardingOff',
   'UnsupportedVirtualServer',
   'ProbeFailed',
   'NodeNotAccelerating',

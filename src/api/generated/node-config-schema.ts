@@ -59,7 +59,7 @@ export const NODE_CONFIG_SCHEMA = {
             "properties": {
               "address": {
                 "type": "string",
-                "description": "The virtual IPv4 or IPv6 address. IPv6 is not accelerated yet."
+                "description": "The virtual IPv4 or IPv6 address."
               },
               "port": {
                 "type": "integer",

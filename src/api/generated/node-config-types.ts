@@ -32,7 +32,7 @@ export interface NodeConfig {
      */
     virtualServers: {
       /**
-       * The virtual IPv4 or IPv6 address. IPv6 is not accelerated yet.
+       * The virtual IPv4 or IPv6 address.
        */
       address: string;
       /**

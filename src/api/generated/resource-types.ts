@@ -1047,7 +1047,7 @@ export interface IpvsBpfNode {
       message?: string;
     }[];
     /**
-     * The first 20 accelerated Services, by namespace and name, that send connections to pods of this node: what a pod of them sees that reaches itself through its own Service. Empty while the node does not accelerate. Pods whose interface has no IPv4 address on the node are left out.
+     * The first 20 accelerated Services, by namespace and name, that send connections to pods of this node: what a pod of them sees that reaches itself through its own Service. Empty while the node does not accelerate. Pods for whose interface there is no address of the pod's family on the node are left out.
      *
      * @maxItems 20
      */
@@ -1324,7 +1324,7 @@ export interface IpvsBpfServiceSlice {
        */
       virtualServers: {
         /**
-         * Cluster, external and load balancer addresses of the Service.
+         * Cluster, external and load balancer addresses of the Service, IPv4 and IPv6.
          *
          * @minItems 1
          * @maxItems 64
@@ -1352,7 +1352,7 @@ export interface IpvsBpfServiceSlice {
         snatMode: 'Always' | 'External' | 'Never';
       }[];
       /**
-       * Ports on the node's own addresses, each with every address of the node at which IPVS has it.
+       * Ports on the node's own addresses, each with every address of the node at which IPVS has it but for IPv6 link-local ones.
        *
        * @maxItems 1000
        */

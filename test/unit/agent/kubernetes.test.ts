@@ -189,7 +189,7 @@ describe('an IpvsBpfNode', () => {
         ...SERVICE,
         name: 'six',
         virtualServers: [
-          { addresses: ['fd00::1'], ports: [{ port: 80, protocol: 'TCP' }], snatMode: 'Always' },
+          { addresses: ['fe80::1'], ports: [{ port: 80, protocol: 'TCP' }], snatMode: 'Always' },
         ],
         nodePorts: [],
       },
@@ -205,7 +205,7 @@ describe('an IpvsBpfNode', () => {
     await look(await started());
     expect(api.status?.rejectedServices?.map(({ name, reason }) => `${name} ${reason}`)).toEqual([
       'gone NoSuchVirtualServer',
-      'six IPv6NotSupported',
+      'six LinkLocalAddress',
     ]);
   });
 });

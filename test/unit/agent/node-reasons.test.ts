@@ -9,9 +9,9 @@ import {
   type NodeConditionType,
   type NodeReason,
 } from '../../../src/core/reasons.ts';
-import { realServer, virtualServer } from '../builders.ts';
+import { realServer, virtualServer, virtualServer6 } from '../builders.ts';
 import { casesOf, conditionCases, NODE_REJECTIONS, type NodeRejection } from '../cases.ts';
-import { ClusterNode, LATER, VS } from './cluster-node.ts';
+import { ClusterNode, LATER, SERVICE, VS } from './cluster-node.ts';
 import { VIP } from './one-node.ts';
 
 /** Lets the world do what is to be told. */
@@ -242,6 +242,17 @@ const CONDITIONS: { readonly [T in AgentCondition]: Readonly<Record<NodeReason<T
 
 const REJECTIONS: Readonly<Record<NodeRejection, Case>> = {
   NoSuchVirtualServer: then(({ machine }) => machine.ipvs.unseed(virtualServer(VIP))),
+  IPv6ForwardingOff: async (world) => {
+    world.serve();
+    const address = 'fd00:96::a';
+    world.machine.ipvs.seed(virtualServer6(address));
+    world.machine.host.control('net/ipv6/conf/all/forwarding', '0');
+    const ports = [{ port: 80, protocol: 'TCP' as const }];
+    const virtualServers = [{ addresses: [VIP, address], ports, snatMode: 'External' as const }];
+    world.list({ ...SERVICE, virtualServers });
+    world.put();
+    await world.look(2);
+  },
   UnsupportedVirtualServer: async (world) => {
     world.serve({ realServers: [realServer('10.0.0.1', { forwardingMethod: 2 })] });
     world.put();

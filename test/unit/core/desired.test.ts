@@ -6,7 +6,7 @@ import { snatPortRanges } from '../../../src/core/port-pool.ts';
 import { desiredServices, diffServices, obstacle } from '../../../src/core/virtual-servers.ts';
 import type { ServiceEntry } from '../../../src/datapath-ports.ts';
 import type { Link, LinkAddress } from '../../../src/ports.ts';
-import { nodeConfig, realServer, virtualServer } from '../builders.ts';
+import { nodeConfig, realServer, virtualServer, virtualServer6 } from '../builders.ts';
 
 describe('SNAT ports', () => {
   it.each([
@@ -124,6 +124,7 @@ describe('covered interfaces', () => {
 
   it('get one address each, a virtual one only for want of another', () => {
     const plan = planSnat({
+      families: ['IPv4'],
       covered: [link(2, 'eth0'), link(3, 'eth1'), link(4, 'eth2')],
       addresses: [
         address(2, '198.51.100.10'),
@@ -145,7 +146,9 @@ describe('covered interfaces', () => {
       { ifindex: 2, family: 'IPv4', addressId: 2 },
       { ifindex: 3, family: 'IPv4', addressId: 3 },
     ]);
-    expect(plan.withoutAddress.map(({ name }) => name)).toEqual(['eth2']);
+    expect(plan.withoutAddress.map(({ link: { name }, family }) => `${name} ${family}`)).toEqual([
+      'eth2 IPv4',
+    ]);
   });
 
   describe('without an address of their own', () => {
@@ -200,11 +203,11 @@ describe('covered interfaces', () => {
       // kube-proxy has virtual servers at the node's own addresses too: node ports.
       const virtualAddresses = new Set(['10.96.0.1', '192.0.2.4', '192.0.2.5']);
       const input = { covered: [pod], links: all, addresses: found, routes, virtualAddresses };
-      const plan = planSnat({ ...input, existing: [] });
+      const plan = planSnat({ ...input, families: ['IPv4'], existing: [] });
       expect(plan.newAddresses.map((entry) => entry.address)).toEqual(
         expected === undefined ? [] : [expected],
       );
-      expect(plan.withoutAddress).toEqual(expected === undefined ? [pod] : []);
+      expect(plan.withoutAddress).toEqual(expected === undefined ? [{ link: pod, family: 'IPv4' }] : []);
     });
   });
 });
@@ -222,7 +225,19 @@ describe('a virtual server', () => {
       server: virtualServer('192.0.2.1', { realServers: [] }),
       expected: undefined,
     },
-    { name: 'IPv6', server: virtualServer('2001:db8::1', { family: 'IPv6' }), expected: 'IPv6NotSupported' },
+    { name: 'IPv6', server: virtualServer6('2001:db8::1'), expected: undefined },
+    { name: 'unique local', server: virtualServer6('fd00::1'), expected: undefined },
+    { name: 'link-local', server: virtualServer6('fe80::1'), expected: 'LinkLocalAddress' },
+    { name: 'the last link-local', server: virtualServer6('febf::1'), expected: 'LinkLocalAddress' },
+    { name: 'after link-local ones', server: virtualServer6('fec0::1'), expected: undefined },
+    { name: 'IPv4-mapped', server: virtualServer6('::ffff:c000:201'), expected: 'MappedAddress' },
+    {
+      name: 'of both families, which IPVS can reach by tunnel only',
+      server: virtualServer6('2001:db8::1', {
+        realServers: [realServer('10.0.0.1', { forwardingMethod: 2 })],
+      }),
+      expected: 'NotMasquerading',
+    },
     { name: 'SCTP', server: virtualServer('192.0.2.1', { protocol: 'SCTP' }), expected: 'SctpNotSupported' },
     {
       name: 'one packet',
@@ -249,6 +264,7 @@ describe('a virtual server', () => {
 });
 
 describe('the whitelist', () => {
+  const forwarding = { ip6Forward: true };
   const table = [
     virtualServer('192.0.2.1'),
     virtualServer('192.0.2.2', { protocol: 'UDP', port: 53 }),
@@ -257,7 +273,7 @@ describe('the whitelist', () => {
 
   it('holds all that can run accelerated, if all are asked for', () => {
     const config = nodeConfig({ services: { all: true }, datapath: { onMapFull: 'Drop' } });
-    expect(desiredServices(config, table)).toEqual([
+    expect(desiredServices(config, table, forwarding)).toEqual([
       { address: '192.0.2.1', port: 80, protocol: 'TCP', snat: 'Always', dropOnFull: true },
       { address: '192.0.2.2', port: 53, protocol: 'UDP', snat: 'Always', dropOnFull: true },
     ]);
@@ -269,7 +285,7 @@ describe('the whitelist', () => {
       { address: '192.0.2.9', port: 80, protocol: 'TCP' },
       { address: '192.0.2.3', port: 80, protocol: 'UDP' },
     ];
-    expect(desiredServices(nodeConfig({ services: { virtualServers } }), table)).toEqual([
+    expect(desiredServices(nodeConfig({ services: { virtualServers } }), table, forwarding)).toEqual([
       { address: '192.0.2.1', port: 80, protocol: 'TCP', snat: 'Never', dropOnFull: false },
       { address: '192.0.2.9', port: 80, protocol: 'TCP', snat: 'Always', dropOnFull: false },
     ]);

@@ -55,9 +55,9 @@ describe('a config', () => {
     ).toMatchObject({ ok: true });
   });
 
-  it('accepts what is not accelerated yet', () => {
+  it('accepts what is not accelerated', () => {
     const virtualServers = [
-      { ...server, address: '2001:db8::1' },
+      { ...server, address: 'fe80::1' },
       { ...server, protocol: 'SCTP' },
     ];
     expect(problemsOf({ services: { virtualServers } })).toEqual([]);
@@ -104,6 +104,48 @@ describe('a problem', () => {
       change: { services: { virtualServers: [{ ...server, address: '192.0.2' }] } },
       problem:
         'services.virtualServers[0].address: "192.0.2": must be an IPv4 or IPv6 address such as 198.51.100.10 or 2001:db8::10',
+    },
+    {
+      change: { services: { virtualServers: [{ ...server, address: '2001:db8::g' }] } },
+      problem:
+        'services.virtualServers[0].address: "2001:db8::g": must be an IPv4 or IPv6 address such as 198.51.100.10 or 2001:db8::10',
+    },
+    {
+      change: { services: { virtualServers: [{ ...server, address: '::' }] } },
+      problem:
+        'services.virtualServers[0].address: "::": must be an IPv4 or IPv6 address such as 198.51.100.10 or 2001:db8::10',
+    },
+    {
+      change: { services: { virtualServers: [{ ...server, address: '::ffff:192.0.2.1' }] } },
+      problem:
+        'services.virtualServers[0].address: "::ffff:192.0.2.1": must be 192.0.2.1, if that is meant: an IPv6 ' +
+        'address cannot hold an IPv4 one',
+    },
+    {
+      change: {
+        services: {
+          virtualServers: [
+            { ...server, address: '2001:db8::1' },
+            { ...server, address: '2001:DB8:0::1' },
+          ],
+        },
+      },
+      problem:
+        'services.virtualServers[1]: {"address":"2001:DB8:0::1","port":80,"protocol":"TCP"}: must differ from ' +
+        'services.virtualServers[0]: address, port and protocol are the same',
+    },
+    {
+      change: { snat: { clusterCIDRs: ['fd00::1/8'] } },
+      problem: 'snat.clusterCIDRs[0]: "fd00::1/8": must have no host bits; the network is fd00::/8',
+    },
+    {
+      change: { snat: { clusterCIDRs: ['fd00::/129'] } },
+      problem: 'snat.clusterCIDRs[0]: "fd00::/129": must be a prefix such as 10.0.0.0/8 or fd00::/8',
+    },
+    {
+      change: { snat: { clusterCIDRs: ['::ffff:10.0.0.0/104'] } },
+      problem:
+        'snat.clusterCIDRs[0]: "::ffff:10.0.0.0/104": must have no host bits; the network is 10.0.0.0/8',
     },
     {
       change: { services: { virtualServers: [server, { ...server, port: 81 }, server] } },

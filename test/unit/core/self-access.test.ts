@@ -20,7 +20,8 @@ function link(index: number, name: string, type: string): Link {
 }
 
 function address(linkIndex: number, text: string, prefixLength: number): LinkAddress {
-  return { linkIndex, address: text, prefixLength, family: 'IPv4', scope: 'global', secondary: false };
+  const family = text.includes(':') ? 'IPv6' : 'IPv4';
+  return { linkIndex, address: text, prefixLength, family, scope: 'global', secondary: false };
 }
 
 function route(destination: string, linkIndex: number, viaGateway = false): Route {
@@ -38,6 +39,8 @@ const ADDRESSES = [
   address(ETH0, '192.0.2.1', 24),
   address(CNI0, '10.244.1.1', 24),
   address(VETH, '10.245.0.1', 32),
+  address(ETH0, '2001:db8::1', 64),
+  address(CNI0, 'fd00:244:1::1', 64),
 ];
 const ROUTES = [
   route('0.0.0.0/0', ETH0, true),
@@ -46,17 +49,26 @@ const ROUTES = [
   route('10.244.0.0/16', ETH0, true),
   route('10.245.0.9/32', VETH),
   route('10.246.0.9/32', CALI),
+  route('::/0', ETH0, true),
+  route('2001:db8::/64', ETH0),
+  route('fd00:244:1::/64', CNI0),
+  route('fd00:244::/56', ETH0, true),
+  route('fd00:245::9/128', VETH),
 ];
 const DATAPATH = {
   snatAddresses: [
     { id: 1, address: '192.0.2.1' },
     { id: 2, address: '10.244.1.1' },
     { id: 3, address: '10.245.0.1' },
+    { id: 4, address: '2001:db8::1' },
+    { id: 5, address: 'fd00:244:1::1' },
   ],
   snatInterfaces: [
     { ifindex: ETH0, family: 'IPv4', addressId: 1 },
     { ifindex: CNI0, family: 'IPv4', addressId: 2 },
     { ifindex: VETH, family: 'IPv4', addressId: 3 },
+    { ifindex: ETH0, family: 'IPv6', addressId: 4 },
+    { ifindex: CNI0, family: 'IPv6', addressId: 5 },
   ],
 } as unknown as NonNullable<SelfAccessInput['facts']['datapath']>;
 
@@ -105,6 +117,10 @@ describe('self-access', () => {
     ['that is this node, on the bridge, is not listed', '10.244.1.1', []],
     ['that is another machine on the link is not listed', '192.0.2.9', []],
     ['elsewhere is not listed', '203.0.113.1', []],
+    ['of IPv6 behind the bridge sees the bridge', 'fd00:244:1::7', ['fd00:244:1::1']],
+    ['of IPv6 whose interface has an address of IPv4 only is not listed', 'fd00:245::9', []],
+    ['of IPv6 of another node is not listed', 'fd00:244:2::7', []],
+    ['of IPv6 that is another machine on the link is not listed', '2001:db8::9', []],
   ])('of a real server %s', (_, pod, expected) => {
     expect(sources(pod)).toEqual(expected);
   });
@@ -175,6 +191,10 @@ describe('the route to an address', () => {
     route('128.0.0.0/1', 2),
     route('255.255.255.255/32', 3),
     route('255.255.255.255/32', 4),
+    route('::/0', 5),
+    route('8000::/1', 6),
+    route('fd00:10:20::/44', 7),
+    route('fd00:10:20::7/128', 8),
   ]);
 
   it.each([
@@ -183,12 +203,20 @@ describe('the route to an address', () => {
     ['128.0.0.0', 2],
     ['255.255.255.254', 2],
     ['255.255.255.255', 3],
+    ['2001:db8::1', 5],
+    ['fd00:10:30::1', 6],
+    ['fd00:10:2f:ffff::', 7],
+    ['fd00:10:1f:ffff::', 6],
+    ['fd00:10:20::7', 8],
+    ['fd00:10:20::8', 7],
+    ['::1.2.3.4', 5],
   ])('%s is by interface %i', (text, linkIndex) => {
     expect(to(text)?.linkIndex).toBe(linkIndex);
   });
 
   it('is none if no prefix holds it', () => {
-    expect(to('fd00::1')).toBeUndefined();
+    expect(longestMatch([route('0.0.0.0/0', 1)])('fd00::1')).toBeUndefined();
+    expect(longestMatch([route('::/0', 1)])('192.0.2.1')).toBeUndefined();
     expect(longestMatch([])('192.0.2.1')).toBeUndefined();
   });
 });

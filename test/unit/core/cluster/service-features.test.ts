@@ -65,6 +65,9 @@ interface Outcome {
 }
 
 const CLUSTER = '10.96.0.1 TCP/80 External';
+const CLUSTER6 = 'fd00::1 TCP/80 External';
+const both = ['10.96.0.1', 'fd00::1'];
+const only6 = { clusterIP: 'fd00::1', clusterIPs: ['fd00::1'] };
 const plain: Outcome = { servers: [CLUSTER] };
 const http = { name: 'http', port: 80, protocol: 'TCP' };
 const onNodes = { ...http, nodePort: 30080 };
@@ -221,23 +224,48 @@ const FEATURES: readonly (readonly [string, Setting, Outcome])[] = [
   ],
   ['a NetworkPolicy for egress', { facts: egress }, { ...plain, caveats: ['EgressPoliciesBypassed'] }],
   [
-    'IPv6 only',
-    { spec: { clusterIP: 'fd00::1', clusterIPs: ['fd00::1'] } },
-    { rejected: ['IPv6NotSupported'] },
+    'source ranges for everybody of one family of two',
+    {
+      spec: { ...balanced, clusterIPs: both, loadBalancerSourceRanges: ['0.0.0.0/0', 'fd00::/8'] },
+      balancer: vip,
+    },
+    { rejected: ['SourceRanges'] },
   ],
   [
+    'source ranges for everybody of both families',
+    { spec: { clusterIPs: both, type: 'LoadBalancer', loadBalancerSourceRanges: ['::/0', '0.0.0.0/0'] } },
+    { servers: [CLUSTER, CLUSTER6] },
+  ],
+  [
+    'source ranges of a family that it does not have',
+    { spec: { ...only6, type: 'LoadBalancer', loadBalancerSourceRanges: ['192.0.2.0/24', '::/0'] } },
+    { servers: [CLUSTER6] },
+  ],
+  ['IPv6 only', { spec: only6 }, { servers: [CLUSTER6] }],
+  ['an IPv6 address in another form', { spec: { clusterIPs: ['FD00:0::01'] } }, { servers: [CLUSTER6] }],
+  [
     'dual stack, IPv4 first',
-    { spec: { clusterIPs: ['10.96.0.1', 'fd00::1'] } },
-    { ...plain, caveats: ['PartlyAccelerated'] },
+    { spec: { clusterIPs: both, ports: [onNodes], type: 'NodePort' } },
+    { servers: [CLUSTER, CLUSTER6], nodePorts: ['TCP/30080 Always'] },
   ],
   [
     'dual stack, IPv6 first',
     { spec: { clusterIP: 'fd00::1', clusterIPs: ['fd00::1', '10.96.0.1'] } },
-    { ...plain, caveats: ['PartlyAccelerated'] },
+    { servers: [CLUSTER6, CLUSTER] },
   ],
   [
     'a balancer in both families',
     { spec: { type: 'LoadBalancer' }, balancer: [...vip, { ip: '2001:db8::1' }] },
+    { servers: [...(outside('Always').servers ?? []), '2001:db8::1 TCP/80 Always'] },
+  ],
+  [
+    'external addresses of both families, one of them twice',
+    { spec: { externalIPs: ['198.51.100.7', '2001:db8::7', '2001:DB8:0::7', '::ffff:198.51.100.7'] } },
+    { servers: [CLUSTER, '198.51.100.7 TCP/80 Always', '2001:db8::7 TCP/80 Always'] },
+  ],
+  [
+    'a balancer with a link-local address beside another',
+    { spec: { type: 'LoadBalancer' }, balancer: [...vip, { ip: 'fe80::1' }] },
     { servers: outside('Always').servers ?? [], caveats: ['PartlyAccelerated'] },
   ],
   ['SCTP only', { spec: { ports: [{ port: 99, protocol: 'SCTP' }] } }, { rejected: ['SctpNotSupported'] }],
@@ -274,7 +302,7 @@ const REJECTIONS: Readonly<Record<Exclude<RejectReason, NodeRejection>, Setting>
   OtherProxy: { labels: { 'service.kubernetes.io/service-proxy-name': 'other' } },
   PortNotFound: { policy: { include: [{ namespace: 'a', name: 'web', ports: ['nope'] }] } },
   TooManyPorts: { spec: { ports: Array.from({ length: 1001 }, (_, i) => ({ port: i + 1 })) } },
-  IPv6NotSupported: { spec: { clusterIP: 'fd00::1', clusterIPs: ['fd00::1'] } },
+  LinkLocalAddress: { spec: { clusterIP: 'fe80::1', clusterIPs: ['fe80::1'] } },
   SctpNotSupported: { spec: { ports: [{ port: 99, protocol: 'SCTP' }] } },
   NetworkPolicy: { facts: ingress },
   SourceRanges: { spec: sourceRanges },

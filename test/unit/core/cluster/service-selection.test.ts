@@ -59,7 +59,7 @@ describe('a Service of the whitelist', () => {
     ['ExternalName', { type: 'ExternalName' }, {}],
     ['NoAddress', { clusterIP: '', clusterIPs: [''] }, {}],
     ['OtherProxy', {}, { 'service.kubernetes.io/service-proxy-name': 'other' }],
-    ['IPv6NotSupported', { clusterIP: 'fd00::1', clusterIPs: ['fd00::1'] }, {}],
+    ['LinkLocalAddress', { clusterIP: 'fe80::1', clusterIPs: ['fe80::1'] }, {}],
     ['SctpNotSupported', { ports: [{ port: 1, protocol: 'SCTP' }] }, {}],
     ['SourceRanges', { type: 'LoadBalancer', loadBalancerSourceRanges: ['192.0.2.0/24'] }, {}],
     ['TooManyPorts', { ports: Array.from({ length: 1001 }, (_, i) => ({ port: i + 1 })) }, {}],
@@ -94,6 +94,16 @@ describe('a Service of the whitelist', () => {
     const selection = select(both, { include: [...include, { namespace: 'a', name: 'zoo' }] });
     expect(selection.services.map(({ virtualServers }) => virtualServers.length)).toEqual([2, 1]);
     expect(selection.caveats).toMatchObject([{ name: 'zoo', reason: 'PartlyAccelerated' }]);
+  });
+
+  it('loses an IPv6 address also if it is written in another way', () => {
+    const both = [
+      service('a', 'web', { externalIPs: ['2001:db8::1'] }),
+      service('a', 'zoo', { clusterIP: '10.96.0.2', externalIPs: ['2001:DB8:0:0::1'] }),
+    ];
+    const selection = select(both, { include: [...include, { namespace: 'a', name: 'zoo' }] });
+    expect(selection.caveats).toMatchObject([{ name: 'zoo', reason: 'PartlyAccelerated' }]);
+    expect(selection.caveats[0]?.message).toContain('[2001:db8::1]:80 (TCP)');
   });
 
   it('is chosen by label, port number and port name; exclude wins', () => {
