@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { down, ownLayout, up } from '../test/cluster/cluster.ts';
 import { kubectl, runInClient, runOnNode } from '../test/cluster/commands.ts';
 import { deploy, undeploy } from '../test/cluster/deploy.ts';
+import { type IpFamilies, ipFamilies, parseIpFamilies } from '../test/cluster/ip-families.ts';
 import { addresses, maxNodes, statePaths } from '../test/cluster/layout.ts';
 import { ownImage } from '../test/cluster/own-image.ts';
 import { clusterStatus } from '../test/cluster/status.ts';
@@ -17,6 +18,7 @@ interface UpOptions {
   readonly kubernetes?: string;
   readonly kernel?: KernelSeries;
   readonly memory?: number;
+  readonly ipFamilies?: IpFamilies;
   readonly withImage?: true;
 }
 
@@ -32,6 +34,14 @@ function nodesOption(text: string): number {
 function kubernetesOption(text: string): string {
   try {
     return kubernetesVersion(text);
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function ipFamiliesOption(text: string): IpFamilies {
+  try {
+    return parseIpFamilies(text);
   } catch (error) {
     throw new InvalidArgumentError(error instanceof Error ? error.message : String(error));
   }
@@ -65,6 +75,11 @@ program
   .option('--kubernetes <version>', `${defaultKubernetes} when left out`, kubernetesOption)
   .option('--kernel <series>', `Debian kernel of the nodes: ${kernelSeries.join(', ')}`, seriesOption)
   .option('--memory <mb>', 'of each node; 3072 when left out', positiveOption)
+  .option(
+    '--ip-families <families>',
+    `of Services and pods: ${ipFamilies.join(', ')}; ipv4 when left out`,
+    ipFamiliesOption,
+  )
   .option('--with-image', 'build the image of this checkout first: `deploy` then finds it on the nodes')
   .action((options: UpOptions) => main(() => startCluster(options)));
 

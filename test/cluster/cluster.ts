@@ -37,7 +37,7 @@ export async function up(layout: Layout, wish: Wish): Promise<Settings> {
       await buildNodes(settings);
     }
     await writeSettings(paths.settings, settings);
-    await ensureNetwork(layout);
+    await ensureNetwork(layout, settings.ipFamilies);
     say('starting the control plane');
     const api = await ensureControlPlane(layout, settings);
     if (settings.nodes > 0) say(`starting ${settings.nodes} nodes`);

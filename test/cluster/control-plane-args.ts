@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { join } from 'node:path';
-import { addresses } from './layout.ts';
+import { hasIpv6, type IpFamilies, ofFamilies } from './ip-families.ts';
+import { addresses, addresses6 } from './layout.ts';
 
 export interface ControlPlaneFiles {
   readonly pki: string;
@@ -27,13 +28,15 @@ export function etcdArgs(files: ControlPlaneFiles): string[] {
   ];
 }
 
-export function apiServerArgs(files: ControlPlaneFiles): string[] {
+export function apiServerArgs(files: ControlPlaneFiles, families: IpFamilies): string[] {
   const pki = (name: string) => join(files.pki, name);
   return [
     `--etcd-servers=${etcdUrl}`,
-    `--advertise-address=${addresses.controlPlane}`,
+    // Of the first family of Services, as Service kubernetes is.
+    `--advertise-address=${ofFamilies(families, addresses.controlPlane, addresses6.controlPlane)[0]}`,
+    ...(hasIpv6(families) ? ['--bind-address=::'] : []),
     `--secure-port=${addresses.apiPort}`,
-    `--service-cluster-ip-range=${addresses.services}`,
+    `--service-cluster-ip-range=${ofFamilies(families, addresses.services, addresses6.services).join(',')}`,
     '--authorization-mode=Node,RBAC',
     '--enable-admission-plugins=NodeRestriction',
     '--allow-privileged',
@@ -72,9 +75,11 @@ export function schedulerArgs(files: ControlPlaneFiles): string[] {
 }
 
 /** Answers for the Services of the cluster, on the control plane's own address. */
-export function corefile(files: Pick<ControlPlaneFiles, 'kubeconfigOf'>): string {
+export function corefile(files: Pick<ControlPlaneFiles, 'kubeconfigOf'>, families: IpFamilies): string {
+  // Nodes ask by IPv4 in every cluster.
+  const own = [addresses.controlPlane, ...(hasIpv6(families) ? [addresses6.controlPlane] : [])];
   return `.:53 {
-  bind ${addresses.controlPlane}
+  bind ${own.join(' ')}
   errors
   ready 127.0.0.1:8181
   kubernetes cluster.local in-addr.arpa ip6.arpa {

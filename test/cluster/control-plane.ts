@@ -57,9 +57,10 @@ export async function ensureControlPlane(layout: Layout, settings: Settings): Pr
 export async function ensureDns(layout: Layout, settings: Settings): Promise<void> {
   const paths = statePaths(layout.stateDir);
   const file = join(layout.stateDir, 'Corefile');
-  await writeFile(file, corefile({ kubeconfigOf: paths.kubeconfigOf }));
+  await writeFile(file, corefile({ kubeconfigOf: paths.kubeconfigOf }, settings.ipFamilies));
   const kubectl = await kubernetesBinary('kubectl', settings.kubernetes);
-  await run(kubectl, ['--kubeconfig', paths.kubeconfig, 'apply', '-f', '-'], { input: dnsManifests() });
+  const input = dnsManifests(settings.ipFamilies);
+  await run(kubectl, ['--kubeconfig', paths.kubeconfig, 'apply', '-f', '-'], { input });
   const command = insideOf(layout.netns, [await coreDnsBinary(), '-conf', file]);
   await ensureRunning({ name: 'coredns', command }, place(layout));
 }
@@ -89,7 +90,7 @@ async function firstDaemons(layout: Layout, settings: Settings, files: ControlPl
   const netnsFile = `/run/netns/${layout.netns}`;
   return [
     inside('etcd', [etcd, ...etcdArgs(files)]),
-    inside('kube-apiserver', [apiServer, ...apiServerArgs(files)]),
+    inside('kube-apiserver', [apiServer, ...apiServerArgs(files, settings.ipFamilies)]),
     {
       name: 'api-forward',
       command: [await channelBinary(), 'forward', netnsFile, String(settings.apiPort), ...target],

@@ -27,6 +27,17 @@ export const addresses = {
   commandPort: 1022,
 } as const;
 
+/** The same of IPv6, for clusters that have it. */
+export const addresses6 = {
+  controlPlane: 'fd10:10::1',
+  client: 'fd10:10::100',
+  prefixLength: 64,
+  services: 'fd10:96::/112',
+  kubernetesService: 'fd10:96::1',
+  dnsService: 'fd10:96::a',
+  pods: 'fd10:244::/48',
+} as const;
+
 /** Machines that fit between the control plane's and the client's addresses. */
 export const maxNodes = 9;
 
@@ -54,8 +65,10 @@ export interface NodeIdentity {
   readonly name: string;
   readonly index: number;
   readonly address: string;
+  readonly address6: string;
   readonly mac: string;
   readonly podRange: string;
+  readonly podRange6: string;
 }
 
 export function nodeIdentity(index: number): NodeIdentity {
@@ -66,8 +79,10 @@ export function nodeIdentity(index: number): NodeIdentity {
     name: `n${index}`,
     index,
     address: `10.10.0.${10 + index}`,
+    address6: `fd10:10::${10 + index}`,
     mac: `52:54:00:10:00:0${index}`,
     podRange: `10.244.${index}.0/24`,
+    podRange6: `fd10:244:0:${index}::/64`,
   };
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { addresses, type NodeIdentity } from './layout.ts';
+import { type IpFamilies, ofFamilies } from './ip-families.ts';
+import { addresses, addresses6, type NodeIdentity } from './layout.ts';
 
 const dnsPorts = [
   { name: 'dns', protocol: 'UDP', port: 53 },
@@ -12,27 +13,41 @@ const readEverythingThatHasAName = [
 ];
 
 /** The Service of the DNS server, which is no pod, and what the server may read. */
-export function dnsManifests(): string {
+export function dnsManifests(families: IpFamilies): string {
   const name = 'system:coredns';
+  const clusterIPs = ofFamilies(families, addresses.dnsService, addresses6.dnsService);
+  const ends = ofFamilies<{
+    readonly addressType: string;
+    readonly address: string;
+    readonly suffix: string;
+  }>(
+    families,
+    { addressType: 'IPv4', address: addresses.controlPlane, suffix: '' },
+    { addressType: 'IPv6', address: addresses6.controlPlane, suffix: '-6' },
+  );
   return list([
     {
       apiVersion: 'v1',
       kind: 'Service',
       metadata: { name: 'kube-dns', namespace: 'kube-system', labels: { 'k8s-app': 'kube-dns' } },
-      spec: { clusterIP: addresses.dnsService, ports: dnsPorts },
+      spec: {
+        clusterIP: clusterIPs[0],
+        ...(families === 'dual' ? { clusterIPs, ipFamilyPolicy: 'RequireDualStack' } : {}),
+        ports: dnsPorts,
+      },
     },
-    {
+    ...ends.map(({ addressType, address, suffix }) => ({
       apiVersion: 'discovery.k8s.io/v1',
       kind: 'EndpointSlice',
       metadata: {
-        name: 'kube-dns-control-plane',
+        name: `kube-dns-control-plane${suffix}`,
         namespace: 'kube-system',
         labels: { 'kubernetes.io/service-name': 'kube-dns' },
       },
-      addressType: 'IPv4',
+      addressType,
       ports: dnsPorts,
-      endpoints: [{ addresses: [addresses.controlPlane], conditions: { ready: true } }],
-    },
+      endpoints: [{ addresses: [address], conditions: { ready: true } }],
+    })),
     {
       apiVersion: 'rbac.authorization.k8s.io/v1',
       kind: 'ClusterRole',
@@ -50,14 +65,17 @@ export function dnsManifests(): string {
 }
 
 /** Node objects from before their kubelets report, so that each has its pod range from the start. */
-export function nodeManifests(nodes: readonly NodeIdentity[]): string {
+export function nodeManifests(nodes: readonly NodeIdentity[], families: IpFamilies): string {
   return list(
-    nodes.map(({ name, podRange }) => ({
-      apiVersion: 'v1',
-      kind: 'Node',
-      metadata: { name, labels: { 'kubernetes.io/hostname': name } },
-      spec: { podCIDR: podRange, podCIDRs: [podRange] },
-    })),
+    nodes.map(({ name, podRange, podRange6 }) => {
+      const podCIDRs = ofFamilies(families, podRange, podRange6);
+      return {
+        apiVersion: 'v1',
+        kind: 'Node',
+        metadata: { name, labels: { 'kubernetes.io/hostname': name } },
+        spec: { podCIDR: podCIDRs[0], podCIDRs },
+      };
+    }),
   );
 }
 

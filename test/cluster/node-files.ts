@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a node's programs read; pure text. */
-import { addresses, type NodeIdentity } from './layout.ts';
+import { type IpFamilies, ofFamilies } from './ip-families.ts';
+import { addresses, addresses6, type NodeIdentity } from './layout.ts';
 import { pauseImage } from './versions.ts';
 
 /** @param servers root of the unpacked containerd, crun and CNI plugins */
@@ -24,7 +25,7 @@ export function containerdConfig(servers: string): string {
 }
 
 /** Pods on one bridge of the node, each able to reach itself by way of a Service. */
-export function cniConfig(node: NodeIdentity): string {
+export function cniConfig(node: NodeIdentity, families: IpFamilies): string {
   return json({
     cniVersion: '0.4.0',
     name: 'pods',
@@ -36,8 +37,8 @@ export function cniConfig(node: NodeIdentity): string {
         hairpinMode: true,
         ipam: {
           type: 'host-local',
-          ranges: [[{ subnet: node.podRange }]],
-          routes: [{ dst: '0.0.0.0/0' }],
+          ranges: ofFamilies(families, node.podRange, node.podRange6).map((subnet) => [{ subnet }]),
+          routes: ofFamilies(families, '0.0.0.0/0', '::/0').map((dst) => ({ dst })),
         },
       },
       { type: 'portmap', capabilities: { portMappings: true } },
@@ -45,7 +46,7 @@ export function cniConfig(node: NodeIdentity): string {
   });
 }
 
-export function kubeletConfig(): string {
+export function kubeletConfig(families: IpFamilies): string {
   return json({
     apiVersion: 'kubelet.config.k8s.io/v1beta1',
     kind: 'KubeletConfiguration',
@@ -57,7 +58,7 @@ export function kubeletConfig(): string {
     authorization: { mode: 'Webhook' },
     cgroupDriver: 'cgroupfs',
     containerRuntimeEndpoint: 'unix:///run/containerd/containerd.sock',
-    clusterDNS: [addresses.dnsService],
+    clusterDNS: ofFamilies(families, addresses.dnsService, addresses6.dnsService),
     clusterDomain: 'cluster.local',
     resolvConf: '/run/vm/resolv.conf',
     failSwapOn: false,
@@ -68,10 +69,12 @@ export function kubeletConfig(): string {
 }
 
 /** Pairs of pod range and node address, of all other nodes that a cluster can have. */
-export function podRoutes(node: NodeIdentity, all: readonly NodeIdentity[]): string {
+export function podRoutes(node: NodeIdentity, all: readonly NodeIdentity[], families: IpFamilies): string {
   return all
     .filter(({ index }) => index !== node.index)
-    .map(({ podRange, address }) => `${podRange} ${address}`)
+    .flatMap(({ podRange, address, podRange6, address6 }) =>
+      ofFamilies(families, `${podRange} ${address}`, `${podRange6} ${address6}`),
+    )
     .join(' ');
 }
 

@@ -34,12 +34,19 @@ ln -sf /proc/self/fd/1 /dev/stdout
 ln -sf /proc/self/fd/2 /dev/stderr
 
 hostname "$NODE_NAME"
+# shellcheck disable=SC2153 # all of settings.sh
 printf '127.0.0.1 localhost\n%s %s\n' "$ADDRESS" "$NODE_NAME" >/etc/hosts
 printf '%s\n' "$MACHINE_ID" >/etc/machine-id
 ip link set lo up
 ip addr add "$ADDRESS/$PREFIX_LENGTH" dev eth0
 ip link set eth0 up
 ip route add default via "$CONTROL_PLANE"
+if [ -n "${ADDRESS6:-}" ]; then
+	sysctl -q -w net.ipv6.conf.all.forwarding=1
+	ip addr add "$ADDRESS6/$PREFIX_LENGTH6" dev eth0 nodad
+	ip route add ::/0 via "$CONTROL_PLANE6"
+	printf '%s %s\n' "$ADDRESS6" "$NODE_NAME" >>/etc/hosts
+fi
 
 # What runs now answers at once, also when the rest fails.
 "$CHANNEL" serve "$COMMAND_PORT" &
@@ -74,6 +81,11 @@ modprobe -a overlay br_netfilter ip_vs ip_vs_rr nf_conntrack xt_comment xt_mark 
 	ip_set_hash_ipportnet ip_set_bitmap_port dummy veth bridge nft_compat
 sysctl -q -w net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=1 \
 	net.netfilter.nf_conntrack_max=131072 fs.inotify.max_user_instances=1024
+ip6_programs=
+if [ -n "${ADDRESS6:-}" ]; then
+	sysctl -q -w net.bridge.bridge-nf-call-ip6tables=1
+	ip6_programs='ip6tables ip6tables-save ip6tables-restore'
+fi
 
 mkdir -p /etc/containerd /etc/cni/net.d
 cp /run/vm/containerd.toml /etc/containerd/config.toml
@@ -102,7 +114,7 @@ keep() {
 
 keep containerd containerd
 keep kubelet "$KUBELET" --config /run/vm/kubelet.json --kubeconfig /run/vm/kubelet.kubeconfig \
-	--hostname-override "$NODE_NAME" --node-ip "$ADDRESS" --housekeeping-interval 1m
+	--hostname-override "$NODE_NAME" --node-ip "$NODE_IPS" --housekeeping-interval 1m
 
 # kube-proxy starts some sixty programs a look, and each opens a dozen files: those that are touched are copied from
 # the 9p mount to memory, which makes a look three times as fast. Links on the way are files of their own.
@@ -123,7 +135,8 @@ proxy_programs() {
 	in_memory /bin /sbin /lib /lib64 /etc/ld.so.cache /usr/lib/*/xtables/lib*t_comment.so \
 		/usr/lib/*/xtables/lib*t_set.so /usr/lib/*/xtables/lib*t_MARK.so /usr/lib/*/xtables/lib*t_MASQUERADE.so \
 		/usr/lib/*/xtables/lib*t_mark.so /usr/lib/*/xtables/lib*t_conntrack.so
-	for program in iptables iptables-save iptables-restore ipset; do
+	# shellcheck disable=SC2086 # names
+	for program in iptables iptables-save iptables-restore ipset $ip6_programs; do
 		path=$(command -v "$program")
 		# shellcheck disable=SC2046 # paths without spaces
 		in_memory "$path" $(ldd "$path" | grep -o '/[^ ]*')

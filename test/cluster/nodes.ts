@@ -16,7 +16,16 @@ import { serverPackages } from './debian.ts';
 import { kubernetesBinary } from './go.ts';
 import { imageStore } from './image-store.ts';
 import { testImages } from './images.ts';
-import { addresses, type Layout, maxNodes, type NodeIdentity, nodeIdentities, statePaths } from './layout.ts';
+import { hasIpv6, ofFamilies } from './ip-families.ts';
+import {
+  addresses,
+  addresses6,
+  type Layout,
+  maxNodes,
+  type NodeIdentity,
+  nodeIdentities,
+  statePaths,
+} from './layout.ts';
 import { nodeManifests } from './manifests.ts';
 import { ensureNodeNetwork, insideOf, removeNodeNetwork } from './network.ts';
 import { cniConfig, containerdConfig, kubeletConfig, podRoutes } from './node-files.ts';
@@ -47,10 +56,10 @@ export async function ensureNodes(layout: Layout, settings: Settings): Promise<v
   for (const node of all.slice(settings.nodes)) await removeNode(layout, settings, node);
   const wanted = all.slice(0, settings.nodes);
   if (wanted.length === 0) return;
-  await kubectl(layout, settings, ['apply', '-f', '-'], nodeManifests(wanted));
+  await kubectl(layout, settings, ['apply', '-f', '-'], nodeManifests(wanted, settings.ipFamilies));
   for (const node of wanted) {
     if ((await runningPid(machine(node), place(layout))) !== undefined) continue;
-    await ensureNodeNetwork(layout, node);
+    await ensureNodeNetwork(layout, node, settings.ipFamilies);
     await writeNodeFolder(layout, settings, node);
     const command = insideOf(layout.netns, await qemuCommand(layout, settings, node));
     await ensureRunning({ name: machine(node), command }, place(layout));
@@ -100,7 +109,7 @@ async function removeNode(layout: Layout, settings: Settings, node: NodeIdentity
   const known = await readdir(folder).catch(() => undefined);
   if (known === undefined) return;
   await stop(machine(node), place(layout), 0);
-  await removeNodeNetwork(layout, node);
+  await removeNodeNetwork(layout, node, settings.ipFamilies);
   await kubectl(layout, settings, ['delete', 'node', node.name, '--ignore-not-found']);
   await rm(folder, { recursive: true, force: true });
 }
@@ -126,8 +135,8 @@ async function writeNodeFolder(layout: Layout, settings: Settings, node: NodeIde
   await copyFile(paths.kubeconfigOf('kube-proxy'), join(folder, 'kube-proxy.kubeconfig'));
   const servers = await serverPackages();
   await writeFile(join(folder, 'containerd.toml'), containerdConfig(servers));
-  await writeFile(join(folder, 'cni.conflist'), cniConfig(node));
-  await writeFile(join(folder, 'kubelet.json'), kubeletConfig());
+  await writeFile(join(folder, 'cni.conflist'), cniConfig(node, settings.ipFamilies));
+  await writeFile(join(folder, 'kubelet.json'), kubeletConfig(settings.ipFamilies));
   await writeFile(join(folder, PROXY_MODE_FILE), 'ipvs');
   await writeFile(join(folder, 'resolv.conf'), `nameserver ${addresses.controlPlane}\n`);
   await writeFile(join(folder, 'settings.sh'), settingsFile(await nodeSettings(settings, node, servers)));
@@ -144,8 +153,10 @@ async function nodeSettings(
     ADDRESS: node.address,
     PREFIX_LENGTH: String(addresses.prefixLength),
     CONTROL_PLANE: addresses.controlPlane,
-    PODS: addresses.pods,
-    POD_ROUTES: podRoutes(node, nodeIdentities(maxNodes)),
+    PODS: ofFamilies(settings.ipFamilies, addresses.pods, addresses6.pods).join(','),
+    POD_ROUTES: podRoutes(node, nodeIdentities(maxNodes), settings.ipFamilies),
+    NODE_IPS: ofFamilies(settings.ipFamilies, node.address, node.address6).join(','),
+    ...(hasIpv6(settings.ipFamilies) ? ipv6Settings(node) : {}),
     MACHINE_ID: hashOf(node.name).slice(0, 32),
     COMMAND_PORT: String(addresses.commandPort),
     RELEASE: kernel.release,
@@ -156,6 +167,14 @@ async function nodeSettings(
     CHANNEL: await channelBinary(),
     KUBELET: await kubernetesBinary('kubelet', settings.kubernetes),
     KUBE_PROXY: await kubernetesBinary('kube-proxy', settings.kubernetes),
+  };
+}
+
+function ipv6Settings({ address6 }: NodeIdentity): Record<string, string> {
+  return {
+    ADDRESS6: address6,
+    PREFIX_LENGTH6: String(addresses6.prefixLength),
+    CONTROL_PLANE6: addresses6.controlPlane,
   };
 }
 
@@ -173,7 +192,8 @@ async function qemuCommand(layout: Layout, settings: Settings, node: NodeIdentit
   const kernel = await kernelFor(kernelOf(settings, node));
   const processors = processorsOf(settings);
   // kube-proxy does all of its work once more for IPv6 where the kernel has it.
-  const append = [...kernelArgs, 'sysctl.kernel.hung_task_timeout_secs=120', 'ipv6.disable=1'].join(' ');
+  const ipv6 = hasIpv6(settings.ipFamilies) ? [] : ['ipv6.disable=1'];
+  const append = [...kernelArgs, 'sysctl.kernel.hung_task_timeout_secs=120', ...ipv6].join(' ');
   return [
     'qemu-system-x86_64',
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'pc'],

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { run } from '../../scripts/exec.ts';
-import { addresses } from './layout.ts';
+import { addresses, addresses6 } from './layout.ts';
 
 const days = '3650';
 
@@ -39,7 +39,8 @@ export function serverExtensions(): string {
     'kubernetes.default.svc.cluster.local',
   ];
   const dns = [...names, 'localhost'].map((name) => `DNS:${name}`);
-  const ips = [addresses.controlPlane, addresses.kubernetesService, '127.0.0.1'].map((ip) => `IP:${ip}`);
+  const own = [addresses, addresses6].flatMap((each) => [each.controlPlane, each.kubernetesService]);
+  const ips = [...own, '127.0.0.1'].map((ip) => `IP:${ip}`);
   return `extendedKeyUsage=serverAuth\nsubjectAltName=${[...dns, ...ips].join(',')}\n`;
 }
 

@@ -10,6 +10,7 @@ import { down, runningSettings, up } from './cluster.ts';
 import { place } from './control-plane.ts';
 import { deploy, namespace } from './deploy.ts';
 import { helmBinary, kubernetesBinary } from './go.ts';
+import type { IpFamilies } from './ip-families.ts';
 import { addresses, type Layout, layoutOf, nodeNamed, statePaths } from './layout.ts';
 import { insideOf } from './network.ts';
 import { machine, PROXY_MODE_FILE } from './nodes.ts';
@@ -23,6 +24,7 @@ export interface SessionOptions {
   readonly name: string;
   readonly nodes: number;
   readonly kernel?: KernelSeries;
+  readonly ipFamilies?: IpFamilies;
   /** Archives of images that the nodes have besides that of this checkout. */
   readonly images?: readonly string[];
   /** What has to be there, or to be looked at, before the chart is installed. */
@@ -38,13 +40,18 @@ export class ClusterSession {
 
   /** Starts the cluster and the operator; what of it runs already is used as it is. */
   static async start(options: SessionOptions): Promise<ClusterSession> {
-    const { name, nodes, kernel, images = [], beforeChart } = options;
+    const { name, nodes, kernel, ipFamilies, images = [], beforeChart } = options;
     const layout = layoutOf(hashOf(repository), name);
     const session = new ClusterSession(layout);
     try {
       const image = await ownImage();
       const all = [image.archive, ...images];
-      await up(layout, { nodes, images: all, ...(kernel === undefined ? {} : { kernel }) });
+      await up(layout, {
+        nodes,
+        images: all,
+        ...(kernel === undefined ? {} : { kernel }),
+        ...(ipFamilies === undefined ? {} : { ipFamilies }),
+      });
       await beforeChart?.(session);
       await deploy(layout, image);
     } catch (error) {

@@ -2,6 +2,7 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { KernelSeries } from '../../scripts/kernels.ts';
+import type { IpFamilies } from './ip-families.ts';
 
 /** What a cluster was started with; it stays so until `down`, but for the number of nodes. */
 export interface Settings {
@@ -11,6 +12,7 @@ export interface Settings {
   /** Nodes with another kernel, from their next start on. */
   readonly nodeKernels: Readonly<Record<string, KernelSeries>>;
   readonly nodes: number;
+  readonly ipFamilies: IpFamilies;
   readonly memoryMb: number;
   /** Port of 127.0.0.1 that leads to the API server. */
   readonly apiPort: number;
@@ -20,7 +22,14 @@ export interface Settings {
 
 export type Wish = Partial<Omit<Settings, 'apiPort'>>;
 
-const defaults = { kernel: '6.1', nodeKernels: {}, nodes: 2, memoryMb: 3072, images: [] } as const;
+const defaults = {
+  kernel: '6.1',
+  nodeKernels: {},
+  nodes: 2,
+  ipFamilies: 'ipv4',
+  memoryMb: 3072,
+  images: [],
+} as const;
 
 /**
  * Settings for `up`: what is asked for, else what runs, else the defaults.
@@ -32,7 +41,7 @@ export function mergeSettings(
   fresh: Pick<Settings, 'kubernetes' | 'apiPort'>,
 ): Settings {
   if (present === undefined) return { ...defaults, ...fresh, ...wish };
-  for (const key of ['kubernetes', 'kernel', 'memoryMb'] as const) {
+  for (const key of ['kubernetes', 'kernel', 'ipFamilies', 'memoryMb'] as const) {
     if (wish[key] !== undefined && wish[key] !== present[key]) {
       throw new Error(`a cluster with ${key} ${present[key]} is running: take it down to have ${wish[key]}`);
     }
@@ -50,7 +59,9 @@ export async function readSettings(file: string): Promise<Settings | undefined> 
     if (error.code === 'ENOENT') return undefined;
     throw error;
   });
-  return text === undefined ? undefined : (JSON.parse(text) as Settings);
+  if (text === undefined) return undefined;
+  // A cluster from before there was a choice is one of IPv4.
+  return { ipFamilies: 'ipv4', ...(JSON.parse(text) as Omit<Settings, 'ipFamilies'>) };
 }
 
 export async function writeSettings(file: string, settings: Settings): Promise<void> {

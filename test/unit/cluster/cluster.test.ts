@@ -4,11 +4,14 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { apiServerArgs, corefile } from '../../cluster/control-plane-args.ts';
 import { packageNames } from '../../cluster/debian.ts';
 import { singleStage } from '../../cluster/dockerfile.ts';
 import { kubernetesGoMod, kubernetesProgram } from '../../cluster/go-modules.ts';
+import { type IpFamilies, ipFamilies, parseIpFamilies } from '../../cluster/ip-families.ts';
 import { layoutOf, maxNodes, nodeIdentities, nodeIdentity } from '../../cluster/layout.ts';
 import { withLock } from '../../cluster/lock.ts';
+import { dnsManifests, nodeManifests } from '../../cluster/manifests.ts';
 import { cniConfig, containerdConfig, kubeletConfig, podRoutes } from '../../cluster/node-files.ts';
 import { ensurePki } from '../../cluster/pki.ts';
 import { parseStat } from '../../cluster/process-stat.ts';
@@ -23,6 +26,7 @@ const present: Settings = {
   kernel: '6.1',
   nodeKernels: {},
   nodes: 1,
+  ipFamilies: 'ipv4',
   memoryMb: 2000,
   apiPort: 4000,
   images: [],
@@ -96,7 +100,7 @@ describe('the layout of a cluster', () => {
 
   it('gives every node its own address, link address and pods', () => {
     const nodes = nodeIdentities(maxNodes);
-    for (const key of ['name', 'address', 'mac', 'podRange'] as const) {
+    for (const key of ['name', 'address', 'address6', 'mac', 'podRange', 'podRange6'] as const) {
       expect(new Set(nodes.map((node) => node[key])).size).toBe(maxNodes);
     }
     expect(nodes[0]?.name).toBe('n1');
@@ -112,6 +116,7 @@ describe('settings of a cluster', () => {
       kernel: '6.1',
       nodeKernels: {},
       nodes: 2,
+      ipFamilies: 'ipv4',
       memoryMb: 3072,
       images: [],
     });
@@ -123,12 +128,59 @@ describe('settings of a cluster', () => {
     expect(mergeSettings({ nodes: 0 }, present, fresh).nodes).toBe(0);
   });
 
-  it.each([{ kubernetes: '1.35.4' }, { kernel: '6.12' as const }, { memoryMb: 4000 }])(
-    'cannot become %j',
-    (wish) => {
-      expect(() => mergeSettings(wish, present, fresh)).toThrow('take it down');
-    },
-  );
+  it.each([
+    { kubernetes: '1.35.4' },
+    { kernel: '6.12' as const },
+    { memoryMb: 4000 },
+    { ipFamilies: 'dual' as const },
+  ])('cannot become %j', (wish) => {
+    expect(() => mergeSettings(wish, present, fresh)).toThrow('take it down');
+  });
+});
+
+describe('the families of a cluster', () => {
+  const files = { pki: '/p', tokens: '/t', etcd: '/e', kubeconfigOf: (user: string) => `/${user}` };
+
+  it.each<[IpFamilies, string, string]>([
+    ['ipv4', '10.10.0.1', '10.96.0.0/16'],
+    ['ipv6', 'fd10:10::1', 'fd10:96::/112'],
+    ['dual', '10.10.0.1', '10.96.0.0/16,fd10:96::/112'],
+  ])('%s: the API server is at %s, Services in %s', (families, advertised, services) => {
+    const args = apiServerArgs(files, families);
+    expect(args).toContain(`--advertise-address=${advertised}`);
+    expect(args).toContain(`--service-cluster-ip-range=${services}`);
+    expect(args.includes('--bind-address=::')).toBe(families !== 'ipv4');
+  });
+
+  it.each<[IpFamilies, string[], string[], string[]]>([
+    ['ipv4', ['10.244.2.0/24'], ['10.96.0.10'], ['IPv4 10.10.0.1']],
+    ['ipv6', ['fd10:244:0:2::/64'], ['fd10:96::a'], ['IPv6 fd10:10::1']],
+    [
+      'dual',
+      ['10.244.2.0/24', 'fd10:244:0:2::/64'],
+      ['10.96.0.10', 'fd10:96::a'],
+      ['IPv4 10.10.0.1', 'IPv6 fd10:10::1'],
+    ],
+  ])('%s: pods have %j, DNS is at %j', (families, podCIDRs, dns, ends) => {
+    const [node] = JSON.parse(nodeManifests([nodeIdentity(2)], families)).items;
+    expect(node.spec).toEqual({ podCIDR: podCIDRs[0], podCIDRs });
+    const { items } = JSON.parse(dnsManifests(families));
+    const { spec } = items[0];
+    expect(spec.clusterIPs ?? [spec.clusterIP]).toEqual(dns);
+    const slices = items.filter(({ kind }: { kind: string }) => kind === 'EndpointSlice');
+    const found = slices.map(
+      (slice: { addressType: string; endpoints: { addresses: string[] }[] }) =>
+        `${slice.addressType} ${slice.endpoints[0]?.addresses}`,
+    );
+    expect(found).toEqual(ends);
+    const own = families === 'ipv4' ? 'bind 10.10.0.1\n' : 'bind 10.10.0.1 fd10:10::1\n';
+    expect(corefile(files, families)).toContain(own);
+  });
+
+  it('are one of three', () => {
+    expect(ipFamilies.map(parseIpFamilies)).toEqual(ipFamilies);
+    expect(() => parseIpFamilies('both')).toThrow('unknown IP families both: use ipv4, ipv6, dual');
+  });
 });
 
 describe('credentials', () => {
@@ -150,20 +202,33 @@ describe('credentials', () => {
 
 describe('what a node reads', () => {
   it('leads to all other nodes’ pods', () => {
-    expect(podRoutes(nodeIdentity(2), nodeIdentities(3))).toBe(
-      '10.244.1.0/24 10.10.0.11 10.244.3.0/24 10.10.0.13',
+    const routes = (families: IpFamilies) => podRoutes(nodeIdentity(2), nodeIdentities(3), families);
+    expect(routes('ipv4')).toBe('10.244.1.0/24 10.10.0.11 10.244.3.0/24 10.10.0.13');
+    expect(routes('ipv6')).toBe('fd10:244:0:1::/64 fd10:10::11 fd10:244:0:3::/64 fd10:10::13');
+    expect(routes('dual')).toBe(
+      '10.244.1.0/24 10.10.0.11 fd10:244:0:1::/64 fd10:10::11 ' +
+        '10.244.3.0/24 10.10.0.13 fd10:244:0:3::/64 fd10:10::13',
     );
   });
 
   it('names programs, pod range and DNS server', () => {
     expect(containerdConfig('/s')).toContain('BinaryName = "/s/usr/bin/crun"');
-    expect(JSON.parse(cniConfig(nodeIdentity(3))).plugins[0].ipam.ranges).toEqual([
-      [{ subnet: '10.244.3.0/24' }],
-    ]);
-    expect(JSON.parse(kubeletConfig())).toMatchObject({
+    expect(JSON.parse(cniConfig(nodeIdentity(3), 'ipv4')).plugins[0].ipam).toMatchObject({
+      ranges: [[{ subnet: '10.244.3.0/24' }]],
+      routes: [{ dst: '0.0.0.0/0' }],
+    });
+    expect(JSON.parse(kubeletConfig('ipv4'))).toMatchObject({
       clusterDNS: ['10.96.0.10'],
       cgroupDriver: 'cgroupfs',
     });
+  });
+
+  it('names both families in a cluster of both', () => {
+    expect(JSON.parse(cniConfig(nodeIdentity(3), 'dual')).plugins[0].ipam).toMatchObject({
+      ranges: [[{ subnet: '10.244.3.0/24' }], [{ subnet: 'fd10:244:0:3::/64' }]],
+      routes: [{ dst: '0.0.0.0/0' }, { dst: '::/0' }],
+    });
+    expect(JSON.parse(kubeletConfig('dual')).clusterDNS).toEqual(['10.96.0.10', 'fd10:96::a']);
   });
 });
 
@@ -197,6 +262,11 @@ describe('on this machine', () => {
     expect(await readSettings(file)).toBeUndefined();
     await writeSettings(file, present);
     expect(await readSettings(file)).toEqual(present);
+    await writeSettings(file, { ...present, ipFamilies: 'dual' });
+    expect((await readSettings(file))?.ipFamilies).toBe('dual');
+    const { ipFamilies: _, ...older } = present;
+    await writeFile(file, JSON.stringify(older));
+    expect(await readSettings(file)).toEqual(present);
   });
 
   it('only one holds the lock; that of an ended process is taken over', async () => {
@@ -229,7 +299,9 @@ describe('on this machine', () => {
     const read = async (name: string) => new X509Certificate(await readFile(join(pki, name)));
     const [ca, server] = [await read('ca.crt'), await read('apiserver.crt')];
     expect(server.verify(ca.publicKey)).toBe(true);
-    expect(server.checkIP('10.96.0.1')).toBe('10.96.0.1');
+    for (const address of ['10.96.0.1', '10.10.0.1', 'fd10:96::1', 'fd10:10::1']) {
+      expect(server.checkIP(address)).toBe(address);
+    }
     expect(server.checkHost('kubernetes.default.svc')).toBe('kubernetes.default.svc');
     expect((await read('kubelet-client.crt')).subject).toContain('O=system:masters');
     const before = await readFile(join(pki, 'ca.key'));
