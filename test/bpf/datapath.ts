@@ -27,7 +27,7 @@ export const HINT_MAGIC = 0xb5000000;
 export const REROUTED = 0x10;
 /** In the low half of cb[2], where IPv6 has its flags. */
 export const REROUTED6 = 0x4;
-export const VERDICT = { unspec: -1, shot: 2 } as const;
+export const VERDICT = { unspec: -1, shot: 2, redirect: 7 } as const;
 
 /** enum ipvs_counter, in its order. */
 const COUNTERS = [
@@ -141,7 +141,15 @@ export interface FragmentKey {
   readonly zero: Uint8Array;
 }
 
+export interface ServiceKey {
+  readonly vaddr: string;
+  readonly vport: number;
+  readonly protocol: number;
+  readonly zero: number;
+}
+
 interface Maps {
+  readonly ipvs_services: TypedMap<ServiceKey, { id: number; flags: number }>;
   readonly ipvs_sessions: TypedMap<SessionKey, Session>;
   readonly ipvs_replies: TypedMap<ReplyKey, SessionKey>;
   readonly ipvs_frags: TypedMap<FragmentKey, SessionKey>;
@@ -249,6 +257,7 @@ export class Datapath implements Disposable {
     const { object } = this;
     const map = <Name extends keyof Maps>(name: Name) => object.map(name).typedByBtf(OVERRIDES) as Maps[Name];
     this.maps = {
+      ipvs_services: map('ipvs_services'),
       ipvs_sessions: map('ipvs_sessions'),
       ipvs_replies: map('ipvs_replies'),
       ipvs_frags: map('ipvs_frags'),
@@ -263,8 +272,16 @@ export class Datapath implements Disposable {
 
   /** Empties the maps that tests and programs fill; addresses stay. */
   reset(): void {
-    const { ipvs_sessions, ipvs_replies, ipvs_frags, ipvs_cluster, ipvs_exhausted } = this.maps;
-    for (const map of [ipvs_sessions, ipvs_replies, ipvs_frags, ipvs_cluster, ipvs_exhausted]) {
+    const { ipvs_services, ipvs_sessions, ipvs_replies, ipvs_frags, ipvs_cluster, ipvs_exhausted } =
+      this.maps;
+    for (const map of [
+      ipvs_services,
+      ipvs_sessions,
+      ipvs_replies,
+      ipvs_frags,
+      ipvs_cluster,
+      ipvs_exhausted,
+    ]) {
       const known = map as TypedMap<unknown, unknown>;
       for (const key of [...known.keys()]) known.delete(key);
     }
@@ -322,6 +339,22 @@ export class Datapath implements Disposable {
       port: ((low & 0xff) << 8) | (low >> 8),
       cookie: Number(snat >> 32n),
     };
+  }
+
+  /** What the module does when it has routed a packet of this direction: a path that ends in some seconds. */
+  offerPath(key: SessionKey, direction: 'request' | 'reply', path: Partial<Path> = {}): void {
+    const session = this.session(key);
+    const until = Number(BigInt.asUintN(32, session.seen)) + 1000;
+    const offered = {
+      nexthop: session.daddr,
+      until: until >>> 0,
+      in_ifindex: DEFAULT_IFINDEX,
+      out_ifindex: DEFAULT_IFINDEX,
+      mtu: 1500,
+      nexthop_family: session.family,
+      ...path,
+    };
+    this.maps.ipvs_sessions.put(key, { ...session, [direction]: { ...session[direction], ...offered } });
   }
 
   /** A packet that ip_vs sends to a real server; without `hint` only one of the IP layer. */

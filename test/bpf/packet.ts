@@ -95,16 +95,20 @@ export function ipv4(fields: Ipv4Fields): Uint8Array {
 export interface Segment {
   readonly from: End;
   readonly to: End;
-  readonly payload?: Uint8Array;
+  readonly payload?: Uint8Array | undefined;
+  /** Of a TCP header, ACK and PSH by default. */
+  readonly flags?: number | undefined;
 }
 
-export function tcpSegment({ from, to, payload = filler(5) }: Segment): Uint8Array {
+export const TCP_FLAGS = { fin: 0x01, syn: 0x02, rst: 0x04, psh: 0x08, ack: 0x10, urg: 0x20 } as const;
+
+export function tcpSegment({ from, to, payload = filler(5), flags = 0x18 }: Segment): Uint8Array {
   const header = join(
     be(2, from.port),
     be(2, to.port),
     be(4, 0x11223344),
     be(4, 0x55667788),
-    be(2, 0x5018),
+    be(2, 0x5000 | flags),
     be(2, 0x7210),
     be(4, 0),
   );

@@ -49,6 +49,7 @@ export interface Ipv6Fields {
   readonly extensions?: readonly Extension[];
   /** What the header says instead of the right length. */
   readonly payloadLength?: number;
+  readonly hopLimit?: number;
 }
 
 export function ipv6({
@@ -68,7 +69,7 @@ export function ipv6({
     be(4, 0x60012345),
     be(2, rest.payloadLength ?? behind.length),
     be(1, kinds[0] ?? 0),
-    be(1, 63),
+    be(1, rest.hopLimit ?? 63),
   );
   return join(start, addressBytes(source), addressBytes(destination), behind);
 }
