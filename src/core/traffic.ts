@@ -51,7 +51,15 @@ export interface TrafficRates {
   readonly rows: readonly TrafficRow[];
 }
 
-const TRANSLATED = ['Snat', 'SnatReversed', 'IcmpEgress', 'IcmpIngress', 'FragmentEgress'];
+const TRANSLATED = [
+  'Snat',
+  'SnatReversed',
+  'IcmpEgress',
+  'IcmpIngress',
+  'FragmentEgress',
+  'ForwardRequest',
+  'ForwardReply',
+];
 
 /** Counters that went back, as after an exchange of the module, count from zero. */
 export function ratesOf(before: TrafficLook, after: TrafficLook): TrafficRates {

@@ -116,9 +116,17 @@ describe('the rates of a node', () => {
   });
 
   it('count what was dropped, whatever for', () => {
-    const counters = { Snat: 10, SnatReversed: 10, DropNoPort: 3, DropMalformed: 1, SessionAdded: 99 };
+    const counters = {
+      Snat: 10,
+      SnatReversed: 10,
+      ForwardRequest: 60,
+      ForwardReply: 40,
+      DropNoPort: 3,
+      DropMalformed: 1,
+      SessionAdded: 99,
+    };
     expect(ratesOf(look({}), look({ at: 2_000, counters }))).toMatchObject({
-      translatedPerSecond: 10,
+      translatedPerSecond: 60,
       droppedPerSecond: 2,
     });
   });
