@@ -36,8 +36,11 @@ up_again_changes_nothing() {
 }
 
 traffic_is_accelerated() {
+	local translated
 	no_conntrack requests 50
-	at_least "$(agent_status -o json | jq '.counters[] | select(.reason == "Snat") | .packets')" 200 "packets translated"
+	translated=$(agent_status -o json |
+		jq '[.counters[] | select(.reason == "Snat" or .reason == "ForwardRequest") | .packets] | add')
+	at_least "$translated" 200 "packets translated"
 }
 
 repairs_drift() {
