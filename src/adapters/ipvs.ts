@@ -168,7 +168,8 @@ export class NetlinkIpvs implements Ipvs {
         await request({ action: `delete virtual server ${nameOf(server)}`, command: CMD_DEL_SERVICE, data });
         return true;
       } catch (error) {
-        if (isNotFound(error)) return false;
+        // A kernel without IPv6 has no virtual server of it.
+        if (isNotFound(error) || errnoOf(error) === 'EAFNOSUPPORT') return false;
         throw error;
       }
     });
