@@ -18,6 +18,7 @@ import {
   frameProblems,
   IPPROTO,
   packet,
+  type Segment,
   TCP_FLAGS,
   type Transport,
 } from './packet.ts';
@@ -28,12 +29,21 @@ import { SNAT_PORT, transports } from './scene.ts';
 const COMPLETE = { flags: 4 } as const;
 const HOPS = 63;
 
-interface Packet {
+interface Unchecked {
+  readonly unchecked?: boolean;
+}
+
+interface Packet extends Unchecked {
   readonly hops?: number;
   readonly flags?: number;
   readonly payload?: Uint8Array;
-  readonly unchecked?: boolean;
 }
+
+/** Makes frames by a function of one family. */
+const maker =
+  (build: (transport: Transport, segment: Segment, hops: number, extra: Unchecked) => Uint8Array) =>
+  (transport: Transport, from: End, to: End, { hops = HOPS, flags, payload, ...extra }: Packet = {}) =>
+    build(transport, { from, to, flags, payload }, hops, extra);
 
 /** The ends of one family, and how its packets are made. */
 const families = [
@@ -43,12 +53,7 @@ const families = [
     virtual: { address: '203.0.113.1', port: 80 },
     real: { address: '10.0.0.2', port: 8080 },
     snat: { address: '10.0.0.1', port: SNAT_PORT },
-    make: (
-      transport: Transport,
-      from: End,
-      to: End,
-      { hops = HOPS, flags, payload, ...extra }: Packet = {},
-    ) => frame(packet(transport, { from, to, flags, payload }, { ttl: hops, ...extra })),
+    make: maker((transport, segment, ttl, extra) => frame(packet(transport, segment, { ttl, ...extra }))),
     problems: frameProblems,
     headers: 20,
   },
@@ -58,12 +63,9 @@ const families = [
     virtual: { address: '2001:db8:99::1', port: 80 },
     real: { address: 'fd00:2::2', port: 8080 },
     snat: { address: 'fd00:2::1', port: SNAT_PORT },
-    make: (
-      transport: Transport,
-      from: End,
-      to: End,
-      { hops = HOPS, flags, payload, ...extra }: Packet = {},
-    ) => frame(packet6(transport, { from, to, flags, payload }, { hopLimit: hops, ...extra }), ETH_P.ipv6),
+    make: maker((transport, segment, hopLimit, extra) =>
+      frame(packet6(transport, segment, { hopLimit, ...extra }), ETH_P.ipv6),
+    ),
     problems: (bytes: Uint8Array) => checksumProblems6(bytes.subarray(14)),
     headers: 40,
   },
