@@ -151,21 +151,17 @@ static __always_inline bool find_forwarding_of_request(__u8 family, const struct
 static __always_inline bool find_forwarding_of_reply(struct __sk_buff *skb, __u8 family,
 						     const struct packet *p, struct forwarding *f)
 {
-	struct ipvs_reply_key reply = {
-		.dport = p->head.l4.sport,
-		.snat_port = p->head.l4.dport,
-		.protocol = p->protocol,
-	};
 	struct ipvs_session_key key;
+	struct ipvs_reply_key reply;
 	struct ipvs_addr daddr;
 
 	if (!is_snat_port(p->head.l4.dport))
 		return false;
 	destination_of(family, p, &daddr);
+	reply = reply_key_of(family, p);
 	reply.snat_addr_id = find_address(skb, &daddr);
 	if (!reply.snat_addr_id)
 		return false;
-	source_of(family, p, &reply.daddr);
 	f->session = session_of_reply(&reply, &key);
 	if (!f->session)
 		return false;

@@ -71,6 +71,19 @@ static __always_inline __u16 find_address(struct __sk_buff *skb, const struct ip
 	return *found;
 }
 
+/* Without the id of the address that the packet is for. */
+static __always_inline struct ipvs_reply_key reply_key_of(__u8 family, const struct packet *p)
+{
+	struct ipvs_reply_key key = {
+		.dport = p->head.l4.sport,
+		.snat_port = p->head.l4.dport,
+		.protocol = p->protocol,
+	};
+
+	source_of(family, p, &key.daddr);
+	return key;
+}
+
 /*
  * The session that a real server answers to by sending to this SNAT end. A reply entry whose session
  * is gone, or has another SNAT end, is on its way out and does not count.
