@@ -1,15 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Packets of sessions with a path: both ends translated, one hop less, and sent without the IP stack. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import {
-  Datapath,
-  type Path,
-  type RunContext,
-  type SessionKey,
-  SNAT_MODE,
-  snatWord,
-  VERDICT,
-} from './datapath.ts';
+import { Datapath, type RunContext, SNAT_MODE, snatWord, VERDICT } from './datapath.ts';
+import type { Path, SessionKey } from './maps.ts';
 import {
   type End,
   ETH_P,

@@ -4,15 +4,8 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
-import {
-  ADDRESS_ID,
-  Datapath,
-  type DatapathOptions,
-  replyKey,
-  type SessionKey,
-  sessionKey,
-  VERDICT,
-} from './datapath.ts';
+import { ADDRESS_ID, Datapath, type DatapathOptions, replyKey, sessionKey, VERDICT } from './datapath.ts';
+import type { SessionKey } from './maps.ts';
 import type { End, Transport } from './packet.ts';
 import type { Finish, Start } from './racer.ts';
 import { framed, prepare, real, SNAT_ADDRESS } from './scene.ts';
