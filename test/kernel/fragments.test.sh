@@ -5,8 +5,14 @@
 NET_IPV6=1
 . "$(dirname "$0")/../net/suite.sh"
 
+# The kernel gives a datagram up whose fragments have more than 64 of other datagrams by the same sender between
+# them (ip_frag_too_far); several clients at once have that, natively too, when the director takes turns with them.
 set_up() {
+	local ns
 	net_up
+	for ns in client director rs1 rs2; do
+		"in_$ns" sysctl -qw net.ipv4.ipfrag_max_dist=0
+	done
 	net_serve rs1 0.0.0.0:5300 --udp
 	net_serve rs2 0.0.0.0:5300 --udp
 	in_director ethtool -K srv1 tx off >/dev/null
@@ -18,7 +24,7 @@ virtual_servers() { virtual_server -u 53 rr "$rip1:5300" "$rip2:5300"; }
 datagrams() {
 	local answer count=$1
 	shift
-	answer=$(client_udp --to "$vip:53" --count "$count" "$@")
+	answer=$(client_udp --to "$vip:53" --count "$count" "$@") || true
 	answered "$answer" "$count"
 }
 

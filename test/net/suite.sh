@@ -117,7 +117,10 @@ no_conntrack() {
 	status=$?
 	made=$(conntrack_count_stop)
 	[ $status = 0 ] || return $status
-	equal "$made" 0 "conntrack entries made"
+	equal "$made" 0 "conntrack entries made" || {
+		in_director tail -n 20 /proc/net/nf_conntrack
+		return 1
+	}
 }
 
 # What a director with kube-proxy in ipvs mode has: conntrack in use, and MASQUERADE.
