@@ -41,7 +41,7 @@ export const hooks: readonly Hook[] = [
     ...inHook,
     anchor: 'ip_vs_conn_in_get_proto,\n\t\t\t     ipvs, af, skb, &iph);\n',
     place: 'after',
-    text: '\tif (!ip_vs_bpf_request(cp, skb, state))\n\t\treturn NF_ACCEPT;\n',
+    text: '\tif (!ip_vs_bpf_request(&cp, skb, state))\n\t\treturn NF_ACCEPT;\n',
   },
   {
     ...inHook,

@@ -9,6 +9,7 @@
  * Whatever this file is not sure about it leaves to the native path.
  */
 #include <linux/ip.h>
+#include <linux/tcp.h>
 #include <net/dst_metadata.h>
 #include <net/ip.h>
 #include <net/ip6_fib.h>
@@ -113,22 +114,72 @@ const struct ipvs_service *ip_vs_bpf_find_service(struct ip_vs_bpf *bpf, int af,
 	return map_lookup(bpf, SERVICES, &key);
 }
 
-bool ip_vs_bpf_take_request(struct ip_vs_conn *cp, struct sk_buff *skb,
+/* A packet for which there is no connection: true if PRE_ROUTING is to schedule it. */
+static bool take_first(struct ip_vs_bpf_packet *packet, struct sk_buff *skb)
+{
+	int af = packet->state.pf;
+
+	if (READ_ONCE(packet->bpf->on))
+		packet->service = ip_vs_bpf_find_service(packet->bpf, af, skb);
+	packet->taken = packet->service &&
+			!ip_vs_bpf_needs_native_path(af, packet->state.net, skb) &&
+			ip_vs_bpf_route_input(af, skb);
+	return packet->taken;
+}
+
+static bool is_syn(int af, const struct sk_buff *skb)
+{
+	struct ip_vs_iphdr iph;
+	struct tcphdr _th, *th;
+
+	if (!ip_vs_fill_iph_skb(af, skb, false, &iph))
+		return false;
+	th = skb_header_pointer(skb, iph.len, sizeof(_th), &_th);
+	return th && th->syn;
+}
+
+/*
+ * True if ip_vs_in_hook would end this native connection for the packet, and schedule it anew: a client
+ * that uses its port again would keep a whitelisted virtual server on the native path for ever.
+ */
+static bool is_over(const struct ip_vs_conn *cp, const struct sk_buff *skb)
+{
+	int reuse = sysctl_conn_reuse_mode(cp->ipvs), state = READ_ONCE(cp->state);
+
+	if (cp->protocol != IPPROTO_TCP || cp->control)
+		return false;
+	if (state != IP_VS_TCP_S_TIME_WAIT && state != IP_VS_TCP_S_CLOSE &&
+	    !(reuse & 2 && state == IP_VS_TCP_S_FIN_WAIT && cp->flags & IP_VS_CONN_F_NOOUTPUT))
+		return false;
+	return reuse && is_syn(cp->af, skb);
+}
+
+/* As ip_vs_in_hook does; what conntrack knows of it ends by its own timeout. */
+static void end_native(struct ip_vs_conn *cp)
+{
+	spin_lock_bh(&cp->lock);
+	cp->flags &= ~IP_VS_CONN_F_NFCT;
+	spin_unlock_bh(&cp->lock);
+	ip_vs_conn_expire_now(cp);
+	__ip_vs_conn_put(cp);
+}
+
+bool ip_vs_bpf_take_request(struct ip_vs_conn **conn, struct sk_buff *skb,
 			    const struct nf_hook_state *state)
 {
 	struct ip_vs_bpf_packet *packet = packet_of(state);
+	struct ip_vs_conn *cp = *conn;
 	int af = state->pf;
 
-	if (unlikely(!cp)) {
-		if (READ_ONCE(packet->bpf->on))
-			packet->service = ip_vs_bpf_find_service(packet->bpf, af, skb);
-		packet->taken = packet->service &&
-				!ip_vs_bpf_needs_native_path(af, state->net, skb) &&
-				ip_vs_bpf_route_input(af, skb);
-		return packet->taken;
+	if (unlikely(!cp))
+		return take_first(packet, skb);
+	if (!ip_vs_bpf_conn(cp)) {
+		if (likely(!is_over(cp, skb)) || !take_first(packet, skb))
+			goto leave;
+		end_native(cp);
+		*conn = NULL;
+		return true;
 	}
-	if (!ip_vs_bpf_conn(cp))
-		goto leave;
 	packet->taken = true;
 	if (unlikely(ip_vs_bpf_needs_native_path(af, state->net, skb))) {
 		ip_vs_bpf_set_untracked(skb);
@@ -145,8 +196,7 @@ bool ip_vs_bpf_take_request(struct ip_vs_conn *cp, struct sk_buff *skb,
 	ip_vs_bpf_remember_dst(cp, skb, &cp->bpf_in_dst, &cp->bpf_in_ifindex);
 	return true;
 leave:
-	if (cp)
-		__ip_vs_conn_put(cp);
+	__ip_vs_conn_put(cp);
 	return false;
 }
 

@@ -20,7 +20,7 @@ void ip_vs_bpf_net_unhook(struct netns_ipvs *ipvs);
 /* Process context, after the connections of the namespace are gone; may sleep. */
 void ip_vs_bpf_net_cleanup(struct netns_ipvs *ipvs);
 
-bool ip_vs_bpf_take_request(struct ip_vs_conn *cp, struct sk_buff *skb,
+bool ip_vs_bpf_take_request(struct ip_vs_conn **cp, struct sk_buff *skb,
 			    const struct nf_hook_state *state);
 bool ip_vs_bpf_take_connection(struct ip_vs_conn *cp, struct sk_buff *skb,
 			       const struct nf_hook_state *state);
@@ -55,9 +55,10 @@ static inline void ip_vs_bpf_conn_init(struct ip_vs_conn *cp)
 
 /*
  * Softirq, under RCU, in ip_vs_in_hook behind the connection look-up. False: PRE_ROUTING does
- * not take the packet, the reference to cp (may be NULL) is dropped, and the caller accepts.
+ * not take the packet, the reference to *cp (may be NULL) is dropped, and the caller accepts.
+ * *cp becomes NULL if the packet begins a connection where a native one has been.
  */
-static inline bool ip_vs_bpf_request(struct ip_vs_conn *cp, struct sk_buff *skb,
+static inline bool ip_vs_bpf_request(struct ip_vs_conn **cp, struct sk_buff *skb,
 				     const struct nf_hook_state *state)
 {
 	return likely(state->hook != NF_INET_PRE_ROUTING) ||

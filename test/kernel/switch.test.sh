@@ -75,6 +75,18 @@ list_again() {
 	new_ones_are accelerated
 }
 
+# As clients do that make many connections: natively the port's old connection is over, and so is it here.
+accelerates_a_port_that_a_native_connection_had() {
+	local before
+	before=$(in_client sysctl -n net.ipv4.ip_local_port_range)
+	set_switch 0
+	in_client sysctl -qw net.ipv4.ip_local_port_range="20000 20001"
+	new_ones_are native
+	set_switch 1
+	new_ones_are accelerated
+	in_client sysctl -qw net.ipv4.ip_local_port_range="$before"
+}
+
 close_all() {
 	local name
 	for name in native native-udp fast fast-udp; do
@@ -137,6 +149,7 @@ cases() {
 	it "loses whitelist entries under accelerated connections, $ip" unlist_under_accelerated_connections
 	it "gets them back, $ip" list_again
 	close_all
+	it "takes a port that a native connection had, $ip" accelerates_a_port_that_a_native_connection_had
 	it "loses no request while the switch turns, $ip" no_request_fails_while turn_the_switch
 	it "loses no request while the whitelist changes, $ip" no_request_fails_while change_the_whitelist
 }
