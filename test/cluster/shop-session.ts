@@ -124,6 +124,20 @@ export interface Requests {
   readonly clients: ReadonlySet<string>;
 }
 
+const PORTS = { first: 10_000, count: 20_000 };
+const PORTS_A_SECOND = 20;
+let portsUsed = Math.floor(Date.now() / 1000) * PORTS_A_SECOND;
+
+/**
+ * The first of so many local ports that no connection has had lately, of another test file either: else what
+ * nf_conntrack still knows of the one before would count as an entry of the new one.
+ */
+function freshPorts(count: number): number {
+  const first = PORTS.first + (portsUsed % PORTS.count);
+  portsUsed += count;
+  return first;
+}
+
 /** Requests from outside through the node port of a node, each on its own connection. */
 export async function requestsFromOutside(
   session: ClusterSession,
@@ -140,8 +154,9 @@ export async function requestsFromOutside(
   },
 ): Promise<Requests> {
   const url = `http://${nodeNamed(node).address}:${port}/clientip`;
+  const first = freshPorts(count);
   const out = await session.onClient(
-    `for i in $(seq ${count}); do curl -sf -m 10 -w ' %{time_total} %{local_port}\\n' ${url} || true; done`,
+    `for i in $(seq ${first} ${first + count - 1}); do curl -sf -m 10 --local-port $i -w ' %{time_total} %{local_port}\\n' ${url} || true; done`,
   );
   const lines = out.split('\n').flatMap((line) => {
     const [, client, seconds, local = ''] = /^(\S+):\d+ ([\d.]+) (\d+)$/.exec(line) ?? [];
@@ -173,8 +188,9 @@ export async function requestsFromAPod(
   }: { readonly count: number; readonly service?: string; readonly nodes: readonly string[] },
 ): Promise<PodRequests> {
   const url = `http://${service}.${NAMESPACE}/`;
-  const curl = `curl -sf -m 10 -o /dev/null -w 'ok %{local_port} %{remote_ip}\\n' ${url}`;
-  const script = `for i in $(seq ${count}); do ${curl} || true; done`;
+  const first = freshPorts(count);
+  const curl = `curl -sf -m 10 --local-port $i -o /dev/null -w 'ok %{local_port} %{remote_ip}\\n' ${url}`;
+  const script = `for i in $(seq ${first} ${first + count - 1}); do ${curl} || true; done`;
   const out = await session.kubectl(['exec', '-n', NAMESPACE, 'client', '--', 'sh', '-c', script]);
   const lines = [...out.matchAll(/^ok (\d+) (\S+)$/gm)];
   const [, , address] = lines[0] ?? [];
