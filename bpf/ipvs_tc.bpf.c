@@ -176,6 +176,7 @@ static __always_inline int translate_request(struct __sk_buff *skb, __u8 family)
 			return result;
 	}
 	session_touch(session);
+	remember_vport(session->vport);
 	if (IPVS_SNAT_ADDR_ID(word) == IPVS_SNAT_NONE)
 		return ipvs_done(IPVS_COUNT_SNAT_KEPT);
 	result = write_request(skb, family, &r, word);
@@ -241,14 +242,19 @@ SEC("tc")
 int ipvs_tc_ingress(struct __sk_buff *skb)
 {
 	int result = IPVS_NOT_MINE;
+	enum addressee to;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		result = forward_ipv4(skb);
-		if (!result && !is_to_other_port(skb, AF_INET))
+		to = addressee_of(skb, AF_INET);
+		if (to != TO_OTHERS)
+			result = forward_ipv4(skb);
+		if (!result && to == TO_SNAT_END)
 			result = translate_ipv4_reply(skb);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		result = forward_ipv6(skb);
-		if (!result && !is_to_other_port(skb, AF_INET6))
+		to = addressee_of(skb, AF_INET6);
+		if (to != TO_OTHERS)
+			result = forward_ipv6(skb);
+		if (!result && to == TO_SNAT_END)
 			result = translate_ipv6_reply(skb);
 	}
 	return ipvs_verdict(result);

@@ -18,8 +18,7 @@
 
 #include "ip_vs_bpf_internal.h"
 
-/* The cookie means something to IPv6 only. */
-static bool dst_is_valid(struct dst_entry *dst, u32 cookie)
+bool ip_vs_bpf_dst_is_valid(struct dst_entry *dst, u32 cookie)
 {
 	return !dst->obsolete || dst->ops->check(dst, cookie);
 }
@@ -27,7 +26,7 @@ static bool dst_is_valid(struct dst_entry *dst, u32 cookie)
 /* Uses the remembered route if it was found for packets of the same interface. */
 bool ip_vs_bpf_use_dst(struct sk_buff *skb, struct dst_entry *dst, int ifindex, u32 cookie)
 {
-	if (unlikely(!dst || ifindex != skb->dev->ifindex || !dst_is_valid(dst, cookie)))
+	if (unlikely(!dst || ifindex != skb->dev->ifindex || !ip_vs_bpf_dst_is_valid(dst, cookie)))
 		return false;
 	skb_dst_drop(skb);
 	skb_dst_set_noref(skb, dst);

@@ -114,7 +114,8 @@ bool ip_vs_bpf_snat_end(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct ipv
 /* ip_vs_bpf_path.c */
 /*
  * Lets tc ingress forward the packets of this direction that are like this one, which has its route
- * and comes in by skb->dev. Nothing changes if the path that there is will do.
+ * and comes in by skb->dev; with a request's, the replies too, by the route that they had last. Nothing
+ * changes if the path that there is will do.
  */
 void ip_vs_bpf_offer_path(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb,
 			  int direction);
@@ -167,7 +168,8 @@ static inline struct ip_vs_bpf_packet *packet_of(const struct nf_hook_state *sta
 const struct ipvs_service *ip_vs_bpf_find_service(struct ip_vs_bpf *bpf, int af,
 						  const struct sk_buff *skb);
 
-/* Routes and packet marks that both directions use. */
+/* Routes and packet marks that both directions use; the cookie means something to IPv6 only. */
+bool ip_vs_bpf_dst_is_valid(struct dst_entry *dst, u32 cookie);
 bool ip_vs_bpf_use_dst(struct sk_buff *skb, struct dst_entry *dst, int ifindex, u32 cookie);
 void ip_vs_bpf_remember_dst(struct ip_vs_conn *cp, const struct sk_buff *skb,
 			    struct dst_entry **slot, int *ifindex);

@@ -52,19 +52,15 @@ static bool is_ethernet(const struct net_device *dev)
 	return dev->type == ARPHRD_ETHER && dev->header_ops && !netif_is_l3_master(dev);
 }
 
-/* Routes by which a packet does nothing but go to a neighbour on an Ethernet device. */
-static bool is_plain_route(const struct ip_vs_conn *cp, const struct sk_buff *skb)
+/* Routes by which a packet does nothing but go from one Ethernet device to a neighbour on another. */
+static bool is_plain_route(const struct dst_entry *dst, const struct net_device *in)
 {
-	const struct dst_entry *dst = skb_dst(skb);
-
-	return skb->dev && !skb->mark && !dst->error && !dst->lwtstate &&
-	       is_ethernet(dst->dev) && is_ethernet(skb->dev) &&
-	       !ip_vs_bpf_needs_native_path(cp->af, cp->ipvs->net, skb);
+	return in && !dst->error && !dst->lwtstate && is_ethernet(dst->dev) && is_ethernet(in);
 }
 
-static void set_nexthop4(struct ipvs_path *path, const struct sk_buff *skb, __be32 daddr)
+static void set_nexthop4(struct ipvs_path *path, const struct dst_entry *dst, __be32 daddr)
 {
-	const struct rtable *rt = skb_rtable(skb);
+	const struct rtable *rt = container_of(dst, struct rtable, dst);
 
 	if (rt->rt_gw_family == AF_INET6) {
 		path->nexthop_family = AF_INET6;
@@ -75,30 +71,30 @@ static void set_nexthop4(struct ipvs_path *path, const struct sk_buff *skb, __be
 	path->nexthop = addr4(rt_nexthop(rt, daddr));
 }
 
-static void set_nexthop6(struct ipvs_path *path, const struct sk_buff *skb,
+static void set_nexthop6(struct ipvs_path *path, const struct dst_entry *dst,
 			 const union nf_inet_addr *daddr)
 {
 	union nf_inet_addr target = *daddr;
-	const struct in6_addr *nexthop = rt6_nexthop(dst_rt6_info(skb_dst(skb)), &target.in6);
+	const struct in6_addr *nexthop = rt6_nexthop(dst_rt6_info(dst), &target.in6);
 
 	path->nexthop_family = AF_INET6;
 	memcpy(&path->nexthop, nexthop, sizeof(path->nexthop));
 }
 
-static struct ipvs_path describe_path(const struct ip_vs_conn *cp, const struct sk_buff *skb,
-				      int direction)
+static struct ipvs_path describe_path(const struct ip_vs_conn *cp, const struct dst_entry *dst,
+				      const struct net_device *in, int direction)
 {
 	const union nf_inet_addr *daddr = direction == IP_VS_DIR_INPUT ? &cp->daddr : &cp->caddr;
 	struct ipvs_path path = {
-		.in_ifindex = skb->dev->ifindex,
-		.out_ifindex = skb_dst(skb)->dev->ifindex,
-		.mtu = min_t(u32, dst_mtu(skb_dst(skb)), U16_MAX),
+		.in_ifindex = in->ifindex,
+		.out_ifindex = dst->dev->ifindex,
+		.mtu = min_t(u32, dst_mtu(dst), U16_MAX),
 	};
 
 	if (cp->af == AF_INET6)
-		set_nexthop6(&path, skb, daddr);
+		set_nexthop6(&path, dst, daddr);
 	else
-		set_nexthop4(&path, skb, daddr->ip);
+		set_nexthop4(&path, dst, daddr->ip);
 	return path;
 }
 
@@ -162,27 +158,56 @@ static bool is_due(u32 until, u32 now, bool wanted)
 	return !until || (s32)(until - now) < PATH_LIFE / 2;
 }
 
+/* Under the session's lock; a path without out_ifindex takes the one back that there is. */
+static void put_path(struct ip_vs_conn *cp, struct ipvs_session *session,
+		     const struct ipvs_path *path, int direction)
+{
+	struct ipvs_path *to = direction == IP_VS_DIR_INPUT ? &session->request : &session->reply;
+	u32 until = jiffies + PATH_LIFE;
+
+	write_path(to, path, until);
+	take_over_count(cp, to, direction);
+	WRITE_ONCE(cp->bpf_until[direction], path->out_ifindex ? until ?: 1 : 0);
+	if (path->out_ifindex && !timer_pending(&cp->bpf_timer))
+		mod_timer(&cp->bpf_timer, jiffies + COUNT_PERIOD);
+}
+
+/*
+ * The route that replies of this connection have, and that the next one would use: so nearly none of a
+ * connection that the client keeps talking on has to come through here.
+ */
+static struct ipvs_path remembered_reply_path(const struct ip_vs_conn *cp)
+{
+	const struct net_device *in =
+		dev_get_by_index_rcu(cp->ipvs->net, READ_ONCE(cp->bpf_out_ifindex));
+	struct dst_entry *dst = READ_ONCE(cp->bpf_out_dst);
+
+	if (!dst || !ip_vs_bpf_dst_is_valid(dst, cp->bpf_out_cookie) || !is_plain_route(dst, in))
+		return (struct ipvs_path){};
+	return describe_path(cp, dst, in, IP_VS_DIR_OUTPUT);
+}
+
 void ip_vs_bpf_offer_path(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb,
 			  int direction)
 {
-	u32 *until = &cp->bpf_until[direction], now = jiffies;
-	bool wanted = is_settled(cp, direction) && is_plain_route(cp, skb);
-	struct ipvs_path path = {}, *to;
+	bool wanted = is_settled(cp, direction) && !skb->mark && skb->dev &&
+		      is_plain_route(skb_dst(skb), skb->dev) &&
+		      !ip_vs_bpf_needs_native_path(cp->af, cp->ipvs->net, skb);
+	struct ipvs_path path = {}, reply = {};
 	struct ipvs_session *session;
 
-	if (likely(!is_due(READ_ONCE(*until), now, wanted)))
+	if (likely(!is_due(READ_ONCE(cp->bpf_until[direction]), jiffies, wanted)))
 		return;
 	if (wanted)
-		path = describe_path(cp, skb, direction);
+		path = describe_path(cp, skb_dst(skb), skb->dev, direction);
+	if (wanted && direction == IP_VS_DIR_INPUT)
+		reply = remembered_reply_path(cp);
 	session = ip_vs_bpf_lock_session(bpf, cp);
 	if (!session)
 		return;
-	to = direction == IP_VS_DIR_INPUT ? &session->request : &session->reply;
-	write_path(to, &path, now + PATH_LIFE);
-	take_over_count(cp, to, direction);
-	WRITE_ONCE(*until, wanted ? (now + PATH_LIFE) ?: 1 : 0);
-	if (wanted && !timer_pending(&cp->bpf_timer))
-		mod_timer(&cp->bpf_timer, jiffies + COUNT_PERIOD);
+	put_path(cp, session, &path, direction);
+	if (reply.out_ifindex)
+		put_path(cp, session, &reply, IP_VS_DIR_OUTPUT);
 	ip_vs_bpf_unlock_session(bpf, cp);
 }
 

@@ -27,17 +27,49 @@
  * Length of the transport header of a packet that changes no state of its connection; 0 for all others,
  * and if the header does not stand in place.
  */
-static __always_inline __u32 plain_l4_head_len(struct __sk_buff *skb, __u8 family, __u8 protocol)
+static __always_inline __u32 plain_l4_head_len(struct __sk_buff *skb, const struct packet *p)
 {
-	__u32 at = ETH_HLEN + (family == AF_INET6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
-	const __u8 *l4 = (void *)(long)skb->data + at, *end = (void *)(long)skb->data_end;
+	const __u8 *l4 = (void *)(long)skb->data + ETH_HLEN + p->l4_off;
 
-	if (protocol == IPPROTO_UDP)
+	if (p->protocol == IPPROTO_UDP)
 		return L4_HEAD_LEN;
-	if (protocol != IPPROTO_TCP || l4 + TCP_HEAD_LEN > end ||
+	if (p->protocol != IPPROTO_TCP || l4 + TCP_HEAD_LEN > (__u8 *)(long)skb->data_end ||
 	    l4[TCP_DATA_OFFSET_AT + 1] & TCP_FIN_SYN_RST)
 		return 0;
 	return l4[TCP_DATA_OFFSET_AT] >> 4 << 2;
+}
+
+/*
+ * Describes a whole packet that stands in place behind an Ethernet header and nothing else, without
+ * options. On a device without such headers it describes what is none, but only those that have them
+ * are in paths (is_plain_route in the module).
+ */
+static __always_inline bool describe_plain(struct __sk_buff *skb, __u8 family, struct packet *p)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__u32 skipped = family == AF_INET6 ? 0 : IPV4_HEADS_AT, length;
+	const struct heads *head = __builtin_assume_aligned(data + ETH_HLEN - skipped, 4);
+
+	if (data + ETH_HLEN + sizeof(struct heads) - skipped > end)
+		return false;
+	if (family == AF_INET6) {
+		p->head.ip6 = head->ip6;
+		p->protocol = head->ip6.nexthdr;
+		p->l4_off = sizeof(head->ip6);
+		length = head->ip6.payload_len ? ip_length(family, p) : 0;
+	} else {
+		p->head.ip = head->ip;
+		p->protocol = head->ip.protocol;
+		p->l4_off = sizeof(head->ip);
+		length = ip_length(family, p);
+	}
+	p->head.l4 = head->l4;
+	p->ip_off = 0;
+	if (family == AF_INET6 ? p->head.ip6.version != 6 :
+				 ((const __u8 *)&p->head.ip)[0] != 0x45 ||
+					 p->head.ip.frag_off & (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
+		return false;
+	return set_l4_len(p, length, skb->len - ETH_HLEN, false) == PARSE_OK && has_whole_l4_head(p);
 }
 
 static __always_inline __u8 hops_left(__u8 family, const struct packet *p)
@@ -56,15 +88,12 @@ static __always_inline bool fits_mtu(struct __sk_buff *skb, __u8 family, const s
 
 /* As an IP layer would check it; a frame with a VLAN tag is for another device than the one it is seen on. */
 static __always_inline bool may_forward(struct __sk_buff *skb, __u8 family, const struct packet *p,
-					const struct ipvs_path *path)
+					__u32 l4_head_len, const struct ipvs_path *path)
 {
-	__u32 l4_head_len = plain_l4_head_len(skb, family, p->protocol);
-
 	return path->out_ifindex && path->in_ifindex == skb->ifindex &&
-	       (__s32)(path->until - (__u32)bpf_jiffies64()) > 0 && p->ethernet && !p->frag &&
-	       l4_head_len && has_whole_l4_head(p) && skb->pkt_type == PACKET_HOST &&
-	       !skb->vlan_present && !skb->mark && hops_left(family, p) > 1 &&
-	       skb->len >= ETH_HLEN + ip_length(family, p) &&
+	       (__s32)(path->until - (__u32)bpf_jiffies64()) > 0 &&
+	       skb->pkt_type == PACKET_HOST && !skb->vlan_present && !skb->mark &&
+	       hops_left(family, p) > 1 && skb->len >= ETH_HLEN + ip_length(family, p) &&
 	       fits_mtu(skb, family, p, l4_head_len, path->mtu);
 }
 
@@ -129,6 +158,8 @@ static __always_inline bool find_forwarding_of_request(__u8 family, const struct
 	struct ipvs_session_key key;
 	struct ipvs_service *service;
 
+	if (!is_vport(p->head.l4.dport))
+		return false;
 	destination_of(family, p, &server.vaddr);
 	service = bpf_map_lookup_elem(&ipvs_services, &server);
 	if (!service)
@@ -197,21 +228,17 @@ static __always_inline int forward_by(struct __sk_buff *skb, __u8 family, struct
 /* IPVS_NOT_MINE if the packet has to go through ip_vs, or is no session's. */
 static __always_inline int forward(struct __sk_buff *skb, __u8 family)
 {
-	const struct heads *head = behind_ethernet(skb, family);
 	struct forwarding f;
 	struct packet p;
-	__u8 protocol;
+	__u32 l4_head_len;
 
-	if (!head)
+	if (!describe_plain(skb, family, &p))
 		return IPVS_NOT_MINE;
-	protocol = family == AF_INET6 ? head->ip6.nexthdr : head->ip.protocol;
-	if (!plain_l4_head_len(skb, family, protocol) ||
-	    parse_packet(skb, family, 0, skb->len, &p) != PARSE_OK || p.frag)
+	l4_head_len = plain_l4_head_len(skb, &p);
+	if (!l4_head_len || (!find_forwarding_of_reply(skb, family, &p, &f) &&
+			     !find_forwarding_of_request(family, &p, &f)))
 		return IPVS_NOT_MINE;
-	if (!find_forwarding_of_reply(skb, family, &p, &f) &&
-	    !find_forwarding_of_request(family, &p, &f))
-		return IPVS_NOT_MINE;
-	if (!may_forward(skb, family, &p, &f.path))
+	if (!may_forward(skb, family, &p, l4_head_len, &f.path))
 		return IPVS_NOT_MINE;
 	return forward_by(skb, family, &p, &f);
 }

@@ -52,16 +52,25 @@ static __always_inline bool identify_reply_error(struct __sk_buff *skb, __u8 fam
 	return true;
 }
 
-/* True for nearly all packets that are none of ours, before anything is copied. */
-static __always_inline bool is_to_other_port(struct __sk_buff *skb, __u8 family)
+/* Whom a packet may be for, as far as its port tells. */
+enum addressee {
+	TO_SNAT_END, /* or there is no telling yet */
+	TO_VIRTUAL_SERVER,
+	TO_OTHERS,
+};
+
+/* Before anything is copied, because most packets are none of ours. */
+static __always_inline enum addressee addressee_of(struct __sk_buff *skb, __u8 family)
 {
 	const struct heads *head = behind_ethernet(skb, family);
 	__u8 protocol;
 
 	if (!head)
-		return false;
+		return TO_SNAT_END;
 	protocol = family == AF_INET6 ? head->ip6.nexthdr : head->ip.protocol;
-	return (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP) && !is_snat_port(head->l4.dport);
+	if ((protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) || is_snat_port(head->l4.dport))
+		return TO_SNAT_END;
+	return is_vport(head->l4.dport) ? TO_VIRTUAL_SERVER : TO_OTHERS;
 }
 
 /* Fragments are left to the module, which has the whole datagram. */

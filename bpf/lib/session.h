@@ -46,6 +46,24 @@ static __always_inline void session_touch(struct ipvs_session *session)
 		session->seen = now;
 }
 
+/*
+ * The ports of virtual servers that have had a session since the programs were loaded, a bit each: of most
+ * packets, that is all that has to be known. Written by tc egress, where a session's first packet always
+ * passes; nothing is lost with it but the time until the next packet that goes through ip_vs.
+ */
+static __u64 vports[65536 / 64];
+
+static __always_inline bool is_vport(__be16 port)
+{
+	return vports[port / 64] >> port % 64 & 1;
+}
+
+static __always_inline void remember_vport(__be16 port)
+{
+	if (!is_vport(port))
+		__sync_fetch_and_or(&vports[port / 64], 1ULL << port % 64);
+}
+
 #define ADDRESS_GUESSES 256
 
 /* Id of the SNAT address that packets from an interface were sent to the last time. */

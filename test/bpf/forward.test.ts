@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Packets of sessions with a path: both ends translated, one hop less, and sent without the IP stack. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { Datapath, type RunContext, SNAT_MODE, snatWord, VERDICT } from './datapath.ts';
+import { Datapath, REROUTED6, type RunContext, SNAT_MODE, snatWord, VERDICT } from './datapath.ts';
 import type { Path, SessionKey } from './maps.ts';
 import {
   type End,
@@ -86,8 +86,8 @@ describe.each(families)('$family', ({ client, virtual, real, snat, make, problem
       { id: 1, flags: SNAT_MODE.always },
     );
     key = datapath.addTranslatedSession({ client, real, transport, port: SNAT_PORT });
-    // That is what time it is.
-    datapath.ingress(make(transport, real, snat));
+    // A request through ip_vs: the port is one of a virtual server, and this is what time it is.
+    datapath.egress(make(transport, client, real), { ip6Flags: REROUTED6 });
     datapath.offerPath(key, 'request', path);
     datapath.offerPath(key, 'reply', path);
   }

@@ -38,6 +38,14 @@ forwards() {
 	at_least_forwarded 20 no_conntrack transfer --download
 }
 
+# Of each connection only the answers to SYN and FIN are left: the handshake has offered a path to replies as well.
+forwards_the_first_reply() {
+	local before
+	before=$(counter SNAT_REVERSED)
+	answered "$(client_requests --to "$vip:80" --count 20)" 20
+	at_most $(($(counter SNAT_REVERSED) - before)) 42 "replies that IPVS has seen"
+}
+
 # The client's own count of what it sends to the virtual address and gets from it: "packets bytes packets bytes".
 capture_start() {
 	in_client nft -f - <<-RULES
@@ -217,6 +225,7 @@ leaves_marked_packets() {
 
 cases() {
 	it "takes established connections past the IP stack, $ip" forwards
+	it "takes the first reply past the IP stack, $ip" forwards_the_first_reply
 	it "counts small messages like a capture, $ip" counts_like_a_capture small_messages
 	it "counts datagrams like a capture, $ip" counts_like_a_capture datagrams 4301
 	it "counts an upload like a capture, $ip" counts_like_a_capture transfer
@@ -246,10 +255,10 @@ native_life_of_family() {
 
 net_up
 net_link rs1 eth2 10.2.3.10 "$NET_DIRECTOR" srv3 10.2.3.1
-# With 6 as its first digit a frame might as well be an IPv6 packet without link header, and is left to IPVS.
+# As an IPv6 packet without link header begins, too.
 number=0
 for interface in cli srv1 srv2 srv3; do
-	in_director ip link set "$interface" address "02:00:00:00:00:0$((++number))"
+	in_director ip link set "$interface" address "62:00:00:00:00:0$((++number))"
 done
 serve_both rs1 rs2
 insert_stock_module
