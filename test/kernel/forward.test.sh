@@ -239,12 +239,17 @@ cases() {
 
 # The rest of a life under way must hold nobody up.
 module_goes_under_traffic() {
+	local ticker status=0
 	for_families small_messages
 	in_director ipvsadm -C
 	detach cli
 	detach srv1
 	detach srv2
-	timeout 20 bash -c "$(declare -f remove_modules); remove_modules"
+	tick &
+	ticker=$!
+	timeout 20 bash -c "$(declare -f remove_modules); remove_modules" || status=$?
+	kill "$ticker"
+	return "$status"
 }
 
 declare -A native_life
