@@ -50,6 +50,7 @@ static const struct ip_vs_bpf_map_spec {
 	[SNAT_IDS] = { "snat_ids", BPF_MAP_TYPE_HASH, sizeof(struct ipvs_addr), sizeof(u32), 1 },
 	[COUNTERS] = { "counters", BPF_MAP_TYPE_PERCPU_ARRAY, sizeof(u32), sizeof(u64),
 		       IPVS_COUNTERS },
+	[FORWARDED] = { "forwarded", BPF_MAP_TYPE_HASH, sizeof(u32), sizeof(u64), 1 },
 };
 
 static int hook(struct ip_vs_bpf *bpf)

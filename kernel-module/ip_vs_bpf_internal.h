@@ -18,6 +18,7 @@ enum ip_vs_bpf_map {
 	SNAT_ADDRS,
 	SNAT_IDS,
 	COUNTERS,
+	FORWARDED,
 	MAPS,
 };
 

@@ -123,6 +123,19 @@ static void add_to_stats(struct ip_vs_cpu_stats __percpu *stats, int direction, 
 	u64_stats_update_end(&s->syncp);
 }
 
+/* Nothing that does not fit is counted: connections may outlive their whitelist entry. */
+static void count_forwarded(struct ip_vs_bpf *bpf, u32 service_id, u32 packets)
+{
+	u64 none = 0, *total = map_lookup(bpf, FORWARDED, &service_id);
+
+	if (unlikely(!total)) {
+		map_update(bpf, FORWARDED, &service_id, &none, BPF_NOEXIST);
+		total = map_lookup(bpf, FORWARDED, &service_id);
+	}
+	if (total)
+		atomic64_add(packets, (atomic64_t *)total);
+}
+
 /* As ip_vs_in_stats and ip_vs_out_stats. */
 static void take_over_count(struct ip_vs_conn *cp, struct ipvs_path *path, int direction)
 {
@@ -134,6 +147,7 @@ static void take_over_count(struct ip_vs_conn *cp, struct ipvs_path *path, int d
 
 	if (!packets)
 		return;
+	count_forwarded(cp->ipvs->bpf, service_id_of(cp), packets);
 	if (direction == IP_VS_DIR_INPUT)
 		atomic_add(packets, &cp->in_pkts);
 	svc = dest ? rcu_dereference(dest->svc) : NULL;

@@ -104,11 +104,13 @@ export interface Datapath {
   sessionCount(): Promise<number>;
   /** Id of a whitelist entry → its sessions; those without one are left out. */
   sessionsByService(): Promise<ReadonlyMap<number, number>>;
+  /** Id of a whitelist entry → packets that tc ingress has forwarded past the IP stack; none are left out. */
+  forwardedByService(): Promise<ReadonlyMap<number, number>>;
   /** Counter name (enum ipvs_counter without prefix, CamelCase) → packets since the maps were made. */
   counters(): Promise<Readonly<Record<string, number>>>;
   /**
    * Hands the maps to the module of this network namespace: writes
-   * "services=FD sessions=FD replies=FD frags=FD snat_addrs=FD snat_ids=FD counters=FD" to net.ipv4.vs.bpf_maps.
+   * "services=FD sessions=FD replies=FD frags=FD snat_addrs=FD snat_ids=FD counters=FD forwarded=FD" to net.ipv4.vs.bpf_maps.
    */
   giveMapsToModule(): Promise<void>;
 }

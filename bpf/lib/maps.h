@@ -97,6 +97,18 @@ struct {
 	__type(value, __u64);
 } ipvs_counters SEC(".maps");
 
+/*
+ * Packets that tc ingress has forwarded, by the id of their whitelist entry: added to by the module, read by
+ * the agent, and removed by it with the entry.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u64);
+} ipvs_forwarded SEC(".maps");
+
 /* Ports that SNAT ends are taken from. Set by the loader, disjoint and ascending. */
 const volatile struct ipvs_port_range ipvs_port_ranges[IPVS_PORT_RANGES] = {};
 

@@ -31,6 +31,7 @@ export const MAP_NAMES = [
   'ipvs_cluster',
   'ipvs_counters',
   'ipvs_exhausted',
+  'ipvs_forwarded',
   'ipvs_frags',
   'ipvs_replies',
   'ipvs_services',

@@ -63,6 +63,7 @@ const MODULE_MAPS: Readonly<Record<string, MapName>> = {
   snat_addrs: 'ipvs_snat_addrs',
   snat_ids: 'ipvs_snat_ids',
   counters: 'ipvs_counters',
+  forwarded: 'ipvs_forwarded',
 };
 const NO_MAPS = 'none';
 
@@ -147,6 +148,7 @@ export class BpfDatapath implements Datapath {
 
   async removeService(entry: ServiceEntry): Promise<void> {
     this.#with('ipvs_services', (map) => map.delete(encodeServiceKey(entry)));
+    this.#with('ipvs_forwarded', (map) => map.delete(encodeUint32(entry.id)));
   }
 
   async snatAddresses(): Promise<readonly SnatAddress[]> {
@@ -213,9 +215,16 @@ export class BpfDatapath implements Datapath {
     });
   }
 
+  async forwardedByService(): Promise<ReadonlyMap<number, number>> {
+    return this.#with(
+      'ipvs_forwarded',
+      (map) => new Map([...map.entries()].map(([id, packets]) => [decodeUint32(id), sumOf(packets)])),
+    );
+  }
+
   async counters(): Promise<Readonly<Record<string, number>>> {
     return this.#with('ipvs_counters', (map) =>
-      Object.fromEntries(COUNTERS.map((name, index) => [name, sumOfCpus(map.get(encodeUint32(index)))])),
+      Object.fromEntries(COUNTERS.map((name, index) => [name, sumOf(map.get(encodeUint32(index)))])),
     );
   }
 
@@ -267,8 +276,8 @@ function sha256(data: Uint8Array): string {
   return createHash('sha256').update(data).digest('hex');
 }
 
-/** Slots of 8 bytes, one a CPU. */
-function sumOfCpus(slots: Uint8Array | undefined): number {
+/** Of words of 8 bytes: a number, or a slot a CPU. */
+function sumOf(slots: Uint8Array | undefined): number {
   if (slots === undefined) return 0;
   const view = new DataView(slots.buffer, slots.byteOffset, slots.byteLength);
   let sum = 0n;

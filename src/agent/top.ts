@@ -47,6 +47,7 @@ async function look({ ports, traffic, memories }: TopNode): Promise<TrafficLook>
     servers: await traffic.read(),
     whitelist: pinned ? await datapath.services() : [],
     sessions: pinned ? await datapath.sessionsByService() : new Map(),
+    forwarded: pinned ? await datapath.forwardedByService() : new Map(),
     counters: pinned ? await datapath.counters() : {},
     services: new Map(named.map(({ key, namespace, name }) => [key, `${namespace}/${name}`])),
   };

@@ -9,6 +9,7 @@ const TITLES = [
   'CONNECTIONS',
   'SESSIONS',
   'ACCELERATED',
+  'FORWARDED',
   'CONN/S',
   'PKT/S IN',
   'PKT/S OUT',
@@ -50,7 +51,8 @@ function cells(row: TrafficRow): string[] {
     row.whitelisted ? 'yes' : 'no',
     String(row.connections),
     String(row.sessions),
-    row.acceleratedShare === null ? '-' : `${Math.round(row.acceleratedShare * 100)}%`,
+    percent(row.acceleratedShare),
+    percent(row.forwardedShare),
     ...[
       row.connectionsPerSecond,
       row.inPacketsPerSecond,
@@ -59,6 +61,10 @@ function cells(row: TrafficRow): string[] {
       row.outBytesPerSecond,
     ].map(quantity),
   ];
+}
+
+function percent(share: number | null): string {
+  return share === null ? '-' : `${Math.round(share * 100)}%`;
 }
 
 /** "0", "3.2", "481", "12.5k", "3.1M" */

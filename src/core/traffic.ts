@@ -13,6 +13,8 @@ export interface TrafficLook {
   readonly whitelist: readonly ServiceEntry[];
   /** Id of a whitelist entry → sessions. */
   readonly sessions: ReadonlyMap<number, number>;
+  /** Id of a whitelist entry → packets that tc ingress has forwarded. */
+  readonly forwarded: ReadonlyMap<number, number>;
   /** Counters of the tc programs and the module: packets since the maps were made. */
   readonly counters: Readonly<Record<string, number>>;
   /** virtualServerKey() → "namespace/name" of its Service, where that is known. */
@@ -30,6 +32,8 @@ export interface TrafficNumbers {
   readonly outPacketsPerSecond: number;
   readonly inBytesPerSecond: number;
   readonly outBytesPerSecond: number;
+  /** Of the packets in and out: those that tc ingress forwarded, past the IP stack and IPVS. */
+  readonly forwardedPerSecond: number;
 }
 
 export interface TrafficRow extends TrafficNumbers {
@@ -39,6 +43,8 @@ export interface TrafficRow extends TrafficNumbers {
   readonly whitelisted: boolean;
   /** sessions of connections, 0..1; null without connections. */
   readonly acceleratedShare: number | null;
+  /** Forwarded packets of all, 0..1; null without packets. */
+  readonly forwardedShare: number | null;
 }
 
 export interface TrafficRates {
@@ -74,6 +80,7 @@ export function ratesOf(before: TrafficLook, after: TrafficLook): TrafficRates {
       connections: traffic.connections,
       sessions,
       ...perSecond(old.get(key), traffic.totals, seconds),
+      forwardedPerSecond: forwardedSince(before, after, entry?.id) / seconds,
     };
     return row(after.services.get(key) ?? serverName(traffic), entry !== undefined, numbers);
   });
@@ -103,13 +110,27 @@ function serverName({ server }: VirtualServerTraffic): string {
 }
 
 function row(name: string, whitelisted: boolean, numbers: TrafficNumbers): TrafficRow {
-  const { connections, sessions } = numbers;
-  // The two are read one after the other: a session may be there whose connection was not yet.
-  const acceleratedShare = connections === 0 ? null : Math.min(1, sessions / connections);
-  return { name, whitelisted, acceleratedShare, ...numbers };
+  const packets = numbers.inPacketsPerSecond + numbers.outPacketsPerSecond;
+  return {
+    name,
+    whitelisted,
+    acceleratedShare: share(numbers.sessions, numbers.connections),
+    forwardedShare: share(numbers.forwardedPerSecond, packets),
+    ...numbers,
+  };
 }
 
-type Rates = Omit<TrafficNumbers, 'connections' | 'sessions'>;
+/** Both are read one after the other: a session may be there whose connection was not yet. */
+function share(part: number, whole: number): number | null {
+  return whole === 0 ? null : Math.min(1, part / whole);
+}
+
+/** An id is never given to another virtual server. */
+function forwardedSince(before: TrafficLook, after: TrafficLook, id: number | undefined): number {
+  return id === undefined ? 0 : increase(before.forwarded.get(id), after.forwarded.get(id) ?? 0);
+}
+
+type Rates = Omit<TrafficNumbers, 'connections' | 'sessions' | 'forwardedPerSecond'>;
 
 /** One that was not there at the first look came to what it has since then. */
 function perSecond(
@@ -151,6 +172,7 @@ function together(a: TrafficRow, b: TrafficRow): TrafficRow {
     outPacketsPerSecond: a.outPacketsPerSecond + b.outPacketsPerSecond,
     inBytesPerSecond: a.inBytesPerSecond + b.inBytesPerSecond,
     outBytesPerSecond: a.outBytesPerSecond + b.outBytesPerSecond,
+    forwardedPerSecond: a.forwardedPerSecond + b.forwardedPerSecond,
   });
 }
 

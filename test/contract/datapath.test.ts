@@ -232,6 +232,7 @@ describe.each(subjects)('Datapath ($name)', ({ make }) => {
 
     expect(await port.sessionCount()).toBe(0);
     expect([...(await port.sessionsByService())]).toEqual([]);
+    expect([...(await port.forwardedByService())]).toEqual([]);
     expect(await port.counters()).toMatchObject({ Snat: 0, DropRewrite: 0 });
   });
 

@@ -28,6 +28,7 @@ const MAPS = [
   'ipvs_cluster',
   'ipvs_counters',
   'ipvs_exhausted',
+  'ipvs_forwarded',
   'ipvs_frags',
   'ipvs_replies',
   'ipvs_services',
@@ -46,6 +47,7 @@ const MODULE_MAPS = [
   'snat_addrs',
   'snat_ids',
   'counters',
+  'forwarded',
 ] as const;
 
 interface Maps {
@@ -74,6 +76,8 @@ export class FakeDatapath implements Datapath {
   sessions = 0;
   /** The same by the id of their whitelist entry, where a test wants to know. */
   sessionsById: ReadonlyMap<number, number> = new Map();
+  /** Packets past the IP stack by the id of their whitelist entry. */
+  forwardedById = new Map<number, number>();
   foreign: ForeignProgram[] = [];
   readonly #attached = new Map<string, { ifindex: number; direction: TcDirection; programId: number }>();
   #maps: Maps | undefined;
@@ -199,6 +203,7 @@ export class FakeDatapath implements Datapath {
   async removeService(entry: ServiceEntry): Promise<void> {
     this.#calls.change('datapath.removeService', serviceKey(entry), () => {
       this.#pinned().services.delete(serviceKey(entry));
+      this.forwardedById.delete(entry.id);
     });
   }
 
@@ -264,6 +269,13 @@ export class FakeDatapath implements Datapath {
     return this.#calls.read('datapath.sessionsByService', () => {
       this.#pinned();
       return this.sessionsById;
+    });
+  }
+
+  async forwardedByService(): Promise<ReadonlyMap<number, number>> {
+    return this.#calls.read('datapath.forwardedByService', () => {
+      this.#pinned();
+      return new Map(this.forwardedById);
     });
   }
 

@@ -17,6 +17,8 @@ at_least_forwarded() {
 	at_least $(($(forwarded) - before)) "$least" "packets forwarded at tc ingress"
 }
 
+forwarded_of() { "$MAPS" sum "$PINS/ipvs_forwarded" "$(id_for "$vip" "$1")"; }
+
 small_messages() {
 	local answer
 	answer=$(in_client "$LOAD" pingpong --to "$vip:80" --count 200 --deadline 100)
@@ -87,6 +89,19 @@ counts_like_a_capture() {
 	*) set -- -t 80 ;;
 	esac
 	equal "$(counted "$1" "$2")" "$packets" "packets and bytes in and out"
+}
+
+# The module's own count by virtual server, as `top` shows it, and that of the programs.
+counts_by_virtual_server() {
+	local tcp udp before
+	tcp=$(forwarded_of 1) udp=$(forwarded_of 2) before=$(forwarded)
+	small_messages
+	datagrams 4303
+	sleep 5
+	tcp=$(($(forwarded_of 1) - tcp)) udp=$(($(forwarded_of 2) - udp))
+	note "$ip: $tcp packets of TCP and $udp datagrams forwarded"
+	equal $((tcp + udp)) $(($(forwarded) - before)) "packets of both virtual servers"
+	at_least "$udp" 90 "datagrams forwarded"
 }
 
 state_of() { in_director ipvsadm -Lcn | awk -v port=":$1" '/^(TCP|UDP)/ && index($4, port) { print $3; exit }'; }
@@ -230,6 +245,7 @@ cases() {
 	it "counts datagrams like a capture, $ip" counts_like_a_capture datagrams 4301
 	it "counts an upload like a capture, $ip" counts_like_a_capture transfer
 	it "counts a download like a capture, $ip" counts_like_a_capture transfer --download
+	it "counts by virtual server, $ip" counts_by_virtual_server
 	it "has states and counts of connections as natively, $ip" lives_as_natively "${native_life[$family]}"
 	it "ends connections by their last packet, $ip" last_packet_counts
 	it "finds a lost neighbour again, $ip" follows_a_neighbour

@@ -97,7 +97,7 @@ whitelist() {
 # unlist ADDRESS PORT tcp|udp
 unlist() { "$MAPS" delete "$PINS/ipvs_services" "$(service_key "$@")"; }
 
-map_names="services sessions replies frags snat_addrs snat_ids counters"
+map_names="services sessions replies frags snat_addrs snat_ids counters forwarded"
 # hand_over [DIRECTORY]: gives the pinned maps to the module; fails with the errno's name.
 hand_over() {
 	local name text='' pins=() answer

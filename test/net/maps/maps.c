@@ -89,15 +89,16 @@ static void walk(const char *pin, int print)
 		printf("%lu\n", n);
 }
 
-/* The sum over all processors of one element of a per-CPU array of __u64. */
-static void sum(const char *pin, uint32_t index)
+/* An element of a map from __u32 to __u64; of a per-CPU array, its sum over all processors. */
+static void sum(const char *pin, uint32_t key)
 {
 	struct bpf_map_info info;
 	int fd = open_map(pin, &info);
 	static uint64_t values[4096];
 	uint64_t total = 0;
 
-	if (info.type != BPF_MAP_TYPE_PERCPU_ARRAY || element(BPF_MAP_LOOKUP_ELEM, fd, &index, values))
+	if (info.key_size != sizeof(key) || info.value_size != sizeof(*values) ||
+	    element(BPF_MAP_LOOKUP_ELEM, fd, &key, values))
 		die(pin);
 	for (long i = 0; i < sysconf(_SC_NPROCESSORS_CONF); i++)
 		total += values[i];
@@ -211,7 +212,7 @@ int main(int argc, char **argv)
 	else if (!strcmp(command, "write") && argc > 3)
 		return write_text(argv[2], argv[3], argv + 4);
 	else
-		return fprintf(stderr, "usage: maps count|dump PIN, sum PIN INDEX, put PIN KEY VALUE, "
+		return fprintf(stderr, "usage: maps count|dump PIN, sum PIN KEY, put PIN KEY VALUE, "
 				       "delete PIN KEY, create PIN TYPE KEY VALUE ENTRIES, "
 				       "write FILE TEXT [NAME=PIN...], "
 				       "load OBJECT DIRECTORY FIRST LAST\n"), 2;

@@ -43,7 +43,7 @@ describe('top on a node', () => {
     };
   });
 
-  const run = (times: number | undefined, goOn: () => boolean = () => true) =>
+  const run = (times: number | undefined, goOn = () => true, meanwhile: () => void = () => {}) =>
     top(node, {
       intervalMs: 2_000,
       times,
@@ -52,6 +52,7 @@ describe('top on a node', () => {
         return goOn();
       },
       pause: async (milliseconds) => {
+        meanwhile();
         await clock.sleep(milliseconds);
         return 'elapsed';
       },
@@ -80,6 +81,7 @@ describe('top on a node', () => {
     const entry = { address: '10.96.0.1', port: 80, protocol: 'TCP' as const, snat: 'Never' as const };
     await datapath.putService({ ...entry, id: 5, dropOnFull: false });
     datapath.sessionsById = new Map([[5, 3]]);
+    datapath.forwardedById.set(5, 0);
     const { snat, ipvs, datapath: settings } = policySpec();
     const spec = {
       policyRef: { name: 'p', uid: 'u' },
@@ -95,9 +97,19 @@ describe('top on a node', () => {
       module: { activation: 'Live' as const },
     };
     memory = { target: { generation: 1, spec, services: [SERVICE] } };
-    await run(1);
+    await run(
+      1,
+      () => true,
+      () => datapath.forwardedById.set(5, 8),
+    );
     expect(shown[0]?.rows).toEqual([
-      expect.objectContaining({ name: 'a/web', whitelisted: true, sessions: 3, acceleratedShare: 0.75 }),
+      expect.objectContaining({
+        name: 'a/web',
+        whitelisted: true,
+        sessions: 3,
+        acceleratedShare: 0.75,
+        forwardedShare: 0.8,
+      }),
     ]);
   });
 

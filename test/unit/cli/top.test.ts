@@ -11,8 +11,22 @@ import { agentPod, NAMESPACE } from './objects.ts';
 const OPTIONS: TopOptions = { output: 'json', interval: 1, lines: 10, once: true };
 
 function rates(packets: number): TrafficRates {
-  const none = { outPacketsPerSecond: 0, inBytesPerSecond: 0, outBytesPerSecond: 0, connectionsPerSecond: 0 };
-  const row = { name: 'a/web', whitelisted: true, acceleratedShare: 1, connections: 2, sessions: 2, ...none };
+  const none = {
+    outPacketsPerSecond: 0,
+    inBytesPerSecond: 0,
+    outBytesPerSecond: 0,
+    connectionsPerSecond: 0,
+    forwardedPerSecond: 0,
+  };
+  const row = {
+    name: 'a/web',
+    whitelisted: true,
+    acceleratedShare: 1,
+    forwardedShare: 0,
+    connections: 2,
+    sessions: 2,
+    ...none,
+  };
   return {
     seconds: 1,
     translatedPerSecond: packets,

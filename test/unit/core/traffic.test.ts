@@ -25,6 +25,7 @@ function look(change: Partial<TrafficLook>): TrafficLook {
     servers: [],
     whitelist: [],
     sessions: new Map(),
+    forwarded: new Map(),
     counters: {},
     services: new Map(),
     ...change,
@@ -33,7 +34,11 @@ function look(change: Partial<TrafficLook>): TrafficLook {
 
 describe('the rates of a node', () => {
   it('are differences of two looks, by the second', () => {
-    const before = look({ at: 1_000, servers: [server('10.96.0.1', { connections: 5, inPackets: 100 })] });
+    const before = look({
+      at: 1_000,
+      servers: [server('10.96.0.1', { connections: 5, inPackets: 100 })],
+      forwarded: new Map([[7, 1_000]]),
+    });
     const after = look({
       at: 3_000,
       servers: [server('10.96.0.1', { connections: 9, inPackets: 160, outPackets: 40, inBytes: 8_000 }, 8)],
@@ -41,6 +46,10 @@ describe('the rates of a node', () => {
       sessions: new Map([
         [7, 6],
         [8, 100],
+      ]),
+      forwarded: new Map([
+        [7, 1_080],
+        [8, 9],
       ]),
     });
     expect(ratesOf(before, after)).toEqual({
@@ -52,6 +61,7 @@ describe('the rates of a node', () => {
           name: 'TCP 10.96.0.1 port 80',
           whitelisted: true,
           acceleratedShare: 0.75,
+          forwardedShare: 0.8,
           connections: 8,
           sessions: 6,
           connectionsPerSecond: 2,
@@ -59,6 +69,7 @@ describe('the rates of a node', () => {
           outPacketsPerSecond: 20,
           inBytesPerSecond: 4_000,
           outBytesPerSecond: 0,
+          forwardedPerSecond: 40,
         },
       ],
     });
@@ -101,18 +112,20 @@ describe('the rates of a node', () => {
     ]);
   });
 
-  it('have no share without connections, and never more than all', () => {
-    const share = (connections: number) => {
+  it('have no share of nothing, and never more than all', () => {
+    const shares = (connections: number) => {
       const after = look({
         at: 1_000,
-        servers: [server('10.96.0.1', {}, connections)],
+        servers: [server('10.96.0.1', { inPackets: connections }, connections)],
         whitelist: [entry('10.96.0.1', 1)],
         sessions: new Map([[1, 5]]),
+        forwarded: new Map([[1, 5]]),
       });
-      return ratesOf(look({}), after).rows[0]?.acceleratedShare;
+      const [row] = ratesOf(look({}), after).rows;
+      return [row?.acceleratedShare, row?.forwardedShare];
     };
-    expect(share(0)).toBeNull();
-    expect(share(4)).toBe(1);
+    expect(shares(0)).toEqual([null, null]);
+    expect(shares(4)).toEqual([1, 1]);
   });
 
   it('count what was dropped, whatever for', () => {
@@ -148,9 +161,9 @@ describe('what top shows', () => {
     expect(`\n${trafficText(sum, { lines: 10 })}`).toMatchInlineSnapshot(`
       "
       tc programs: 0 packets/s translated, 0 packets/s dropped
-      SERVICE     WHITELISTED  CONNECTIONS  SESSIONS  ACCELERATED  CONN/S  PKT/S IN  PKT/S OUT  BYTES/S IN  BYTES/S OUT
-      a/10.0.0.2  no           4            0         0%           4.0M    4.0M      0          0           0
-      a/10.0.0.1  no           2            0         0%           12.0k   12.0k     0          0           0
+      SERVICE     WHITELISTED  CONNECTIONS  SESSIONS  ACCELERATED  FORWARDED  CONN/S  PKT/S IN  PKT/S OUT  BYTES/S IN  BYTES/S OUT
+      a/10.0.0.2  no           4            0         0%           0%         4.0M    4.0M      0          0           0
+      a/10.0.0.1  no           2            0         0%           0%         12.0k   12.0k     0          0           0
       "
     `);
   });
