@@ -107,7 +107,13 @@ describe('a policy', () => {
     const web = rows.find(({ name }) => name === `${NAMESPACE}/web`);
     // Each node has a connection that stays open.
     expect(web).toMatchObject({ whitelisted: true });
-    for (const figure of ['sessions', 'connectionsPerSecond', 'inPacketsPerSecond', 'inBytesPerSecond']) {
+    for (const figure of [
+      'sessions',
+      'connectionsPerSecond',
+      'inPacketsPerSecond',
+      'inBytesPerSecond',
+      'forwardedPerSecond',
+    ]) {
       expect([figure, web?.[figure]]).toEqual([figure, expect.toSatisfy((value) => Number(value) > 0)]);
     }
     expect(Number(traffic.translatedPerSecond)).toBeGreaterThan(0);
