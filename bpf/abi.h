@@ -61,17 +61,19 @@ struct ipvs_session_key {
  * through the module again, and meets what has changed. The programs add to `counted`, nothing else.
  */
 struct ipvs_path {
-	struct ipvs_addr nexthop;
+	struct ipvs_addr nexthop; /* or IPVS_ETHERNET_LEN bytes: destination and source in the Ethernet header */
 	__u64 counted;      /* packets and bytes that the module has not taken over yet: IPVS_COUNTED */
 	__u32 until;        /* jiffies, low 32 bits: the path ends there */
 	__u32 in_ifindex;   /* packets come in there: their source has been validated */
 	__u32 out_ifindex;  /* 0: no path */
 	__u16 mtu;          /* bytes of an IP packet */
-	__u8 nexthop_family; /* AF_INET or AF_INET6 */
+	__u8 nexthop_family; /* AF_INET or AF_INET6; IPVS_NEXTHOP_PEER: straight to the peer of out_ifindex */
 	__u8 zero;
 };
 
 #define IPVS_PATH_SECONDS 1
+#define IPVS_NEXTHOP_PEER 0
+#define IPVS_ETHERNET_LEN 12
 #define IPVS_COUNTED_BYTES_BITS 40
 /* `bytes` as IPVS counts them: from the IP header on; `packets` may be 2^24 - 1 between two takeovers. */
 #define IPVS_COUNTED(packets, bytes) ((__u64)(packets) << IPVS_COUNTED_BYTES_BITS | (bytes))

@@ -51,6 +51,7 @@ static const struct ip_vs_bpf_map_spec {
 	[COUNTERS] = { "counters", BPF_MAP_TYPE_PERCPU_ARRAY, sizeof(u32), sizeof(u64),
 		       IPVS_COUNTERS },
 	[FORWARDED] = { "forwarded", BPF_MAP_TYPE_HASH, sizeof(u32), sizeof(u64), 1 },
+	[PEER_IFS] = { "peer_ifs", BPF_MAP_TYPE_HASH, sizeof(u32), sizeof(u32), 1 },
 };
 
 static int hook(struct ip_vs_bpf *bpf)

@@ -19,6 +19,7 @@ enum ip_vs_bpf_map {
 	SNAT_IDS,
 	COUNTERS,
 	FORWARDED,
+	PEER_IFS,
 	MAPS,
 };
 

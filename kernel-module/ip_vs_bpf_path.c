@@ -3,13 +3,17 @@
  * Paths: what lets tc ingress forward established connections past the IP stack, and what keeps IPVS
  * right about connections of which it sees one packet a second: their timers and numbers.
  */
+#include <linux/etherdevice.h>
 #include <linux/if_arp.h>
 #include <linux/version.h>
+#include <net/arp.h>
 #include <net/ip.h>
 #include <net/ip6_route.h>
 #include <net/l3mdev.h>
 #include <net/lwtunnel.h>
+#include <net/ndisc.h>
 #include <net/route.h>
+#include <net/sch_generic.h>
 
 #include "ip_vs_bpf_internal.h"
 
@@ -81,6 +85,55 @@ static void set_nexthop6(struct ipvs_path *path, const struct dst_entry *dst,
 	memcpy(&path->nexthop, nexthop, sizeof(path->nexthop));
 }
 
+/* Whether somebody wants to see what is sent by this device, or to shape it: asked here, and of tc by the agent. */
+static bool is_watched(const struct net_device *dev)
+{
+	const struct Qdisc *qdisc = rcu_dereference_bh(netdev_get_tx_queue(dev, 0)->qdisc);
+
+#ifdef CONFIG_NETFILTER_EGRESS
+	if (rcu_access_pointer(dev->nf_hooks_egress))
+		return true;
+#endif
+	return qdisc->enqueue || !list_empty(&dev->ptype_all);
+}
+
+/* The other end of a pair, if packets may be put there without going through this one. */
+static const struct net_device *open_peer(struct ip_vs_bpf *bpf, struct net_device *dev)
+{
+	struct net_device *peer;
+	u32 ifindex = dev->ifindex;
+
+	if (!dev->netdev_ops->ndo_get_peer_dev || !map_lookup(bpf, PEER_IFS, &ifindex) ||
+	    is_watched(dev))
+		return NULL;
+	peer = dev->netdev_ops->ndo_get_peer_dev(dev);
+	/* It would drop them if down or in this namespace, and run no XDP program of its driver. */
+	if (!peer || !(peer->flags & IFF_UP) || net_eq(dev_net(peer), dev_net(dev)) ||
+	    dev_xdp_prog_count(peer))
+		return NULL;
+	return peer;
+}
+
+/* The next hop has to be the peer itself: behind a bridge or macvlan there, it is another. */
+static void shorten_to_peer(struct ip_vs_bpf *bpf, struct ipvs_path *path, struct net_device *dev)
+{
+	const struct net_device *peer = open_peer(bpf, dev);
+	const struct neighbour *neigh;
+	u8 *ethernet = (u8 *)&path->nexthop;
+
+	if (!peer)
+		return;
+	neigh = path->nexthop_family == AF_INET6 ?
+			__ipv6_neigh_lookup_noref(dev, &path->nexthop) :
+			__ipv4_neigh_lookup_noref(dev, (__force u32)path->nexthop.w[3]);
+	if (!neigh || !(READ_ONCE(neigh->nud_state) & NUD_VALID) ||
+	    !ether_addr_equal(neigh->ha, peer->dev_addr))
+		return;
+	path->nexthop_family = IPVS_NEXTHOP_PEER;
+	ether_addr_copy(ethernet, peer->dev_addr);
+	ether_addr_copy(ethernet + ETH_ALEN, dev->dev_addr);
+}
+
 static struct ipvs_path describe_path(const struct ip_vs_conn *cp, const struct dst_entry *dst,
 				      const struct net_device *in, int direction)
 {
@@ -95,6 +148,7 @@ static struct ipvs_path describe_path(const struct ip_vs_conn *cp, const struct 
 		set_nexthop6(&path, dst, daddr);
 	else
 		set_nexthop4(&path, dst, daddr->ip);
+	shorten_to_peer(cp->ipvs->bpf, &path, dst->dev);
 	return path;
 }
 

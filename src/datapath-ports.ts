@@ -101,6 +101,10 @@ export interface Datapath {
   clusterPrefixes(): Promise<readonly string[]>;
   putClusterPrefix(prefix: string): Promise<void>;
   removeClusterPrefix(prefix: string): Promise<void>;
+  /** Indexes of the interfaces whose peer packets may be put at, past their tc egress; ascending. */
+  peerInterfaces(): Promise<readonly number[]>;
+  putPeerInterface(ifindex: number): Promise<void>;
+  removePeerInterface(ifindex: number): Promise<void>;
   sessionCount(): Promise<number>;
   /** Id of a whitelist entry → its sessions; those without one are left out. */
   sessionsByService(): Promise<ReadonlyMap<number, number>>;
@@ -110,7 +114,7 @@ export interface Datapath {
   counters(): Promise<Readonly<Record<string, number>>>;
   /**
    * Hands the maps to the module of this network namespace: writes
-   * "services=FD sessions=FD replies=FD frags=FD snat_addrs=FD snat_ids=FD counters=FD forwarded=FD" to net.ipv4.vs.bpf_maps.
+   * "services=FD sessions=FD replies=FD frags=FD snat_addrs=FD snat_ids=FD counters=FD forwarded=FD peer_ifs=FD" to net.ipv4.vs.bpf_maps.
    */
   giveMapsToModule(): Promise<void>;
 }

@@ -108,6 +108,11 @@ static __always_inline int send(struct __sk_buff *skb, const struct ipvs_path *p
 {
 	struct bpf_redir_neigh nexthop = { .nh_family = path->nexthop_family };
 
+	if (path->nexthop_family == IPVS_NEXTHOP_PEER) {
+		if (bpf_skb_store_bytes(skb, 0, &path->nexthop, IPVS_ETHERNET_LEN, 0))
+			return TC_ACT_SHOT;
+		return bpf_redirect_peer(path->out_ifindex, 0);
+	}
 	if (path->nexthop_family == AF_INET6)
 		__builtin_memcpy(nexthop.ipv6_nh, &path->nexthop, sizeof(path->nexthop));
 	else

@@ -109,6 +109,18 @@ struct {
 	__type(value, __u64);
 } ipvs_forwarded SEC(".maps");
 
+/*
+ * Interfaces at whose tc egress nobody but us has a program. Written by the agent, read by the module: what
+ * is for the peer of a veth or netkit device may skip them. The value means nothing.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, __u32);
+} ipvs_peer_ifs SEC(".maps");
+
 /* Ports that SNAT ends are taken from. Set by the loader, disjoint and ascending. */
 const volatile struct ipvs_port_range ipvs_port_ranges[IPVS_PORT_RANGES] = {};
 

@@ -33,6 +33,7 @@ export const MAP_NAMES = [
   'ipvs_exhausted',
   'ipvs_forwarded',
   'ipvs_frags',
+  'ipvs_peer_ifs',
   'ipvs_replies',
   'ipvs_services',
   'ipvs_sessions',

@@ -64,6 +64,7 @@ const MODULE_MAPS: Readonly<Record<string, MapName>> = {
   snat_ids: 'ipvs_snat_ids',
   counters: 'ipvs_counters',
   forwarded: 'ipvs_forwarded',
+  peer_ifs: 'ipvs_peer_ifs',
 };
 const NO_MAPS = 'none';
 
@@ -198,6 +199,18 @@ export class BpfDatapath implements Datapath {
 
   async removeClusterPrefix(prefix: string): Promise<void> {
     this.#with('ipvs_cluster', (map) => map.delete(encodePrefix(prefix)));
+  }
+
+  async peerInterfaces(): Promise<readonly number[]> {
+    return this.#with('ipvs_peer_ifs', (map) => [...map.keys()].map(decodeUint32).sort((a, b) => a - b));
+  }
+
+  async putPeerInterface(ifindex: number): Promise<void> {
+    this.#with('ipvs_peer_ifs', (map) => map.put(encodeUint32(ifindex), encodeUint32(1)));
+  }
+
+  async removePeerInterface(ifindex: number): Promise<void> {
+    this.#with('ipvs_peer_ifs', (map) => map.delete(encodeUint32(ifindex)));
   }
 
   async sessionCount(): Promise<number> {

@@ -128,6 +128,10 @@ async function applyDatapathStep(
       return datapath.putClusterPrefix(step.prefix);
     case 'removeClusterPrefix':
       return datapath.removeClusterPrefix(step.prefix);
+    case 'putPeerInterface':
+      return datapath.putPeerInterface(step.ifindex);
+    case 'removePeerInterface':
+      return datapath.removePeerInterface(step.ifindex);
     case 'attach':
       return datapath.attach(step.ifindex, step.direction);
     case 'detach':

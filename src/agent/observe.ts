@@ -149,6 +149,7 @@ async function observeDatapath(datapath: Datapath): Promise<DatapathFacts | unde
     snatAddresses: await datapath.snatAddresses(),
     snatInterfaces: await datapath.snatInterfaces(),
     clusterPrefixes: await datapath.clusterPrefixes(),
+    peerInterfaces: await datapath.peerInterfaces(),
     sessionCount: await datapath.sessionCount(),
     counters: await datapath.counters(),
   };

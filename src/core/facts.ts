@@ -58,6 +58,7 @@ export interface DatapathFacts {
   readonly snatAddresses: readonly SnatAddress[];
   readonly snatInterfaces: readonly SnatInterface[];
   readonly clusterPrefixes: readonly string[];
+  readonly peerInterfaces: readonly number[];
   readonly sessionCount: number;
   readonly counters: Readonly<Record<string, number>>;
 }

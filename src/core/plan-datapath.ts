@@ -78,6 +78,7 @@ export function planDatapath(
     ...planSnatTables(config, facts, record, { contents, covered }),
     ...planPrefixes(config, contents),
     ...planAttachments(facts, covered, reload),
+    ...planPeers(facts, covered, contents),
     ...planServices(config, facts, record, contents),
     ...planDetachments(facts, covered),
   ];
@@ -164,6 +165,36 @@ function planAttachments(facts: NodeFacts, covered: readonly Link[], reload: boo
       return [{ kind: 'attach', ifindex: index, name, direction, wasAttached: existing !== undefined }];
     }),
   );
+}
+
+/** Devices that are one of a pair. */
+const PAIRS: ReadonlySet<string> = new Set(['veth', 'netkit']);
+
+/**
+ * Packets may skip tc egress of an interface where no program but ours is: that of somebody else may be a CNI's
+ * policy, or bandwidth. Everything else that makes a peer right or wrong is the module's to see.
+ */
+function planPeers(
+  { links, foreignPrograms }: NodeFacts,
+  covered: readonly Link[],
+  contents: DatapathFacts | undefined,
+): Step[] {
+  const others = new Set(
+    foreignPrograms.flatMap(({ direction, ifindex }) => (direction === 'Egress' ? [ifindex] : [])),
+  );
+  const wanted = covered.filter(({ type, index }) => PAIRS.has(type) && !others.has(index));
+  const wantedIndexes = new Set(wanted.map(({ index }) => index));
+  const actual = contents?.peerInterfaces ?? [];
+  const nameOf = (ifindex: number): string =>
+    links.find(({ index }) => index === ifindex)?.name ?? `interface ${ifindex}`;
+  return [
+    ...actual
+      .filter((ifindex) => !wantedIndexes.has(ifindex))
+      .map((ifindex) => ({ kind: 'removePeerInterface', ifindex, name: nameOf(ifindex) }) as const),
+    ...wanted
+      .filter(({ index }) => !actual.includes(index))
+      .map(({ index, name }) => ({ kind: 'putPeerInterface', ifindex: index, name }) as const),
+  ];
 }
 
 function planDetachments(facts: NodeFacts, covered: readonly Link[]): Step[] {

@@ -75,6 +75,9 @@ export type Step =
   | { readonly kind: 'removeSnatInterface'; readonly entry: SnatInterface }
   | { readonly kind: 'putClusterPrefix'; readonly prefix: string }
   | { readonly kind: 'removeClusterPrefix'; readonly prefix: string }
+  /** Lets packets skip tc egress of an interface, straight to its peer. */
+  | { readonly kind: 'putPeerInterface'; readonly ifindex: number; readonly name: string }
+  | { readonly kind: 'removePeerInterface'; readonly ifindex: number; readonly name: string }
   | {
       readonly kind: 'attach';
       readonly ifindex: number;
@@ -176,6 +179,10 @@ function undoDatapathStep(step: Step): readonly Step[] | undefined {
       return [{ kind: 'removeClusterPrefix', prefix: step.prefix }];
     case 'removeClusterPrefix':
       return [{ kind: 'putClusterPrefix', prefix: step.prefix }];
+    case 'putPeerInterface':
+      return [{ ...step, kind: 'removePeerInterface' }];
+    case 'removePeerInterface':
+      return [{ ...step, kind: 'putPeerInterface' }];
     case 'attach':
       return step.wasAttached ? [] : [{ ...step, kind: 'detach' }];
     case 'detach':
@@ -229,6 +236,9 @@ export function describeStep(step: Step): string {
     case 'putClusterPrefix':
     case 'removeClusterPrefix':
       return `${step.kind} ${step.prefix}`;
+    case 'putPeerInterface':
+    case 'removePeerInterface':
+      return `${step.kind} ${step.name}`;
     case 'writeSysctl':
       return `writeSysctl net.ipv4.vs.${step.name}=${step.value}`;
     case 'setSwitch':

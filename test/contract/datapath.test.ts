@@ -138,6 +138,11 @@ describe.each(subjects)('Datapath ($name)', ({ make }) => {
     expect(attached).toMatchObject({ ifindex: index, programId: after.programIds.ingress, current: true });
     expect(others).toEqual([]);
     expect(await port.clusterPrefixes()).toEqual(['10.0.0.0/8']);
+
+    for (const ifindex of [9, 7, 8]) await port.putPeerInterface(ifindex);
+    await port.removePeerInterface(8);
+    await port.removePeerInterface(8);
+    expect(await port.peerInterfaces()).toEqual([7, 9]);
   });
 
   it('loads programs with other constants, and session maps of another size, anew', async () => {

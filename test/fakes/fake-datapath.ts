@@ -30,6 +30,7 @@ const MAPS = [
   'ipvs_exhausted',
   'ipvs_forwarded',
   'ipvs_frags',
+  'ipvs_peer_ifs',
   'ipvs_replies',
   'ipvs_services',
   'ipvs_sessions',
@@ -48,6 +49,7 @@ const MODULE_MAPS = [
   'snat_ids',
   'counters',
   'forwarded',
+  'peer_ifs',
 ] as const;
 
 interface Maps {
@@ -57,6 +59,7 @@ interface Maps {
   readonly addresses: Map<number, string>;
   readonly interfaces: Map<string, SnatInterface>;
   readonly prefixes: Set<string>;
+  readonly peers: Set<number>;
   readonly counters: Map<string, number>;
 }
 
@@ -258,6 +261,22 @@ export class FakeDatapath implements Datapath {
     });
   }
 
+  async peerInterfaces(): Promise<readonly number[]> {
+    return this.#calls.read('datapath.peerInterfaces', () => [...this.#pinned().peers].sort((a, b) => a - b));
+  }
+
+  async putPeerInterface(ifindex: number): Promise<void> {
+    this.#calls.change('datapath.putPeerInterface', String(ifindex), () => {
+      this.#pinned().peers.add(ifindex);
+    });
+  }
+
+  async removePeerInterface(ifindex: number): Promise<void> {
+    this.#calls.change('datapath.removePeerInterface', String(ifindex), () => {
+      this.#pinned().peers.delete(ifindex);
+    });
+  }
+
   async sessionCount(): Promise<number> {
     return this.#calls.read('datapath.sessionCount', () => {
       this.#pinned();
@@ -321,6 +340,7 @@ export class FakeDatapath implements Datapath {
       addresses: new Map(),
       interfaces: new Map(),
       prefixes: new Set(),
+      peers: new Set(),
       counters: new Map(),
     };
   }

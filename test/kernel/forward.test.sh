@@ -202,7 +202,7 @@ sent_by() { in_director cat "/sys/class/net/$1/statistics/tx_packets"; }
 
 # A second link to the first real server takes over.
 follows_a_route() {
-	local before prefix=32 version=-4 mac
+	local arrived prefix=32 version=-4 mac
 	[ "$family" = 4 ] || prefix=128 version=-6
 	mac=$(in_rs1 ip -br link show dev eth2 | awk '{ print $3 }')
 	in_director ipvsadm -e -t "$vip:80" -r "$rip2:8080" -m -w 0
@@ -211,13 +211,50 @@ follows_a_route() {
 	in_director ip neigh add "$(bare "$rip1")" lladdr "$mac" dev srv3
 	in_director ip "$version" route add "$(bare "$rip1")/$prefix" dev srv3
 	sleep 1.1
-	before=$(sent_by srv3)
+	in_rs1 nft -f - <<-RULES
+		table inet arrived {
+			chain input {
+				type filter hook input priority 0
+				iifname eth2 counter
+			}
+		}
+	RULES
 	for _ in 1 2 3; do
 		exchange route >/dev/null
 	done
+	arrived=$(in_rs1 nft list chain inet arrived input | awk '/packets/ { print $5 }')
+	in_rs1 nft delete table inet arrived
 	in_director ip "$version" route del "$(bare "$rip1")/$prefix" dev srv3
-	at_least $(($(sent_by srv3) - before)) 3 "packets on the new route"
+	at_least "$arrived" 3 "packets on the new route"
 	hold_close route
+	in_director ipvsadm -e -t "$vip:80" -r "$rip2:8080" -m -w 1
+}
+
+# sent_while COMMAND…: packets that leave by the interface of the first real server, forwarded ones of three exchanges
+# among them or not.
+sent_while() {
+	local before
+	"$@" >&2
+	sleep 1.1
+	exchange peer >/dev/null
+	before=$(sent_by srv1)
+	for _ in 1 2 3; do
+		exchange peer >/dev/null
+	done
+	echo $(($(sent_by srv1) - before))
+}
+
+# Nobody is passed by who shapes, filters or watches what is sent there.
+goes_to_the_peer() {
+	in_director ipvsadm -e -t "$vip:80" -r "$rip2:8080" -m -w 0
+	hold_open peer --to "$vip:80"
+	at_least_forwarded 3 exchange peer >/dev/null
+	at_most "$(sent_while true)" 1 "packets through the interface of a pair"
+	at_least "$(sent_while in_director tc qdisc add dev srv1 root pfifo)" 3 "packets with a queueing discipline"
+	at_most "$(sent_while in_director tc qdisc del dev srv1 root)" 1 "packets without it"
+	at_least "$(sent_while not_to_peer srv1)" 3 "packets that may not go to the peer"
+	at_most "$(sent_while to_peer srv1)" 1 "packets that may again"
+	hold_close peer
 	in_director ipvsadm -e -t "$vip:80" -r "$rip2:8080" -m -w 1
 }
 
@@ -249,6 +286,7 @@ cases() {
 	it "has states and counts of connections as natively, $ip" lives_as_natively "${native_life[$family]}"
 	it "ends connections by their last packet, $ip" last_packet_counts
 	it "finds a lost neighbour again, $ip" follows_a_neighbour
+	it "goes straight to the other end of a pair, $ip" goes_to_the_peer
 	it "follows a route within a second, $ip" follows_a_route
 	it "leaves packets with a mark to IPVS, $ip" leaves_marked_packets
 }

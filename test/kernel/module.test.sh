@@ -100,7 +100,7 @@ all_maps() {
 	local name
 	for name in $map_names; do echo "$name=$PINS/ipvs_$name"; done
 }
-good_text="services={services} sessions={sessions} replies={replies} frags={frags} snat_addrs={snat_addrs} snat_ids={snat_ids} counters={counters} forwarded={forwarded}"
+good_text="services={services} sessions={sessions} replies={replies} frags={frags} snat_addrs={snat_addrs} snat_ids={snat_ids} counters={counters} forwarded={forwarded} peer_ifs={peer_ifs}"
 
 refuses() { # ERRNO TEXT
 	local answer pins

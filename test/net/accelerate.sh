@@ -58,8 +58,13 @@ load_programs() {
 	"$MAPS" load "${2:-$NET_TREE/build/bpf/ipvs_tc.bpf.o}" "${1:-$PINS}" $SNAT_FIRST $SNAT_LAST
 }
 
-# attach INTERFACE: both programs, by clsact, which every kernel has.
+# to_peer INTERFACE: packets of established connections may go straight to its peer.
+to_peer() { "$MAPS" put "$PINS/ipvs_peer_ifs" "$(hex_u32 "$(ifindex_of "$1")")" 01000000; }
+not_to_peer() { "$MAPS" delete "$PINS/ipvs_peer_ifs" "$(hex_u32 "$(ifindex_of "$1")")"; }
+
+# attach INTERFACE: both programs, by clsact, which every kernel has, and nobody else's.
 attach() {
+	to_peer "$1"
 	in_director tc qdisc add dev "$1" clsact
 	in_director tc filter add dev "$1" ingress bpf da object-pinned "$PINS/ipvs_tc_ingress"
 	in_director tc filter add dev "$1" egress bpf da object-pinned "$PINS/ipvs_tc_egress"
@@ -97,7 +102,7 @@ whitelist() {
 # unlist ADDRESS PORT tcp|udp
 unlist() { "$MAPS" delete "$PINS/ipvs_services" "$(service_key "$@")"; }
 
-map_names="services sessions replies frags snat_addrs snat_ids counters forwarded"
+map_names="services sessions replies frags snat_addrs snat_ids counters forwarded peer_ifs"
 # hand_over [DIRECTORY]: gives the pinned maps to the module; fails with the errno's name.
 hand_over() {
 	local name text='' pins=() answer

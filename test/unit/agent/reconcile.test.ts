@@ -123,6 +123,33 @@ describe('up', () => {
     expect(address.get(used?.addressId ?? 0)).toBe('198.51.100.1');
   });
 
+  it('lets packets straight to the peer of a veth, unless somebody else has a program at its tc egress', async () => {
+    const node = director(...TABLE);
+    const { links, datapath } = node.machine;
+    const [first, second] = ['veth1', 'veth2'].map((name) =>
+      links.add({ name, type: 'veth' }, '10.244.0.1/32'),
+    );
+    const program = { kind: 'Clsact', name: 'policy' } as const;
+    datapath.foreign = [
+      { ...program, ifindex: first ?? 0, direction: 'Ingress' },
+      { ...program, ifindex: second ?? 0, direction: 'Egress' },
+    ];
+    await up(CONFIG, node);
+    expect(await datapath.peerInterfaces()).toEqual([first]);
+
+    datapath.foreign = [{ ...program, ifindex: first ?? 0, direction: 'Egress' }];
+    const outcome = await up(CONFIG, node);
+    expect(outcome.steps).toMatchObject([
+      { kind: 'removePeerInterface', name: 'veth1' },
+      { kind: 'putPeerInterface', name: 'veth2' },
+    ]);
+    expect(await datapath.peerInterfaces()).toEqual([second]);
+
+    links.drop('veth2');
+    await up(CONFIG, node);
+    expect(await datapath.peerInterfaces()).toEqual([]);
+  });
+
   it('takes an interface that appeared', async () => {
     const node = director(...TABLE);
     await up(CONFIG, node);
