@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the end-to-end tests ask the cluster that they share. */
-import { inject } from 'vitest';
+import { expect, inject } from 'vitest';
 import { CAPABILITIES } from '../../src/core/capabilities.ts';
 import { nodeNamed } from '../cluster/layout.ts';
 import { moduleRepository } from '../cluster/own-image.ts';
@@ -80,15 +80,27 @@ export async function messageOf(type: string, node?: string): Promise<string> {
 }
 
 /** Of each node, what a policy may change of it, in lines. */
-export async function listings(): Promise<readonly (readonly string[])[]> {
+async function listings(): Promise<readonly (readonly string[])[]> {
   const found = await Promise.all(NODES.map((node) => nodeListing(session, node)));
   return found.map(comparable);
 }
 
 /** The same, before there was a policy. */
-export function nativeListings(): readonly (readonly string[])[] {
+function nativeListings(): readonly (readonly string[])[] {
   const found = inject('nativeListings');
   return NODES.map((node) => comparable(found[node] ?? ''));
+}
+
+type Lines = readonly string[];
+
+/**
+ * Until the nodes are what they were before there was a policy. Not at once: kube-proxy may have seen the addresses of
+ * the agent's probe, serves node ports there, and takes that back with its next sync, after 30 s at the most.
+ */
+export async function untilNative(of: (lines: Lines) => Lines = (lines) => lines): Promise<void> {
+  const wanted = nativeListings().map(of);
+  const now = async () => (await listings()).map(of);
+  await expect.poll(now, { timeout: 90_000, interval: 5_000 }).toEqual(wanted);
 }
 
 /** An application's pod as a real server, by the node that it is on. */

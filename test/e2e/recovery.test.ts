@@ -12,8 +12,6 @@ import {
   condition,
   identities,
   kill,
-  listings,
-  nativeListings,
   outside,
   PATIENCE_MS,
   processes,
@@ -22,6 +20,7 @@ import {
   sleep,
   untilAllRun,
   untilCondition,
+  untilNative,
 } from './fixture.ts';
 import { NODES } from './settings.ts';
 import { nothingLost, type TargetReport, underTraffic } from './traffic.ts';
@@ -196,7 +195,7 @@ describe('an accelerated node', () => {
       await scale(1);
     }
     await deletePolicy(session);
-    expect(await listings()).toEqual(nativeListings());
+    await untilNative();
     const { answered, tracked } = await outside();
     expect({ answered, isTracked: tracked > 0 }).toEqual({ answered: 40, isTracked: true });
   });

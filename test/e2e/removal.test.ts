@@ -8,8 +8,6 @@ import {
   applyPolicy,
   condition,
   identities,
-  listings,
-  nativeListings,
   onNodeWithServices,
   outside,
   PATIENCE_MS,
@@ -18,6 +16,7 @@ import {
   session,
   untilAllRun,
   untilCondition,
+  untilNative,
 } from './fixture.ts';
 import { NODES } from './settings.ts';
 
@@ -160,7 +159,7 @@ describe('an accelerated cluster', () => {
     expect(here).not.toBe(commands);
     await session.onComputer(here, REMOVAL_MS);
     await untilNothingRuns();
-    expect(await listings()).toEqual(nativeListings());
+    await untilNative();
     const before = inject('objectsBefore');
     // What the API server and its controllers make and remove by themselves takes them a moment.
     const changed = async () => {
