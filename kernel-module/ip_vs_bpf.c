@@ -145,7 +145,8 @@ static bool is_over(const struct ip_vs_conn *cp, const struct sk_buff *skb)
 {
 	int reuse = sysctl_conn_reuse_mode(cp->ipvs), state = READ_ONCE(cp->state);
 
-	if (cp->protocol != IPPROTO_TCP || cp->control)
+	/* Nor one of a persistent client, or one that others depend on: IPVS keeps them. */
+	if (cp->protocol != IPPROTO_TCP || cp->control || atomic_read(&cp->n_control))
 		return false;
 	if (state != IP_VS_TCP_S_TIME_WAIT && state != IP_VS_TCP_S_CLOSE &&
 	    !(reuse & 2 && state == IP_VS_TCP_S_FIN_WAIT && cp->flags & IP_VS_CONN_F_NOOUTPUT))

@@ -114,7 +114,8 @@ export interface Datapath {
   counters(): Promise<Readonly<Record<string, number>>>;
   /**
    * Hands the maps to the module of this network namespace: writes
-   * "services=FD sessions=FD replies=FD frags=FD snat_addrs=FD snat_ids=FD counters=FD forwarded=FD peer_ifs=FD" to net.ipv4.vs.bpf_maps.
+   * "services=FD sessions=FD replies=FD frags=FD snat_addrs=FD snat_ids=FD counters=FD forwarded=FD peer_ifs=FD" to
+   * net.ipv4.vs.bpf_maps.
    */
   giveMapsToModule(): Promise<void>;
 }

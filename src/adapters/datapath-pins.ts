@@ -2,7 +2,7 @@
 /**
  * The pinned maps and programs of one object file, in this tree of the bpf file system:
  *
- *   abi_2/                         directory that says which bpf/abi.h the maps are of
+ *   abi_VERSION/                   directory that says which bpf/abi.h the maps are of
  *   ipvs_services, ...             maps
  *   programs/OBJECT_CONSTANTS/     one generation: ingress, egress and rodata (the constants), named by
  *                                  the sha256 of the object and the start of that of the constants
