@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The node of a cluster: what its IpvsBpfNode asks is done, and what is found is written into its status. */
-import { POLICY_LABEL } from '../api/resources.ts';
 import type { Cluster, Watched } from '../cluster-ports.ts';
 import { sameValue } from '../core/canonical.ts';
 import { type Drift, driftIn } from '../core/drift.ts';
@@ -12,8 +11,9 @@ import {
   type NodeProgress,
   type NodeTarget,
   sameTarget,
+  sharesServices,
 } from '../core/node-target.ts';
-import { IPVS_BPF_NODES, SERVICE_SLICES } from '../core/resource-types.ts';
+import { IPVS_BPF_NODES } from '../core/resource-types.ts';
 import { unprobedAfter } from '../core/service-probe.ts';
 import type { NodeMemories } from '../ports.ts';
 import { afterFailedProbe, attemptDown, attemptUp } from './attempt.ts';
@@ -27,7 +27,7 @@ import type { Node, Observation } from './reconcile.ts';
 import { checksOf, type Seen, see } from './see.ts';
 import { probeServices } from './service-probe.ts';
 import { StatusWriter } from './status-writer.ts';
-import { targetOf } from './target.ts';
+import { type TargetOptions, Targets } from './target.ts';
 
 /** Half of what drift may take until it is noticed. */
 export const INTERVAL_MS = 5_000;
@@ -36,7 +36,7 @@ const DELIVERED_NEW_MS = 600_000;
 /** Between two probes of a node that nothing else was done to. */
 const PROBE_EVERY_MS = 60_000;
 
-export interface KubernetesOptions {
+export interface KubernetesOptions extends TargetOptions {
   readonly cluster: Pick<Cluster, 'watch' | 'applyStatus'>;
   readonly nodeName: string;
   readonly agentVersion: string;
@@ -44,8 +44,6 @@ export interface KubernetesOptions {
   readonly memories: NodeMemories;
   /** Milliseconds since 1970. */
   readonly now: () => number;
-  /** Something has come in: look at once. */
-  readonly wake: () => void;
   readonly measures?: NodeMeasures;
 }
 
@@ -57,7 +55,7 @@ export class KubernetesAgent {
   readonly #options: KubernetesOptions;
   readonly #nodes: Watched;
   readonly #proxy: ProxyWatch;
-  #slices: { readonly policy: string; readonly watched: Watched } | undefined;
+  readonly #targets: Targets;
   #target: NodeTarget | undefined;
   #progress: NodeProgress = NATIVE_PROGRESS;
   #hooked: ReadonlySet<number> = new Set();
@@ -81,13 +79,14 @@ export class KubernetesAgent {
     const { cluster, nodeName, wake } = options;
     const scope = { fieldSelector: `metadata.name=${nodeName}` };
     this.#nodes = cluster.watch(IPVS_BPF_NODES, scope, { onChange: wake, onState: wake });
+    this.#targets = new Targets(options);
     this.#status = new StatusWriter(cluster, { nodeName, log: node.log, nodes: this.#nodes });
   }
 
   /** What the API server's side lacks; undefined if nothing. For readiness and logs, not for what is done. */
   get problem(): string | undefined {
     if (!this.#nodes.hasSynced) return this.#nodes.problem ?? 'the IpvsBpfNode was not read yet';
-    return this.#nodes.problem ?? this.#slices?.watched.problem;
+    return this.#nodes.problem ?? this.#targets.problem;
   }
 
   /** Reads what was remembered: it holds until the API server says otherwise. */
@@ -100,7 +99,7 @@ export class KubernetesAgent {
 
   stop(): void {
     this.#nodes.stop();
-    this.#slices?.watched.stop();
+    this.#targets.stop();
   }
 
   /** One look: observe, decide, act, report. Throws what observing throws; if that happens again, status says so. */
@@ -146,16 +145,13 @@ export class KubernetesAgent {
   async #takeTarget(): Promise<void> {
     const { object } = this.#status;
     if (object === undefined) return;
-    const { name: policy } = object.spec.policyRef;
-    if (this.#slices?.policy !== policy) {
-      this.#slices?.watched.stop();
-      const scope = { labelSelector: `${POLICY_LABEL}=${policy}` };
-      const handlers = { onChange: this.#options.wake, onState: this.#options.wake };
-      this.#slices = { policy, watched: this.#options.cluster.watch(SERVICE_SLICES, scope, handlers) };
-    }
-    const next = targetOf(object, this.#slices.watched);
-    if (next === undefined || (this.#target !== undefined && sameTarget(next, this.#target))) return;
-    this.#target = next;
+    const next = this.#targets.of(object);
+    if (next === undefined) return;
+    const known = this.#target;
+    const asked = known !== undefined && sameTarget(next, known);
+    // One copy of thousands of Services is enough: those that were read from the disk make room.
+    if (!asked || !sharesServices(next, known)) this.#target = next;
+    if (asked) return;
     this.#options.measures?.received(next);
     await this.#remember();
   }

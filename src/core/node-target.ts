@@ -31,6 +31,11 @@ export function sameTarget(a: NodeTarget, b: NodeTarget): boolean {
   return sameServices(services, otherServices) && sameValue(rest, otherRest);
 }
 
+/** True if the Services of both are the very same objects. */
+export function sharesServices(a: NodeTarget, b: NodeTarget): boolean {
+  return a.services.every((service, i) => service === b.services[i]);
+}
+
 export type NodeFailure = NonNullable<NodeResourceStatus['lastFailure']>;
 export type NodeDisruption = NonNullable<NodeResourceStatus['lastDisruption']>;
 
