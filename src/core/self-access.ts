@@ -49,13 +49,21 @@ export function selfAccess(input: SelfAccessInput): SelfAccess[] {
   return services
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .slice(0, LIST_LENGTH)
-    .flatMap(([, found]) => {
-      // Pods behind several interfaces may see several addresses: the first as texts stands for them.
-      const [first] = found.sort((a, b) => (a.sourceAddress < b.sourceAddress ? -1 : 1));
-      if (first === undefined) return [];
+    .flatMap(([, found]) => firstOfEachFamily(found))
+    .map((first) => {
       const entry = { ...first, reason: REASON };
-      return [{ ...entry, since: previous.find((before) => isSame(before, entry))?.since ?? time }];
+      return { ...entry, since: previous.find((before) => isSame(before, entry))?.since ?? time };
     });
+}
+
+type Seen = Pick<SelfAccess, 'namespace' | 'name'> & { readonly sourceAddress: string };
+
+/** Pods behind several interfaces may see several addresses of a family: the first as texts stands for them. */
+function firstOfEachFamily(found: readonly Seen[]): readonly Seen[] {
+  const sorted = found.toSorted((a, b) => (a.sourceAddress < b.sourceAddress ? -1 : 1));
+  return (['IPv4', 'IPv6'] as const).flatMap(
+    (family) => sorted.find(({ sourceAddress }) => addressFamily(sourceAddress) === family) ?? [],
+  );
 }
 
 function isSame(a: SelfAccess, b: Omit<SelfAccess, 'since'>): boolean {

@@ -75,6 +75,11 @@ export class ClusterSession {
     return this.#layout;
   }
 
+  /** Of Services and pods. */
+  async ipFamilies(): Promise<IpFamilies> {
+    return (await runningSettings(this.#layout)).ipFamilies;
+  }
+
   down(): Promise<void> {
     return down(this.#layout);
   }

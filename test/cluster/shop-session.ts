@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What demo and tests do with the application of shop.ts on a running cluster. */
+import { type IpFamilies, ofFamilies } from './ip-families.ts';
 import { nodeNamed } from './layout.ts';
 import type { ClusterSession } from './session.ts';
 import { HTTP_PORT, NAMESPACE, NODE_PORT, OTHER_NODE_PORT, POLICY, policy, shop } from './shop.ts';
@@ -38,27 +39,34 @@ export async function startShop(session: ClusterSession, nodes: readonly string[
     const ready = pods.filter((each) => conditionOf(withoutGeneration(each), 'Ready') === 'True undefined');
     return ready.length === 3 ? true : undefined;
   });
+  const families = await session.ipFamilies();
   for (const node of nodes) {
     let before = '';
     await session.until(`kube-proxy of ${node} with both pods`, START_LIMIT_MS, async () => {
       const table = await session.onNode(node, 'ipvsadm -Sn');
-      const done = knowsTheShop(table, nodeNamed(node).address) && table === before;
+      const done = knowsTheShop(table, hostsOf(families, node)) && table === before;
       before = table;
       return done ? true : undefined;
     });
   }
 }
 
-/** Whether a listing by `ipvsadm -Sn` has both pods wherever it has one: two ClusterIPs and two node ports. */
-function knowsTheShop(table: string, address: string): boolean {
+/** A node's addresses, as URLs have them. */
+function hostsOf(families: IpFamilies, node: string): readonly string[] {
+  const { address, address6 } = nodeNamed(node);
+  return ofFamilies(families, address, `[${address6}]`);
+}
+
+/** Whether a listing by `ipvsadm -Sn` has both pods wherever it has one: two ClusterIPs and two node ports a family. */
+function knowsTheShop(table: string, hosts: readonly string[]): boolean {
   const pods = new Map<string, number>();
   for (const [, server = ''] of table.matchAll(new RegExp(`^-a -t (\\S+) -r \\S+:${HTTP_PORT} `, 'gm'))) {
     pods.set(server, (pods.get(server) ?? 0) + 1);
   }
   const complete = [...pods.values()].every((count) => count === 2);
   const clusterIPs = [...pods.keys()].filter((server) => server.endsWith(':80'));
-  const nodePorts = [NODE_PORT, OTHER_NODE_PORT].every((port) => pods.has(`${address}:${port}`));
-  return complete && clusterIPs.length === 2 && nodePorts;
+  const nodePorts = hosts.flatMap((host) => [NODE_PORT, OTHER_NODE_PORT].map((port) => `${host}:${port}`));
+  return complete && clusterIPs.length === nodePorts.length && nodePorts.every((server) => pods.has(server));
 }
 
 /** Pods say nothing of generations, and give no reason for what is right. */
@@ -138,7 +146,15 @@ function freshPorts(count: number): number {
   return first;
 }
 
-/** Requests from outside through the node port of a node, each on its own connection. */
+/** A request from each of so many fresh local ports: to all of these in turn, as curl's words for each. */
+function inTurn(count: number, targets: readonly string[], curl: string): string {
+  const first = freshPorts(count);
+  const line = (_: unknown, i: number) =>
+    `${curl} --local-port ${first + i} ${targets[i % targets.length]} || true`;
+  return Array.from({ length: count }, line).join('\n');
+}
+
+/** Requests from outside through the node port of a node, each on its own connection, by all address families in turn. */
 export async function requestsFromOutside(
   session: ClusterSession,
   {
@@ -153,21 +169,20 @@ export async function requestsFromOutside(
     readonly port?: number;
   },
 ): Promise<Requests> {
-  const url = `http://${nodeNamed(node).address}:${port}/clientip`;
-  const first = freshPorts(count);
+  const hosts = hostsOf(await session.ipFamilies(), node);
+  const urls = hosts.map((host) => `http://${host}:${port}/clientip`);
   const out = await session.onClient(
-    `for i in $(seq ${first} ${first + count - 1}); do curl -sf -m 10 --local-port $i -w ' %{time_total} %{local_port}\\n' ${url} || true; done`,
+    inTurn(count, urls, "curl -gsf -m 10 -w ' %{time_total} %{local_port}\\n'"),
   );
   const lines = out.split('\n').flatMap((line) => {
     const [, client, seconds, local = ''] = /^(\S+):\d+ ([\d.]+) (\d+)$/.exec(line) ?? [];
     return client === undefined ? [] : [{ client, seconds: Number(seconds), local }];
   });
   const ports = new Set(lines.map(({ local }) => local));
-  const tracked = await trackedEntries(session, { nodes, filter: `dport=${port}`, ports });
   return {
     answered: lines.length,
     milliseconds: lines.map(({ seconds }) => seconds * 1000),
-    tracked,
+    tracked: await trackedEntries(session, { nodes, port, ports }),
     clients: new Set(lines.map(({ client }) => client)),
   };
 }
@@ -178,7 +193,7 @@ export interface PodRequests {
   readonly tracked: number;
 }
 
-/** Requests of the client pod through the cluster address of a Service. */
+/** Requests of the client pod through the cluster addresses of a Service, by all address families in turn. */
 export async function requestsFromAPod(
   session: ClusterSession,
   {
@@ -188,33 +203,26 @@ export async function requestsFromAPod(
   }: { readonly count: number; readonly service?: string; readonly nodes: readonly string[] },
 ): Promise<PodRequests> {
   const url = `http://${service}.${NAMESPACE}/`;
-  const first = freshPorts(count);
-  const curl = `curl -sf -m 10 --local-port $i -o /dev/null -w 'ok %{local_port} %{remote_ip}\\n' ${url}`;
-  const script = `for i in $(seq ${first} ${first + count - 1}); do ${curl} || true; done`;
+  const targets = ofFamilies(await session.ipFamilies(), `-4 ${url}`, `-6 ${url}`);
+  const script = inTurn(count, targets, "curl -sf -m 10 -o /dev/null -w 'ok %{local_port}\\n'");
   const out = await session.kubectl(['exec', '-n', NAMESPACE, 'client', '--', 'sh', '-c', script]);
-  const lines = [...out.matchAll(/^ok (\d+) (\S+)$/gm)];
-  const [, , address] = lines[0] ?? [];
-  if (address === undefined) return { answered: 0, tracked: 0 };
-  const ports = new Set(lines.map(([, port]) => port));
-  const tracked = await trackedEntries(session, { nodes, filter: `dst=${address} `, ports });
-  return { answered: lines.length, tracked };
+  const ports = new Set([...out.matchAll(/^ok (\d+)$/gm)].map(([, port = '']) => port));
+  return { answered: ports.size, tracked: await trackedEntries(session, { nodes, port: 80, ports }) };
 }
 
-/** Entries of nf_conntrack on all nodes that have the text, and whose first source port is one of these. */
+/** Entries of nf_conntrack on all nodes for this port, and whose first source port is one of these. */
 async function trackedEntries(
   session: ClusterSession,
-  wanted: {
-    readonly nodes: readonly string[];
-    readonly filter: string;
-    readonly ports: ReadonlySet<string | undefined>;
-  },
+  {
+    nodes,
+    port,
+    ports,
+  }: { readonly nodes: readonly string[]; readonly port: number; readonly ports: ReadonlySet<string> },
 ): Promise<number> {
   let found = 0;
-  for (const node of wanted.nodes) {
-    const table = await session.onNode(node, `grep -F '${wanted.filter}' /proc/net/nf_conntrack || true`);
-    found += table
-      .split('\n')
-      .filter((line) => wanted.ports.has(/ sport=(\d+)/.exec(line)?.[1] ?? '')).length;
+  for (const node of nodes) {
+    const table = await session.onNode(node, `grep -F ' dport=${port} ' /proc/net/nf_conntrack || true`);
+    found += table.split('\n').filter((line) => ports.has(/ sport=(\d+)/.exec(line)?.[1] ?? '')).length;
   }
   return found;
 }

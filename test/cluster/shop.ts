@@ -72,7 +72,7 @@ function service(
     apiVersion: 'v1',
     kind: 'Service',
     metadata: named(name),
-    spec: { type, selector: labels, ports: [port] },
+    spec: { type, selector: labels, ipFamilyPolicy: 'PreferDualStack', ports: [port] },
   };
 }
 

@@ -1047,9 +1047,9 @@ export interface IpvsBpfNode {
       message?: string;
     }[];
     /**
-     * The first 20 accelerated Services, by namespace and name, that send connections to pods of this node: what a pod of them sees that reaches itself through its own Service. Empty while the node does not accelerate. Pods for whose interface there is no address of the pod's family on the node are left out.
+     * The first 20 accelerated Services, by namespace and name, that send connections to pods of this node: what a pod of them sees that reaches itself through its own Service, by IPv4 and by IPv6. Empty while the node does not accelerate. Pods for whose interface there is no address of the pod's family on the node are left out.
      *
-     * @maxItems 20
+     * @maxItems 40
      */
     selfAccess?: {
       /**

@@ -137,6 +137,18 @@ describe('self-access', () => {
     ]);
   });
 
+  it('is told once a family, IPv4 first', () => {
+    const servers = [
+      ['web', server('2001:db8:96::1', 'fd00:244:1::7')],
+      ['web', server('10.96.0.1', '10.244.1.7')],
+    ] as const;
+    const seen = listed({ servers }).map(({ name, sourceAddress }) => [name, sourceAddress]);
+    expect(seen).toEqual([
+      ['web', '10.244.1.1'],
+      ['web', 'fd00:244:1::1'],
+    ]);
+  });
+
   it('is of pods that get connections', () => {
     const ending = virtualServer('10.96.0.1', { realServers: [realServer('10.244.1.7', { weight: 0 })] });
     expect(listed({ servers: [['web', ending]] })).toEqual([]);
