@@ -17,7 +17,14 @@ import {
   startShop,
   waitUntilGone,
 } from '../test/cluster/shop-session.ts';
-import { type DemoFigures, demoTable, type PathFigures } from './cluster-demo-table.ts';
+import {
+  type DemoFigures,
+  demoTable,
+  forwardedShare,
+  type Packets,
+  type PathFigures,
+  packetsOf,
+} from './cluster-demo-table.ts';
 
 const FROM_OUTSIDE = 100;
 const FROM_A_POD = 10;
@@ -43,6 +50,12 @@ async function requests(session: ClusterSession, nodes: readonly string[]): Prom
     inside: inside.answered,
     insideTracked: inside.tracked,
   };
+}
+
+/** What the eBPF programs have counted on all nodes. */
+async function countedPackets(session: ClusterSession, nodes: readonly string[]): Promise<Packets> {
+  const dump = (node: string) => session.onNode(node, 'bpftool -j map dump name ipvs_counters');
+  return packetsOf(await Promise.all(nodes.map(dump)));
 }
 
 /** Prints each condition Ready that changes, until the policy, or its absence, is `done`. */
@@ -84,7 +97,9 @@ async function show(session: ClusterSession, nodes: readonly string[]): Promise<
   title('kubectl get ipvsbpfpolicy,ipvsbpfnode -o wide');
   process.stdout.write(await session.kubectl(['get', 'ipvsbpfpolicy,ipvsbpfnode', '-o', 'wide']));
   title('the same requests');
+  const packetsBefore = await countedPackets(session, nodes);
   const accelerated = await requests(session, nodes);
+  const packets = await countedPackets(session, nodes);
   title(`kubectl delete ipvsbpfpolicy ${POLICY}`);
   await session.kubectl(['delete', 'ipvsbpfpolicy', POLICY, '--wait=false']);
   await watchConditions(session, (policy) => policy === undefined);
@@ -97,6 +112,7 @@ async function show(session: ClusterSession, nodes: readonly string[]): Promise<
     wanted: { outside: FROM_OUTSIDE, inside: FROM_A_POD },
     native,
     accelerated,
+    forwardedShare: forwardedShare(packetsBefore, packets),
     asBefore: nodes.filter((_, index) => before[index] === after[index]).length,
     nodes: nodes.length,
   };
