@@ -3,19 +3,11 @@
 #ifndef IPVS_BPF_LIB_LINK_H
 #define IPVS_BPF_LIB_LINK_H
 
-#include <stdbool.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <bpf/bpf_helpers.h>
 
 #include "lib/parse.h"
-
-static __always_inline bool reaches(struct __sk_buff *skb, __u32 off)
-{
-	__u8 byte;
-
-	return !bpf_skb_load_bytes_relative(skb, off, &byte, sizeof(byte), BPF_HDR_START_NET);
-}
 
 #define LINK_LEN_LIMIT 128
 

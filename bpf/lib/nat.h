@@ -272,10 +272,9 @@ static __always_inline int nat_quoted_check(struct __sk_buff *skb, __u32 link, s
 	__u32 at = quote->l4_off + (tcp ? TCP_CHECK_AT : UDP_CHECK_AT);
 	__sum16 old, check;
 
-	if (tcp && quote->l4_len < TCP_CHECK_AT + sizeof(check))
+	if ((tcp && quote->l4_len < TCP_CHECK_AT + sizeof(check)) ||
+	    load_bytes(skb, at, &old, sizeof(old)))
 		return 0;
-	if (load_bytes(skb, at, &old, sizeof(old)))
-		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
 	if (!tcp && !old)
 		return 0;
 

@@ -70,6 +70,13 @@ static __always_inline const struct heads *behind_ethernet(struct __sk_buff *skb
 	return __builtin_assume_aligned(data + ETH_HLEN - skipped, 4);
 }
 
+static __always_inline bool reaches(struct __sk_buff *skb, __u32 off)
+{
+	__u8 byte;
+
+	return !bpf_skb_load_bytes_relative(skb, off, &byte, sizeof(byte), BPF_HDR_START_NET);
+}
+
 /* Bytes of the packet behind l4_off, if it says that it is `length` long from ip_off (0: unknown). */
 static __always_inline enum parse_result set_l4_len(struct packet *p, __u32 length, __u32 limit,
 						    bool missing)
@@ -86,12 +93,30 @@ static __always_inline enum parse_result set_l4_len(struct packet *p, __u32 leng
 	return PARSE_OK;
 }
 
+/*
+ * The same for a packet whose link header may have any length: `limit` is the end of the frame, as if there were
+ * none, and so beyond the end of a packet that is cut off. What is needed of it is looked for.
+ * A function of its own, because its callers have no stack left.
+ */
+static __noinline enum parse_result find_l4_len(struct __sk_buff *skb, struct packet *p,
+						__u32 length, __u32 limit, bool missing)
+{
+	if (missing && !reaches(skb, p->l4_off - 1))
+		return PARSE_TRUNCATED;
+	if (set_l4_len(p, length, limit, missing) != PARSE_OK)
+		return PARSE_TRUNCATED;
+	if (p->protocol == IPPROTO_TCP && p->l4_len >= TCP_HEAD_LEN &&
+	    !reaches(skb, p->l4_off + TCP_HEAD_LEN - 1))
+		p->l4_len = TCP_HEAD_LEN - 1;
+	return PARSE_OK;
+}
+
 /* With l4_len 0 what stands in head.l4 means nothing: it may be the padding of a short frame. */
 static __always_inline enum parse_result parse_ipv4(struct __sk_buff *skb, __u32 off, __u32 limit,
 						    struct packet *p)
 {
 	struct iphdr *ip = &p->head.ip;
-	__u32 ihl;
+	__u32 ihl, length;
 	const struct heads *head = off ? NULL : behind_ethernet(skb, AF_INET);
 	int missing = 0;
 
@@ -117,7 +142,9 @@ static __always_inline enum parse_result parse_ipv4(struct __sk_buff *skb, __u32
 	p->protocol = ip->protocol;
 	p->frag = ip->frag_off & (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET);
 	/* A GSO packet beyond 64 KB has no length in its header (BIG TCP). */
-	return set_l4_len(p, bpf_ntohs(ip->tot_len), limit, missing);
+	length = bpf_ntohs(ip->tot_len);
+	return p->ethernet ? set_l4_len(p, length, skb->len - ETH_HLEN, missing) :
+		      find_l4_len(skb, p, length, limit, missing);
 }
 
 /* The first 8 bytes of an extension header, be it a fragment header or not. */
@@ -182,6 +209,7 @@ static __always_inline enum parse_result parse_ipv6(struct __sk_buff *skb, __u32
 	struct ipv6hdr *ip = &p->head.ip6;
 	const struct heads *head = off ? NULL : behind_ethernet(skb, AF_INET6);
 	int missing = 0;
+	__u32 length;
 
 	p->ethernet = head;
 	if (head) {
@@ -204,8 +232,9 @@ static __always_inline enum parse_result parse_ipv6(struct __sk_buff *skb, __u32
 		missing = load_bytes(skb, p->l4_off, &p->head.l4, sizeof(p->head.l4));
 	}
 	/* A jumbogram has its length in an option. */
-	return set_l4_len(p, ip->payload_len ? sizeof(*ip) + bpf_ntohs(ip->payload_len) : 0, limit,
-			  missing);
+	length = ip->payload_len ? sizeof(*ip) + bpf_ntohs(ip->payload_len) : 0;
+	return p->ethernet ? set_l4_len(p, length, skb->len - ETH_HLEN, missing) :
+		      find_l4_len(skb, p, length, limit, missing);
 }
 
 /* Describes the packet at `off`, which ends at `limit` at the latest. */

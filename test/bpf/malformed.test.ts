@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { Datapath, VERDICT } from './datapath.ts';
-import { ETHERNET_LENGTH, frame, icmpError, packet } from './packet.ts';
+import { ADDRESS_ID, Datapath, SNAT_MODE, VERDICT } from './datapath.ts';
+import { ETHERNET_LENGTH, frame, icmpError, packet, type Transport } from './packet.ts';
 import {
   client,
   prepare,
@@ -41,6 +41,15 @@ function withTotalLength(bytes: Uint8Array, length: number): Uint8Array {
     .fill(length & 0xff, 17, 18);
 }
 
+/** A frame that is long enough for the transport header, whatever IP options are before it. */
+function endsWithData(
+  transport: Transport,
+  { whole, length }: { whole: Uint8Array; length: number },
+): boolean {
+  const header = ((whole[ETHERNET_LENGTH] ?? 0) & 0xf) * 4;
+  return length >= ETHERNET_LENGTH + header + (transport === 'TCP' ? 20 : 8);
+}
+
 describe.each(transports)('a truncated %s packet', (transport) => {
   const hint = hintOf[transport];
   const tooShort = [undefined, { options: shortOptions }].flatMap((extra) => {
@@ -59,6 +68,18 @@ describe.each(transports)('a truncated %s packet', (transport) => {
     expect(outcomes.map(({ verdict, counted }) => ({ verdict, counted }))).toEqual(
       Array(tooShort.length).fill({ verdict: VERDICT.shot, counted: { DROP_MALFORMED: 1 } }),
     );
+  });
+
+  it.each([
+    { name: 'decides nothing', mode: SNAT_MODE.always },
+    { name: "is dropped as well if the client's address is kept", mode: SNAT_MODE.never },
+  ])('$name', ({ mode }) => {
+    for (const { whole, length } of tooShort.filter((short) => !endsWithData(transport, short))) {
+      const key = datapath.addSession({ client, real, transport, serviceId: 9, mode });
+      const outcome = datapath.egress(whole.subarray(0, length), { hint: 0xb5000009 });
+      expect(outcome).toMatchObject({ verdict: VERDICT.shot, counted: { DROP_MALFORMED: 1 } });
+      expect(datapath.snatEnd(key).addressId).toBe(ADDRESS_ID.undecided);
+    }
   });
 
   it('of a reply is dropped or left alone, wherever the frame ends', () => {
@@ -134,6 +155,18 @@ describe.each(transports)('a truncated ICMP error about a %s session', (transpor
         counted: dropped ? { DROP_MALFORMED: 1 } : {},
       });
       if (!dropped) expect(received).toEqual(input);
+    }
+  });
+
+  it('without a length, which quotes no checksum, is translated all the same', () => {
+    if (transport === 'UDP') return;
+    for (const options of [undefined, shortOptions]) {
+      const quote = packet('TCP', { from: real, to: client }).subarray(0, 20 + 17);
+      const whole = frame(
+        icmpError({ source: router, destination: real.address, quote }, options && { options }),
+      );
+      const outcome = datapath.egress(withTotalLength(whole, 0), { hint });
+      expect(outcome).toMatchObject({ verdict: VERDICT.unspec, counted: { ICMP_EGRESS: 1 } });
     }
   });
 
