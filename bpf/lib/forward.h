@@ -65,6 +65,9 @@ static __always_inline bool describe_plain(struct __sk_buff *skb, __u8 family, s
 	}
 	p->head.l4 = head->l4;
 	p->ip_off = 0;
+	/* Only what is cut up later may be too long for the length in its header. */
+	if (!length && !skb->gso_size)
+		return false;
 	if (family == AF_INET6 ? p->head.ip6.version != 6 :
 				 ((const __u8 *)&p->head.ip)[0] != 0x45 ||
 					 p->head.ip.frag_off & (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))

@@ -177,6 +177,19 @@ describe.each(families)('$family', ({ client, virtual, real, snat, make, problem
       expect(datapath.ingress(bytes)).toMatchObject({ verdict: VERDICT.unspec, counted: {} });
     });
 
+    it('leaves a packet without a length, which only one that is cut up later may be', () => {
+      established(transport);
+      const at = headers === 20 ? 16 : 18;
+      const [there, back] = [make(transport, client, virtual), make(transport, real, snat)].map((bytes) =>
+        bytes.fill(0, at, at + 2),
+      ) as [Uint8Array, Uint8Array];
+      expect(datapath.ingress(there)).toMatchObject({ verdict: VERDICT.unspec, counted: {} });
+      expect(datapath.ingress(back)).toMatchObject({
+        verdict: VERDICT.unspec,
+        counted: { SNAT_REVERSED: 1 },
+      });
+    });
+
     it('leaves a request whose SNAT end is not decided', () => {
       established(transport);
       const session = datapath.session(key);
