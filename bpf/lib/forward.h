@@ -246,6 +246,9 @@ static __always_inline int forward(struct __sk_buff *skb, __u8 family)
 	if (!l4_head_len || (!find_forwarding_of_reply(skb, family, &p, &f) &&
 			     !find_forwarding_of_request(family, &p, &f)))
 		return IPVS_NOT_MINE;
+	/* An IPv6 packet may have IPv4 addresses that are mapped into its own. */
+	if (f.session->family != family)
+		return IPVS_NOT_MINE;
 	if (!may_forward(skb, family, &p, l4_head_len, &f.path))
 		return IPVS_NOT_MINE;
 	return forward_by(skb, family, &p, &f);

@@ -109,7 +109,8 @@ static __always_inline int translate_reply(struct __sk_buff *skb, __u8 family)
 
 	r.is_error = false;
 	session = find_reply(skb, family, &r, &key);
-	if (!session)
+	/* An IPv6 packet may have IPv4 addresses that are mapped into its own. */
+	if (!session || session->family != family)
 		return IPVS_NOT_MINE;
 	session_touch(session);
 	skb->cb[4] = IPVS_HINT_MAGIC | key.service_id;

@@ -225,6 +225,32 @@ describe.each(families)('$family', ({ client, virtual, real, snat, make, problem
   });
 });
 
+describe('an IPv6 packet between IPv4 addresses that are mapped', () => {
+  const [{ client, virtual, real, snat }, six] = families;
+  const mapped = ({ address, port }: End): End => ({ address: `::ffff:${address}`, port });
+  const bytesOf = (transport: Transport, from: End, to: End) => six.make(transport, mapped(from), mapped(to));
+
+  it.each(transports)('is none of an IPv4 session (%s)', (transport) => {
+    datapath.reset();
+    datapath.addSnatAddress(1, snat.address);
+    const protocol = transport === 'TCP' ? IPPROTO.tcp : IPPROTO.udp;
+    const server = { vaddr: virtual.address, vport: virtual.port, protocol, zero: 0 };
+    datapath.maps.ipvs_services.put(server, { id: 1, flags: SNAT_MODE.never });
+    const key = datapath.addTranslatedSession({ client, real, transport, port: SNAT_PORT });
+    datapath.egress(families[0].make(transport, client, real));
+    for (const direction of ['request', 'reply'] as const) datapath.offerPath(key, direction);
+    expect(datapath.ingress(bytesOf(transport, real, snat))).toMatchObject({
+      verdict: VERDICT.unspec,
+      counted: {},
+    });
+    datapath.maps.ipvs_sessions.put(key, { ...datapath.session(key), snat: snatWord(7, 0xffff) });
+    expect(datapath.ingress(bytesOf(transport, client, virtual))).toMatchObject({
+      verdict: VERDICT.unspec,
+      counted: {},
+    });
+  });
+});
+
 describe('headers between IP and transport', () => {
   const [{ client, virtual, real, snat }, six] = families;
 
