@@ -22,6 +22,7 @@ const OFFSETS = {
   gsoSegs: 164,
   gsoSize: 176,
 } as const;
+const FIELDS = Object.entries(OFFSETS) as [keyof typeof OFFSETS, number][];
 const CB = 48;
 const TSTAMP = 152;
 const HWTSTAMP = 184;
@@ -43,8 +44,9 @@ export type SkBuff = { readonly [Name in keyof typeof OFFSETS]: number } & {
 export function encodeSkBuff(fields: Partial<SkBuff>): Uint8Array {
   const bytes = new Uint8Array(SIZE);
   const view = viewOf(bytes);
-  for (const [name, offset] of Object.entries(OFFSETS)) {
-    view.setUint32(offset, fields[name as keyof typeof OFFSETS] ?? 0, LITTLE_ENDIAN);
+  for (const [name, offset] of FIELDS) {
+    const value = fields[name];
+    if (value !== undefined) view.setUint32(offset, value, LITTLE_ENDIAN);
   }
   const cb = fields.cb ?? [];
   if (cb.length > 5) throw new RangeError('cb has five words');
@@ -58,10 +60,7 @@ export function encodeSkBuff(fields: Partial<SkBuff>): Uint8Array {
 export function decodeSkBuff(bytes: Uint8Array): SkBuff {
   if (bytes.length !== SIZE) throw new RangeError(`expected ${SIZE} bytes, got ${bytes.length}`);
   const view = viewOf(bytes);
-  const words = Object.entries(OFFSETS).map(([name, offset]) => [
-    name,
-    view.getUint32(offset, LITTLE_ENDIAN),
-  ]);
+  const words = FIELDS.map(([name, offset]) => [name, view.getUint32(offset, LITTLE_ENDIAN)]);
   return {
     ...(Object.fromEntries(words) as { [Name in keyof typeof OFFSETS]: number }),
     cb: Array.from({ length: 5 }, (_, index) => view.getUint32(CB + 4 * index, LITTLE_ENDIAN)),
