@@ -39,7 +39,7 @@ export const REROUTED6 = 0x4;
 export const VERDICT = { unspec: -1, shot: 2, redirect: 7 } as const;
 
 /** enum ipvs_counter, in its order. */
-const COUNTERS = [
+export const COUNTERS = [
   'SNAT',
   'SNAT_REVERSED',
   'SNAT_KEPT',

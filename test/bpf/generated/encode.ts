@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The maps of bpf/abi.h as bytes: elements as `KEY VALUE` in hexadecimal digits, and back. */
+import type { Maps, Path, PoolKey, ReplyKey, Session, SessionKey } from './maps.ts';
+
+/** A key or a value; its fields are written by their offset in the struct. */
+function struct(size: number, write: (bytes: Buffer) => void): Buffer {
+  const bytes = Buffer.alloc(size);
+  write(bytes);
+  return bytes;
+}
+
+export function sessionKeyBytes({ caddr, cport, serviceId }: SessionKey): Buffer {
+  return struct(24, (bytes) => {
+    bytes.write(caddr, 0, 'hex');
+    bytes.writeUInt32LE(serviceId, 16);
+    bytes.writeUInt16BE(cport, 20);
+  });
+}
+
+function writePath(bytes: Buffer, at: number, path: Path, now: number): void {
+  bytes.write(path.nexthop, at, 'hex');
+  bytes.writeUIntLE(path.bytes, at + 16, 5);
+  bytes.writeUIntLE(path.packets, at + 21, 3);
+  bytes.writeUInt32LE((now + path.left) >>> 0, at + 24);
+  bytes.writeUInt32LE(path.inIfindex, at + 28);
+  bytes.writeUInt32LE(path.outIfindex, at + 32);
+  bytes.writeUInt16LE(path.mtu, at + 36);
+  bytes.writeUInt8(path.nexthopFamily, at + 38);
+}
+
+/** Where `seen` stands: the only thing in a session that depends on when a program has run. */
+export const SEEN = { offset: 48, size: 8 } as const;
+
+/** `now`: jiffies that `left` of its paths counts from. `seen`, once set, is 1. */
+export function sessionBytes(session: Session, now: number): Buffer {
+  const { vaddr, daddr, vport, dport, protocol, family, mode, snat } = session;
+  return struct(136, (bytes) => {
+    bytes.write(vaddr, 0, 'hex');
+    bytes.write(daddr, 16, 'hex');
+    bytes.writeUInt16BE(vport, 32);
+    bytes.writeUInt16BE(dport, 34);
+    bytes.writeUInt8(protocol, 36);
+    bytes.writeUInt8(family === 4 ? 2 : 10, 37);
+    bytes.writeUInt16LE(mode, 38);
+    bytes.writeUInt16BE(snat.port, 40);
+    bytes.writeUInt16LE(snat.addressId, 42);
+    bytes.writeUInt32LE(snat.cookie, 44);
+    bytes.writeUInt8(session.seen ? 1 : 0, SEEN.offset);
+    writePath(bytes, 56, session.request, now);
+    writePath(bytes, 96, session.reply, now);
+  });
+}
+
+/** The SNAT word in the bytes of a session. */
+export function snatOf(session: Uint8Array): Session['snat'] {
+  const bytes = Buffer.from(session.buffer, session.byteOffset, session.length);
+  const [port, addressId] = [bytes.readUInt16BE(40), bytes.readUInt16LE(42)];
+  return { cookie: bytes.readUInt32LE(44), addressId, port };
+}
+
+function replyKeyBytes({ daddr, dport, port, addressId, protocol }: ReplyKey): Buffer {
+  return struct(24, (bytes) => {
+    bytes.write(daddr, 0, 'hex');
+    bytes.writeUInt16BE(dport, 16);
+    bytes.writeUInt16BE(port, 18);
+    bytes.writeUInt16LE(addressId, 20);
+    bytes.writeUInt8(protocol, 22);
+  });
+}
+
+function poolKeyBytes({ daddr, dport, addressId, protocol }: PoolKey): Buffer {
+  return struct(24, (bytes) => {
+    bytes.write(daddr, 0, 'hex');
+    bytes.writeUInt16BE(dport, 16);
+    bytes.writeUInt16LE(addressId, 18);
+    bytes.writeUInt8(protocol, 20);
+  });
+}
+
+export type Elements = readonly (readonly [key: Uint8Array, value: Uint8Array])[];
+
+/** Nanoseconds on CLOCK_MONOTONIC that are over, and far away. */
+const LONG_AGO = 1n;
+const FAR_AWAY = 1n << 60n;
+
+/** What a program writes itself is more than LONG_AGO and less than FAR_AWAY; encoded as 0. */
+function holdBytes(hold: 'over' | 'long' | 'written'): Buffer {
+  const until = { over: LONG_AGO, long: FAR_AWAY, written: 0n }[hold];
+  return struct(8, (bytes) => bytes.writeBigUInt64LE(until));
+}
+
+/** As holdBytes would have it. */
+export function normalHold(value: Uint8Array): Buffer {
+  const until = Buffer.from(value).readBigUInt64LE();
+  return until > LONG_AGO && until < FAR_AWAY ? holdBytes('written') : Buffer.from(value);
+}
+
+/** As sessionBytes would have it. */
+export function normalSession(value: Uint8Array): Buffer {
+  const bytes = Buffer.from(value);
+  const isSeen = bytes.subarray(SEEN.offset, SEEN.offset + SEEN.size).some((byte) => byte !== 0);
+  bytes.fill(0, SEEN.offset, SEEN.offset + SEEN.size).writeUInt8(isSeen ? 1 : 0, SEEN.offset);
+  return bytes;
+}
+
+/** Maps that a scene begins with and the programs change. */
+export interface SceneElements {
+  readonly ipvs_sessions: Elements;
+  readonly ipvs_replies: Elements;
+  readonly ipvs_frags: Elements;
+  readonly ipvs_exhausted: Elements;
+}
+
+export function sceneElements(maps: Maps, now: number): SceneElements {
+  return {
+    ipvs_sessions: [...maps.sessions.values()].map((session) => [
+      sessionKeyBytes(session.key),
+      sessionBytes(session, now),
+    ]),
+    ipvs_replies: [...maps.replies.values()].map(({ key, session }) => [
+      replyKeyBytes(key),
+      sessionKeyBytes(session),
+    ]),
+    ipvs_frags: [...maps.fragments.values()].map(({ key, session }) => [
+      struct(40, (bytes) => {
+        bytes.write(key.saddr + key.daddr + key.id, 0, 'hex');
+        bytes.writeUInt8(key.protocol, 36);
+      }),
+      sessionKeyBytes(session),
+    ]),
+    ipvs_exhausted: [...maps.exhausted.values()].map(({ key, hold }) => [poolKeyBytes(key), holdBytes(hold)]),
+  };
+}
+
+const u32 = (...words: number[]) =>
+  struct(4 * words.length, (bytes) => {
+    for (const [i, word] of words.entries()) bytes.writeUInt32LE(word, 4 * i);
+  });
+const familyNumber = (family: 4 | 6) => (family === 4 ? 2 : 10);
+
+/** Maps that the agent fills. */
+export function agentElements(maps: Maps): Readonly<Record<string, Elements>> {
+  const addresses = [...maps.addresses];
+  return {
+    ipvs_services: [...maps.services.values()].map(({ key, id }) => [
+      struct(20, (bytes) => {
+        bytes.write(key.vaddr, 0, 'hex');
+        bytes.writeUInt16BE(key.vport, 16);
+        bytes.writeUInt8(key.protocol, 18);
+      }),
+      u32(id, 0),
+    ]),
+    ipvs_snat_addrs: addresses.map(([id, { addr, family }]) => [
+      u32(id),
+      Buffer.concat([Buffer.from(addr, 'hex'), u32(familyNumber(family))]),
+    ]),
+    ipvs_snat_ids: [...maps.addressIds].map(([addr, id]) => [Buffer.from(addr, 'hex'), u32(id)]),
+    ipvs_snat_ifs: [...maps.interfaces.values()].map(({ ifindex, family, id }) => [
+      u32(ifindex, familyNumber(family)),
+      u32(id),
+    ]),
+    ipvs_cluster: maps.cluster.map(({ length, addr }) => [
+      Buffer.concat([u32(length), Buffer.from(addr, 'hex')]),
+      u32(0),
+    ]),
+  };
+}
