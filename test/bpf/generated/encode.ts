@@ -28,6 +28,34 @@ function writePath(bytes: Buffer, at: number, path: Path, now: number): void {
   bytes.writeUInt8(path.nexthopFamily, at + 38);
 }
 
+/** Where the fields of a session begin, for people. */
+const SESSION_FIELDS: readonly (readonly [at: number, name: string])[] = [
+  [0, 'vaddr'],
+  [16, 'daddr'],
+  [32, 'vport'],
+  [34, 'dport'],
+  [36, 'protocol'],
+  [37, 'family'],
+  [38, 'flags'],
+  [40, 'snat'],
+  [48, 'seen'],
+  [56, 'request'],
+  [72, 'request.counted'],
+  [80, 'request'],
+  [96, 'reply'],
+  [112, 'reply.counted'],
+  [120, 'reply'],
+];
+
+/** The fields that two sessions in hexadecimal digits differ in. */
+export function differingFields(expected: string, actual: string): string[] {
+  return SESSION_FIELDS.flatMap(([at, name], i) => {
+    const end = SESSION_FIELDS[i + 1]?.[0] ?? 136;
+    const [should, is] = [expected, actual].map((value) => value.slice(2 * at, 2 * end));
+    return should === is ? [] : [`${name}: ${should} is ${is}`];
+  });
+}
+
 /** Where `seen` stands: the only thing in a session that depends on when a program has run. */
 export const SEEN = { offset: 48, size: 8 } as const;
 

@@ -3,6 +3,7 @@
 import { COUNTERS } from '../datapath.ts';
 import { type Compared, comparePacket } from './compare.ts';
 import { damaged } from './damage.ts';
+import { differingFields } from './encode.ts';
 import { Kernel, type Variant } from './kernel.ts';
 import { apply, type Maps } from './maps.ts';
 import type { Input } from './outcome.ts';
@@ -51,15 +52,33 @@ function copyOf(maps: Maps): Maps {
   };
 }
 
-/** Lines that only one side has. */
+/** Elements that only one side has, or that are not the same on both; each a line `MAP KEY VALUE`. */
+function elementDifferences(expected: readonly string[], actual: readonly string[]): string[] {
+  const keyed = (lines: readonly string[]) =>
+    new Map(
+      lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), line.slice(line.lastIndexOf(' ') + 1)]),
+    );
+  const [wanted, found] = [keyed(expected), keyed(actual)];
+  return [...new Set([...wanted.keys(), ...found.keys()])].flatMap((key) => {
+    const [should, is] = [wanted.get(key), found.get(key)];
+    if (should === undefined || is === undefined)
+      return [`${key}: ${should ?? 'nothing'} is ${is ?? 'not there'}`];
+    if (!key.startsWith('ipvs_sessions ')) return [`${key}: ${should} is ${is}`];
+    return differingFields(should, is).map((field) => `${key}: ${field}`);
+  });
+}
+
+/** Where the maps are not as the model has them. */
 function mapDifferences(kernel: Kernel, maps: Maps): string[] {
   const [expected, actual] = [kernel.expectedLines(maps), kernel.lines()];
   const [wanted, found] = [new Set(expected), new Set(actual)];
   const ports = [...maps.knownPorts].sort((a, b) => a - b).join(', ');
   const known = kernel.knownPorts().join(', ');
   return [
-    ...expected.filter((line) => !found.has(line)).map((line) => `should be in ${line}`),
-    ...actual.filter((line) => !wanted.has(line)).map((line) => `is in        ${line}`),
+    ...elementDifferences(
+      expected.filter((line) => !found.has(line)),
+      actual.filter((line) => !wanted.has(line)),
+    ),
     ...(ports === known ? [] : [`known ports of virtual servers: ${ports} are ${known}`]),
   ];
 }
