@@ -7,6 +7,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "lib/conntrack.h"
 
 /* Default size of ipvs_sessions and ipvs_replies; the loader may set another one before it loads. */
 #define IPVS_SESSIONS_DEFAULT 262144
@@ -88,6 +89,27 @@ struct {
 	__type(key, struct ipvs_pool_key);
 	__type(value, __u64);
 } ipvs_exhausted SEC(".maps");
+
+/* What the stack has no room for while tc egress searches a port: struct port_search. */
+struct port_search {
+	struct ipvs_reply_key reply;
+	struct ipvs_session_key key;
+	__u32 index;
+	__u32 count;
+	int error; /* of the last insertion */
+	struct ipvs_pool_key pool;
+	__u64 until; /* the pool is exhausted */
+	struct ipvs_prefix client;
+	struct bpf_sock_tuple tuple;
+	struct bpf_ct_opts___first opts;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct port_search);
+} ipvs_port_search SEC(".maps");
 
 /* Written by tc and the module, read by the agent. */
 struct {

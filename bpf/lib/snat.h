@@ -82,14 +82,6 @@ static __always_inline __u32 first_index(const struct ipvs_reply_key *reply, __u
 	       count;
 }
 
-struct port_search {
-	struct ipvs_reply_key reply;
-	struct ipvs_session_key key;
-	__u32 index;
-	__u32 count;
-	int error; /* of the last insertion */
-};
-
 /*
  * The insertion is the reservation: of two that want the same port, one gets -EEXIST. Before 6.4 the
  * upper half of the result is not the sign's: map operations return an int there.
@@ -108,9 +100,16 @@ static __always_inline bool may_try_next(int error)
 	return error == -EEXIST || error == -EBUSY;
 }
 
+/* What bpf_loop passes on has to be on the stack. */
+struct probe {
+	struct port_search *search;
+};
+
 /* bpf_loop callback: 0 goes on. A look-up first, because a taken port costs less without the lock. */
-static long probe_port(__u32 i __attribute__((unused)), struct port_search *search)
+static long probe_port(__u32 i __attribute__((unused)), struct probe *probe)
 {
+	struct port_search *search = probe->search;
+
 	if (++search->index >= search->count)
 		search->index = 0;
 	search->reply.snat_port = port_at(search->index);
@@ -119,41 +118,78 @@ static long probe_port(__u32 i __attribute__((unused)), struct port_search *sear
 	return !may_try_next(take_port(search));
 }
 
-static __always_inline int search_pool(struct port_search *search)
+static __always_inline int refuse_for_a_while(struct port_search *search)
 {
-	struct ipvs_pool_key pool = {
-		.daddr = search->reply.daddr,
-		.dport = search->reply.dport,
-		.snat_addr_id = search->reply.snat_addr_id,
-		.protocol = search->reply.protocol,
-	};
-	__u64 now = bpf_ktime_get_ns(), *until;
-
-	until = bpf_map_lookup_elem(&ipvs_exhausted, &pool);
-	if (until && now < *until)
-		return ipvs_drop(IPVS_COUNT_DROP_NO_PORT);
-
-	bpf_loop(search->count - 1, probe_port, search, 0);
-	if (!may_try_next(search->error))
-		return 0;
-	now += EXHAUSTED_HOLD_NS;
-	bpf_map_update_elem(&ipvs_exhausted, &pool, &now, BPF_ANY);
+	search->until = bpf_ktime_get_ns() + EXHAUSTED_HOLD_NS;
+	bpf_map_update_elem(&ipvs_exhausted, &search->pool, &search->until, BPF_ANY);
 	return ipvs_drop(IPVS_COUNT_DROP_NO_PORT);
 }
 
+static __always_inline int search_pool(struct port_search *search)
+{
+	struct probe probe = { .search = search };
+	__u64 *until;
+
+	search->pool.daddr = search->reply.daddr;
+	search->pool.dport = search->reply.dport;
+	search->pool.snat_addr_id = search->reply.snat_addr_id;
+	search->pool.protocol = search->reply.protocol;
+	until = bpf_map_lookup_elem(&ipvs_exhausted, &search->pool);
+	if (until && bpf_ktime_get_ns() < *until)
+		return ipvs_drop(IPVS_COUNT_DROP_NO_PORT);
+
+	search->error = -EEXIST;
+	bpf_loop(search->count - 1, probe_port, &probe, 0);
+	return may_try_next(search->error) ? refuse_for_a_while(search) : 0;
+}
+
 /*
- * Reserves a port at reply->snat_addr_id. Always a fresh one, never the client's own: two clients
- * with the same port one after the other would meet in the real server's TIME_WAIT.
+ * Whether a flow of the host has the end that was reserved: one that is natively masqueraded, as those are that were
+ * there when the mode was switched on, or the host's own. Its replies would be taken for the session's, and the
+ * real server has that connection already. Not asked if there was no conntrack when the programs were loaded.
  */
-static __always_inline int reserve_port(struct port_search *search)
+static __noinline bool is_end_of_host(struct __sk_buff *skb, struct port_search *search)
+{
+	const struct ipvs_reply_key *reply = &search->reply;
+	__u32 id = reply->snat_addr_id, length;
+	struct ipvs_snat_addr *snat;
+	struct nf_conn *ct;
+
+	if (!has_conntrack())
+		return false;
+	snat = bpf_map_lookup_elem(&ipvs_snat_addrs, &id);
+	if (!snat)
+		return false;
+	search->opts.netns_id = BPF_F_CURRENT_NETNS;
+	search->opts.l4proto = reply->protocol;
+	if (snat->family == AF_INET6) {
+		__builtin_memcpy(search->tuple.ipv6.saddr, &reply->daddr, sizeof(reply->daddr));
+		__builtin_memcpy(search->tuple.ipv6.daddr, &snat->addr, sizeof(snat->addr));
+		search->tuple.ipv6.sport = reply->dport;
+		search->tuple.ipv6.dport = reply->snat_port;
+		length = sizeof(search->tuple.ipv6);
+	} else {
+		search->tuple.ipv4.saddr = reply->daddr.w[3];
+		search->tuple.ipv4.daddr = snat->addr.w[3];
+		search->tuple.ipv4.sport = reply->dport;
+		search->tuple.ipv4.dport = reply->snat_port;
+		length = sizeof(search->tuple.ipv4);
+	}
+	ct = bpf_skb_ct_lookup(skb, &search->tuple, length, &search->opts, sizeof(search->opts));
+	if (!ct)
+		return false;
+	bpf_ct_release(ct);
+	return true;
+}
+
+/* So many ports that are the host's are passed over for one packet. */
+#define HOST_TRIES 8
+
+static __always_inline int reserve_next_port(struct port_search *search, bool first)
 {
 	int result;
 
-	search->count = port_count();
-	if (!search->count)
-		return ipvs_drop(IPVS_COUNT_DROP_NO_PORT);
-	search->index = first_index(&search->reply, search->count);
-	if (may_try_next(take_port(search))) {
+	if (!first || may_try_next(take_port(search))) {
 		result = search_pool(search);
 		if (result)
 			return result;
@@ -161,20 +197,42 @@ static __always_inline int reserve_port(struct port_search *search)
 	return search->error ? ipvs_drop(IPVS_COUNT_DROP_REPLIES_FULL) : 0;
 }
 
+/*
+ * Reserves a port at reply->snat_addr_id. Always a fresh one, never the client's own: two clients
+ * with the same port one after the other would meet in the real server's TIME_WAIT.
+ */
+static __always_inline int reserve_port(struct __sk_buff *skb, struct port_search *search)
+{
+	int result;
+
+	search->count = port_count();
+	if (!search->count)
+		return ipvs_drop(IPVS_COUNT_DROP_NO_PORT);
+	search->index = first_index(&search->reply, search->count);
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < HOST_TRIES; i++) {
+		result = reserve_next_port(search, i == 0);
+		if (result || !is_end_of_host(skb, search))
+			return result;
+		bpf_map_delete_elem(&ipvs_replies, &search->reply);
+	}
+	return refuse_for_a_while(search);
+}
+
 /* Both ends at one address: the real server would answer itself without a translation. */
 static __always_inline bool is_snat_wanted(const struct ipvs_session *session,
 					   const struct ipvs_session_key *key,
-					   const struct ipvs_addr *daddr)
+					   const struct ipvs_addr *daddr, struct ipvs_prefix *client)
 {
-	struct ipvs_prefix client = { .prefix_len = 128, .addr = key->caddr };
-
+	client->prefix_len = 128;
+	client->addr = key->caddr;
 	if (addr_equal(&key->caddr, daddr))
 		return true;
 	switch (session->flags & IPVS_SERVICE_SNAT_MASK) {
 	case IPVS_SNAT_NEVER:
 		return false;
 	case IPVS_SNAT_EXTERNAL:
-		return !bpf_map_lookup_elem(&ipvs_cluster, &client);
+		return !bpf_map_lookup_elem(&ipvs_cluster, client);
 	default:
 		return true;
 	}
@@ -198,7 +256,7 @@ static __always_inline int reserve_end(struct __sk_buff *skb, struct port_search
 	if (!id)
 		return ipvs_drop(IPVS_COUNT_DROP_NO_ADDRESS);
 	search->reply.snat_addr_id = id;
-	result = reserve_port(search);
+	result = reserve_port(skb, search);
 	if (result)
 		return result;
 	*word = IPVS_SNAT_WORD(cookie, id, search->reply.snat_port);
@@ -214,16 +272,21 @@ static __noinline int choose_snat(struct __sk_buff *skb, struct ipvs_session *se
 				  const struct ipvs_session_key *key, const struct real_end *real,
 				  __u64 *word)
 {
-	struct port_search search = {
-		.reply = { .daddr = real->addr, .dport = real->port, .protocol = real->protocol },
-		.key = *key,
-	};
+	__u32 only = 0;
+	struct port_search *search = bpf_map_lookup_elem(&ipvs_port_search, &only);
 	__u64 undecided = *word, chosen = undecided, before;
-	bool wanted = is_snat_wanted(session, key, &real->addr);
+	bool wanted;
 	int result;
 
+	if (!search)
+		return ipvs_drop(IPVS_COUNT_DROP_NO_PORT);
+	wanted = is_snat_wanted(session, key, &real->addr, &search->client);
 	if (wanted) {
-		result = reserve_end(skb, &search, session->family, &chosen);
+		search->reply.daddr = real->addr;
+		search->reply.dport = real->port;
+		search->reply.protocol = real->protocol;
+		search->key = *key;
+		result = reserve_end(skb, search, session->family, &chosen);
 		if (result)
 			return result;
 	} else {
@@ -236,7 +299,7 @@ static __noinline int choose_snat(struct __sk_buff *skb, struct ipvs_session *se
 		return 0;
 	}
 	if (wanted)
-		bpf_map_delete_elem(&ipvs_replies, &search.reply);
+		bpf_map_delete_elem(&ipvs_replies, &search->reply);
 	if (IPVS_SNAT_COOKIE(before) != IPVS_SNAT_COOKIE(undecided))
 		return ipvs_drop(IPVS_COUNT_DROP_NO_SESSION);
 	*word = before;
