@@ -8,6 +8,8 @@ MAPS=$NET_TREE/build/test/maps
 RELEASE=$(uname -r)
 PINS=/sys/fs/bpf/net
 SNAT_FIRST=20000 SNAT_LAST=29999
+# Room for so many sessions; the programs' default if empty.
+SESSIONS=
 VS=/proc/sys/net/ipv4/vs
 # Bits of struct ipvs_service's flags, bpf/abi.h.
 SNAT_NEVER=0 SNAT_EXTERNAL=1 SNAT_ALWAYS=2 DROP_ON_FULL=4
@@ -55,7 +57,8 @@ remove_modules() {
 # load_programs [DIRECTORY [OBJECT]]: maps and programs, pinned; nothing is attached.
 load_programs() {
 	mkdir -p "${1:-$PINS}"
-	"$MAPS" load "${2:-$NET_TREE/build/bpf/ipvs_tc.bpf.o}" "${1:-$PINS}" $SNAT_FIRST $SNAT_LAST
+	# shellcheck disable=SC2086 # none unless it is set
+	"$MAPS" load "${2:-$NET_TREE/build/bpf/ipvs_tc.bpf.o}" "${1:-$PINS}" $SNAT_FIRST $SNAT_LAST $SESSIONS
 }
 
 # to_peer INTERFACE: packets of established connections may go straight to its peer.

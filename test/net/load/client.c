@@ -55,16 +55,20 @@ static int compare_u64(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* With --reset the client ends a connection by RST, while the server still has it open. */
 static int one_request(const struct options *o, char *reply)
 {
-	struct request r = { .op = o->who ? OP_WHO : OP_REQUEST };
+	static const struct linger at_once = { .l_onoff = 1 };
+	struct request r = { .op = o->reset ? OP_EXCHANGE : o->who ? OP_WHO : OP_REQUEST };
 	char rest;
 	int fd = client_socket(o, SOCK_STREAM), rc, e;
 
 	if (fd < 0)
 		return -1;
 	rc = send_all(fd, &r, sizeof(r)) || receive_all(fd, reply, REPLY_SIZE) ? -1 : 0;
-	if (!rc && recv(fd, &rest, 1, 0) != 0)
+	if (o->reset)
+		rc = setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)) ? -1 : rc;
+	else if (!rc && recv(fd, &rest, 1, 0) != 0)
 		rc = -1;
 	e = errno;
 	close(fd);
@@ -227,6 +231,8 @@ int run_pingpong(const struct options *o)
 			start = now_ns();
 		if (send_all(fd, data, o->size) || receive_all(fd, data, o->size))
 			die("pingpong");
+		if (o->gap_ms)
+			usleep((useconds_t)o->gap_ms * 1000);
 	}
 	printf("{\"ok\":true,\"exchanges\":%" PRIu64 ",\"nsPerExchange\":%" PRIu64 "}\n", o->count,
 	       o->count ? (now_ns() - start) / o->count : 0);
@@ -243,17 +249,6 @@ static void hold_answer(int rc, const char *reply)
 		printf("{\"ok\":true,\"server\":\"%s\",\"peer\":\"%s\",\"port\":%u}\n", who.server,
 		       who.peer, who.port);
 	fflush(stdout);
-}
-
-/* Every packet from now on has 8 bytes of it: IP options that do nothing, or an extension header. */
-static int add_options(const struct options *o, int fd)
-{
-	static const uint8_t nops[8] = { 1, 1, 1, 1, 1, 1, 1, 0 };
-	static const uint8_t padding[8] = { 0, 0, 1, 4 };
-
-	return o->to.ss_family == AF_INET6 ?
-		       setsockopt(fd, IPPROTO_IPV6, IPV6_DSTOPTS, padding, sizeof(padding)) :
-		       setsockopt(fd, IPPROTO_IP, IP_OPTIONS, nops, sizeof(nops));
 }
 
 /*

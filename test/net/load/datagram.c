@@ -24,6 +24,12 @@ static void build_datagram(const struct options *o)
 		die("size");
 	}
 	fill_pattern(out, o->size, (uint32_t)o->size);
+	/* Wherever a fragment begins, it begins like another client's datagram: from port `like`, to ours. */
+	for (size_t i = 0; o->like && i + 4 <= o->size; i += 4) {
+		out[i] = (uint8_t)(o->like >> 8);
+		out[i + 1] = (uint8_t)o->like;
+		memcpy(out + i + 2, &((const struct sockaddr_in *)&o->to)->sin_port, 2);
+	}
 	r->op = OP_EXCHANGE;
 	r->order = (uint8_t)o->reply_order;
 	put64(r->length, o->reply_size);
@@ -132,7 +138,7 @@ static int prepare_probe(int fd, const struct options *o)
 	       setsockopt(fd, SOL_IP, IP_MTU_DISCOVER, &df, sizeof(df));
 }
 
-/* One UDP datagram: its reply, or the ICMP error that came instead (--ttl, --df, --size). */
+/* One UDP datagram: its reply, or the ICMP error that came instead (--ttl, --df, --size, --ip-options). */
 int run_probe(const struct options *o)
 {
 	int fd = client_socket(o, SOCK_DGRAM);
@@ -140,7 +146,7 @@ int run_probe(const struct options *o)
 	struct who who;
 	ssize_t n;
 
-	if (fd < 0 || prepare_probe(fd, o))
+	if (fd < 0 || prepare_probe(fd, o) || (o->ip_options && add_options(o, fd)))
 		die("socket");
 	build_datagram(o);
 	n = send_datagram(fd, o);

@@ -29,6 +29,9 @@ enum order {
 	ORDER_FORWARD = 'f',
 	ORDER_REVERSE = 'r',
 	ORDER_SHUFFLE = 's',
+	ORDER_TWICE = 't',   /* each fragment twice */
+	ORDER_OVERLAP = 'o', /* the second begins 8 bytes earlier, with other bytes there */
+	ORDER_HEADLESS = 'h', /* without the first */
 };
 
 struct request {
@@ -45,8 +48,8 @@ struct options {
 	socklen_t to_len;
 	const char *name, *pidfile;
 	uint64_t count, warmup, bytes, size, reply_size, write_size, fragment_size;
-	int source_port, timeout_ms, deadline_s, ttl, order, reply_order, gap_ms;
-	int udp, df, who, latency, sequential, download;
+	int source_port, timeout_ms, deadline_s, ttl, order, reply_order, gap_ms, like;
+	int udp, df, who, latency, sequential, download, reset, ip_options;
 };
 
 /* What a reply said. */
@@ -69,6 +72,7 @@ uint32_t sum_of(const uint8_t *data, size_t n);
 void end_text(const struct sockaddr_storage *end, char *text, size_t n, unsigned *port);
 int parse_who(const char *text, struct who *who);
 int client_socket(const struct options *o, int type);
+int add_options(const struct options *o, int fd);
 const char *errno_name(int e);
 
 /* raw.c: needs CAP_NET_RAW */
@@ -76,7 +80,7 @@ int send_fragments(const struct sockaddr_storage *from, const struct sockaddr_st
 		   const uint8_t *data, size_t n, size_t fragment_size, int order);
 int run_spoof(const struct options *o);
 
-/* server.c, client.c, datagram.c */
+/* server.c, client.c, datagram.c, pairs.c, burst.c */
 int run_server(const struct options *o);
 int run_udp_server(const struct options *o);
 int run_requests(const struct options *o);
@@ -85,5 +89,7 @@ int run_pingpong(const struct options *o);
 int run_hold(const struct options *o);
 int run_udp(const struct options *o);
 int run_probe(const struct options *o);
+int run_pairs(const struct options *o);
+int run_burst(const struct options *o);
 
 #endif

@@ -22,14 +22,17 @@ static const struct {
 	{ "server", run_server, "TCP server; --listen, --name, --pidfile, --sequential" },
 	{ "udp-server", run_udp_server, "UDP server; --listen, --name, --pidfile" },
 	{ "requests", run_requests, "short connections; --to, --count, --warmup, --who, --latency,"
-				    " --source-port, --gap-ms" },
+				    " --source-port, --gap-ms, --reset" },
 	{ "transfer", run_transfer, "one long transfer; --to, --bytes, --write-size, --warmup,"
 				    " --download" },
-	{ "pingpong", run_pingpong, "small messages; --to, --count, --size, --warmup" },
+	{ "pingpong", run_pingpong, "small messages; --to, --count, --size, --warmup, --gap-ms" },
 	{ "hold", run_hold, "an open connection that exchanges on demand; --to, --udp" },
 	{ "udp", run_udp, "datagrams; --to, --count, --size, --reply-size, --order, --reply-order,"
-			  " --fragment-size, --source-port" },
-	{ "probe", run_probe, "one datagram and the ICMP error it met; --to, --ttl, --df, --size" },
+			  " --fragment-size, --source-port, --like" },
+	{ "pairs", run_pairs, "two datagrams at once by one new socket each time; --to, --count" },
+	{ "burst", run_burst, "datagrams in one packet (UDP GSO); --to, --count, --size" },
+	{ "probe", run_probe, "one datagram and the ICMP error it met; --to, --ttl, --df, --size,"
+			      " --ip-options" },
 	{ "spoof", run_spoof, "packets from a foreign source; --from, --to, --count, --udp" },
 };
 
@@ -37,7 +40,8 @@ enum {
 	OPT_TO, OPT_FROM, OPT_BIND, OPT_NAME, OPT_PIDFILE, OPT_COUNT, OPT_WARMUP, OPT_BYTES,
 	OPT_SIZE, OPT_REPLY_SIZE, OPT_WRITE_SIZE, OPT_FRAGMENT_SIZE, OPT_SOURCE_PORT, OPT_TIMEOUT,
 	OPT_DEADLINE, OPT_TTL, OPT_ORDER, OPT_REPLY_ORDER, OPT_GAP, OPT_UDP, OPT_DF, OPT_WHO,
-	OPT_LATENCY, OPT_SEQUENTIAL, OPT_DOWNLOAD,
+	OPT_LATENCY, OPT_SEQUENTIAL, OPT_DOWNLOAD, OPT_RESET, OPT_LIKE,
+	OPT_IP_OPTIONS,
 };
 
 static const struct option long_options[] = {
@@ -51,7 +55,8 @@ static const struct option long_options[] = {
 	{ "reply-order", 1, 0, OPT_REPLY_ORDER }, { "gap-ms", 1, 0, OPT_GAP },
 	{ "udp", 0, 0, OPT_UDP }, { "df", 0, 0, OPT_DF }, { "who", 0, 0, OPT_WHO },
 	{ "latency", 0, 0, OPT_LATENCY }, { "sequential", 0, 0, OPT_SEQUENTIAL },
-	{ "download", 0, 0, OPT_DOWNLOAD }, { 0 },
+	{ "download", 0, 0, OPT_DOWNLOAD }, { "reset", 0, 0, OPT_RESET },
+	{ "like", 1, 0, OPT_LIKE }, { "ip-options", 0, 0, OPT_IP_OPTIONS }, { 0 },
 };
 
 static void usage(void)
@@ -109,6 +114,7 @@ static int set_number(struct options *o, int c, const char *arg)
 	case OPT_DEADLINE: o->deadline_s = (int)number(arg); break;
 	case OPT_TTL: o->ttl = (int)number(arg); break;
 	case OPT_GAP: o->gap_ms = (int)number(arg); break;
+	case OPT_LIKE: o->like = (int)number(arg); break;
 	default: return 0;
 	}
 	return 1;
@@ -132,6 +138,8 @@ static void set_option(struct options *o, int c, const char *arg)
 	case OPT_LATENCY: o->latency = 1; break;
 	case OPT_SEQUENTIAL: o->sequential = 1; break;
 	case OPT_DOWNLOAD: o->download = 1; break;
+	case OPT_RESET: o->reset = 1; break;
+	case OPT_IP_OPTIONS: o->ip_options = 1; break;
 	default: usage();
 	}
 }

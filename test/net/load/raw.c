@@ -150,6 +150,25 @@ static uint32_t first_id(void) { return (uint32_t)getpid() << 6; }
 #define IPV6_FRAGMENT_MAX 1448
 
 /*
+ * A datagram put together out of two whose bytes differ is a way past packet filters: hosts give all of it up
+ * (RFC 5722). The first fragment is as it should be.
+ */
+static int send_overlap(int fd, const struct ends *e, const struct part *second, const uint8_t *datagram,
+			size_t size)
+{
+	struct part part = *second;
+	uint8_t data[IPV6_FRAGMENT_MAX + 64];
+
+	if (second->offset < 16 || size + 8 > sizeof(data))
+		return 0;
+	part.offset -= 8;
+	memcpy(data, datagram + part.offset, size + 8);
+	for (int i = 0; i < 8; i++)
+		data[i] ^= 0xff;
+	return send_ip(fd, e, IPPROTO_UDP, &part, data, size + 8);
+}
+
+/*
  * One UDP datagram as fragments of at most `fragment_size` bytes of payload, rounded down to 8. Of IPv6
  * one that needs no second has a fragment header all the same (RFC 6946).
  */
@@ -179,7 +198,14 @@ int send_fragments(const struct sockaddr_storage *from, const struct sockaddr_st
 
 		part.offset = at;
 		part.more = at + size < total;
-		rc = send_ip(fd, &e, IPPROTO_UDP, &part, datagram + at, size);
+		if (order == ORDER_HEADLESS && !at)
+			continue;
+		if (order == ORDER_OVERLAP && index[i] == 1)
+			rc = send_overlap(fd, &e, &part, datagram, size);
+		else
+			rc = send_ip(fd, &e, IPPROTO_UDP, &part, datagram + at, size);
+		if (order == ORDER_TWICE && !rc)
+			rc = send_ip(fd, &e, IPPROTO_UDP, &part, datagram + at, size);
 	}
 	close(fd);
 	return rc;
@@ -191,7 +217,7 @@ int run_spoof(const struct options *o)
 	struct ends e = { .from = &o->from, .to = &o->to, .ttl = o->ttl };
 	const struct part whole = { 0 };
 	int fd = raw_socket(&e);
-	uint64_t i;
+	uint64_t i, start = now_ns();
 
 	for (i = 0; i < o->count; i++) {
 		uint16_t port = htons((uint16_t)(ntohs(port_of(&o->from)) + i));
@@ -206,7 +232,8 @@ int run_spoof(const struct options *o)
 			    o->udp ? sizeof(udp) : sizeof(tcp)))
 			die("send");
 	}
-	printf("{\"ok\":true,\"sent\":%lu}\n", o->count);
+	printf("{\"ok\":true,\"sent\":%lu,\"nsPerPacket\":%lu}\n", o->count,
+	       o->count ? (now_ns() - start) / o->count : 0);
 	close(fd);
 	return 0;
 }

@@ -4,10 +4,13 @@
  * scripts in slow virtual machines, where a call of the agent takes seconds.
  */
 #define _GNU_SOURCE
+#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <linux/if_link.h>
+#include <net/if.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,9 +166,25 @@ static int write_text(const char *file, const char *text, char **arg)
 	return 0;
 }
 
-/* Loads OBJECT with the ports FIRST to LAST for SNAT, and pins maps and programs in DIRECTORY. */
-static void load(const char *path, const char *directory, const char *first, const char *last)
+/* Only maps of sessions have a size that is chosen. */
+static int set_sizes(struct bpf_object *object, const char *sessions)
 {
+	static const char *const names[] = { "ipvs_sessions", "ipvs_replies" };
+
+	for (size_t i = 0; sessions && i < sizeof(names) / sizeof(names[0]); i++)
+		if (bpf_map__set_max_entries(bpf_object__find_map_by_name(object, names[i]),
+					     (uint32_t)atoi(sessions)))
+			return -1;
+	return 0;
+}
+
+/*
+ * Loads OBJECT with the ports FIRST to LAST for SNAT and room for SESSIONS, and pins maps and programs in
+ * DIRECTORY.
+ */
+static void load(const char *path, const char *directory, char **arg)
+{
+	const char *first = arg[0], *last = arg[1], *sessions = arg[2];
 	struct bpf_object *object = bpf_object__open_file(path, NULL);
 	uint16_t ranges[8] = { (uint16_t)atoi(first), (uint16_t)atoi(last) };
 	struct bpf_map *map, *rodata;
@@ -179,7 +198,7 @@ static void load(const char *path, const char *directory, const char *first, con
 	if (!rodata || !bpf_map__initial_value(rodata, &size) ||
 	    bpf_map__set_initial_value(rodata, ranges, sizeof(ranges)))
 		die(path);
-	if (bpf_object__load(object))
+	if (set_sizes(object, sessions) || bpf_object__load(object))
 		die(path);
 	bpf_object__for_each_map(map, object) {
 		snprintf(pin, sizeof(pin), "%s/%s", directory, bpf_map__name(map));
@@ -189,6 +208,25 @@ static void load(const char *path, const char *directory, const char *first, con
 	}
 	if (bpf_object__pin_programs(object, directory))
 		die(directory);
+}
+
+/* Puts a program on an interface that only counts packets by its being there, or takes it away. */
+static void set_xdp(const char *interface, const char *state)
+{
+	static const struct bpf_insn pass[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	int index = (int)if_nametoindex(interface), fd = -1;
+
+	if (!strcmp(state, "on")) {
+		fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "pass", "GPL", pass,
+				   sizeof(pass) / sizeof(pass[0]), NULL);
+		if (fd < 0)
+			die("XDP program");
+	}
+	if (bpf_xdp_attach(index, fd, XDP_FLAGS_DRV_MODE, NULL))
+		die(interface);
 }
 
 int main(int argc, char **argv)
@@ -207,14 +245,17 @@ int main(int argc, char **argv)
 		change(argv[2], argv[3], NULL);
 	else if (!strcmp(command, "create") && argc == 7)
 		create(argv[2], argv + 3);
-	else if (!strcmp(command, "load") && argc == 6)
-		load(argv[2], argv[3], argv[4], argv[5]);
+	else if (!strcmp(command, "load") && (argc == 6 || argc == 7))
+		load(argv[2], argv[3], argv + 4);
+	else if (!strcmp(command, "xdp") && argc == 4)
+		set_xdp(argv[2], argv[3]);
 	else if (!strcmp(command, "write") && argc > 3)
 		return write_text(argv[2], argv[3], argv + 4);
 	else
 		return fprintf(stderr, "usage: maps count|dump PIN, sum PIN KEY, put PIN KEY VALUE, "
 				       "delete PIN KEY, create PIN TYPE KEY VALUE ENTRIES, "
 				       "write FILE TEXT [NAME=PIN...], "
-				       "load OBJECT DIRECTORY FIRST LAST\n"), 2;
+				       "load OBJECT DIRECTORY FIRST LAST [SESSIONS], "
+				       "xdp INTERFACE on|off\n"), 2;
 	return 0;
 }
