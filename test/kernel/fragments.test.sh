@@ -37,6 +37,24 @@ both_ways_at_once() {
 	for i in "${pids[@]}"; do wait "$i"; done
 }
 
+# Nobody gets a datagram of which the first fragment is missing, or two say different things; the next one is whole.
+lost() { # OPTION…
+	local answer
+	answer=$(client_udp --to "$vip:53" --count 1 --size 5000 --fragment-size 1400 --timeout-ms 500 --source-port 4010 "$@") || true
+	equal "$(field answered "$answer")/$(field failed "$answer")" 0/1 "$answer answered/failed"
+	datagrams 1 --size 5000 --source-port 4010
+}
+
+# Each fragment's bytes begin like a datagram of another connection of this client.
+looks_like_another() {
+	hold_open other --udp --to "$vip:53" --source-port 4020
+	exchange other >/dev/null
+	datagrams 2 --size 60000 --order shuffle --like 4020 --source-port 4021
+	datagrams 2 --size 5000 --order forward --fragment-size 200 --like 4020 --source-port 4022
+	exchange other >/dev/null
+	hold_close other
+}
+
 small_behind_large() {
 	datagrams 1 --size 60000 --source-port 4001
 	datagrams 2 --size 100 --source-port 4001
@@ -53,6 +71,12 @@ cases() {
 	it "$1, $ip: a request of small fragments" "${@:2}" datagrams 4 --size 5000 --order reverse --fragment-size 200
 	it "$1, $ip: a reply in reverse order" "${@:2}" datagrams 4 --reply-size 60000 --reply-order reverse
 	it "$1, $ip: a reply in no order" "${@:2}" datagrams 4 --reply-size 60000 --reply-order shuffle
+	it "$1, $ip: a request of which every fragment comes twice" "${@:2}" datagrams 4 --size 60000 --order twice
+	it "$1, $ip: a reply of which every fragment comes twice" "${@:2}" datagrams 4 --reply-size 60000 --reply-order twice
+	it "$1, $ip: a request without its first fragment" "${@:2}" lost --order headless
+	it "$1, $ip: a reply without its first fragment" "${@:2}" lost --reply-size 5000 --order forward --reply-order headless
+	it "$1, $ip: a request with fragments that overlap" "${@:2}" lost --order overlap
+	it "$1, $ip: fragments that begin like another connection" "${@:2}" looks_like_another
 	it "$1, $ip: several clients at once, both ways out of order" "${@:2}" both_ways_at_once
 	it "$1, $ip: datagrams of all sizes from one port" "${@:2}" small_behind_large
 	it "$1, $ip: small fragments that fit one packet" "${@:2}" datagrams 4 --size 1000 --order forward --fragment-size 200
