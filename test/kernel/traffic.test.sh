@@ -58,6 +58,13 @@ answers_datagrams() {
 	esac
 }
 
+# Sent as one packet, which is cut up behind the director.
+answers_a_burst() {
+	local answer
+	answer=$(in_client "$LOAD" burst --to "$vip:$udp_port" --count 30 --size 1000 --timeout-ms 3000) || true
+	answered "$answer" 30
+}
+
 transfers() {
 	local answer
 	answer=$(in_client "$LOAD" transfer --to "$vip:$tcp_port" --bytes 3000000 --deadline 300 "$@")
@@ -107,6 +114,7 @@ no_real_server_is_refused() {
 common_cases() {
 	it "$1, $ip: spreads TCP requests over the real servers" "$2"
 	it "$1, $ip: answers datagrams" answers_datagrams
+	it "$1, $ip: answers datagrams that come as one packet" answers_a_burst
 	it "$1, $ip: uploads" transfers
 	it "$1, $ip: downloads" transfers --download
 	it "$1, $ip: passes on that a real server refuses" closed_port_is_refused
@@ -126,6 +134,7 @@ accelerated_cases() {
 	common_cases accelerated spreads_requests_from_the_pool
 	it "makes no conntrack entry for TCP, $ip" no_conntrack spreads_requests
 	it "makes no conntrack entry for UDP, $ip" no_conntrack answers_datagrams
+	it "makes no conntrack entry for datagrams that come as one packet, $ip" no_conntrack answers_a_burst
 	it "makes no conntrack entry for a transfer, $ip" no_conntrack transfers
 }
 
