@@ -171,8 +171,16 @@ bool ip_vs_bpf_take_request(struct ip_vs_conn **conn, struct sk_buff *skb,
 	struct ip_vs_conn *cp = *conn;
 	int af = state->pf;
 
-	if (unlikely(!cp))
-		return take_first(packet, skb);
+	if (unlikely(!cp)) {
+		if (!take_first(packet, skb))
+			return false;
+		cp = ip_vs_bpf_begin_scheduling(packet, skb);
+		if (likely(!cp))
+			return true;
+		*conn = cp;
+	}
+	if (unlikely(!ip_vs_bpf_conn(cp)) && !atomic_read(&cp->in_pkts))
+		ip_vs_bpf_await_session(packet, skb);
 	if (!ip_vs_bpf_conn(cp)) {
 		if (likely(!is_over(cp, skb)) || !take_first(packet, skb))
 			goto leave;
@@ -210,15 +218,13 @@ static bool is_supported(const struct ip_vs_conn *cp)
 	       IP_VS_FWD_METHOD(cp) == IP_VS_CONN_F_MASQ;
 }
 
-bool ip_vs_bpf_take_connection(struct ip_vs_conn *cp, struct sk_buff *skb,
-			       const struct nf_hook_state *state)
+static bool add_session(struct ip_vs_conn *cp, struct sk_buff *skb, struct ip_vs_bpf_packet *packet)
 {
-	struct ip_vs_bpf_packet *packet = packet_of(state);
 	struct ip_vs_bpf *bpf = packet->bpf;
 
 	/* ip_vs_in_hook may have ended the connection of this packet and scheduled another one. */
 	if (!packet->service && READ_ONCE(bpf->on))
-		packet->service = ip_vs_bpf_find_service(bpf, state->pf, skb);
+		packet->service = ip_vs_bpf_find_service(bpf, packet->state.pf, skb);
 	if (!packet->service || !is_supported(cp)) {
 		count(bpf, IPVS_COUNT_BYPASS_UNSUPPORTED);
 	} else if (likely(!ip_vs_bpf_add_session(bpf, cp, packet->service))) {
@@ -236,8 +242,19 @@ bool ip_vs_bpf_take_connection(struct ip_vs_conn *cp, struct sk_buff *skb,
 	} else {
 		count(bpf, IPVS_COUNT_BYPASS_MAP_FULL);
 	}
-	ip_vs_conn_put(cp);
 	return false;
+}
+
+bool ip_vs_bpf_take_connection(struct ip_vs_conn *cp, struct sk_buff *skb,
+			       const struct nf_hook_state *state)
+{
+	struct ip_vs_bpf_packet *packet = packet_of(state);
+	bool added = add_session(cp, skb, packet);
+
+	ip_vs_bpf_end_scheduling(packet);
+	if (!added)
+		ip_vs_conn_put(cp);
+	return added;
 }
 
 /*

@@ -281,8 +281,10 @@ void ip_vs_bpf_net_init(struct netns_ipvs *ipvs)
 	bpf->ipvs = ipvs;
 	mutex_init(&bpf->lock);
 	INIT_WORK(&bpf->unhook, unhook_work);
-	for (i = 0; i < SESSION_LOCKS; i++)
+	for (i = 0; i < SESSION_LOCKS; i++) {
 		spin_lock_init(&bpf->session_lock[i]);
+		spin_lock_init(&bpf->scheduling_lock[i]);
+	}
 	if (register_control(bpf)) {
 		ipvs->bpf = bpf;
 		return;

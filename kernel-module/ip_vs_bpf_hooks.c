@@ -46,6 +46,7 @@ static unsigned int run_hook(nf_hookfn *hook, struct ip_vs_bpf_packet *packet,
 {
 	unsigned int verdict = hook(NULL, skb, &packet->state);
 
+	ip_vs_bpf_end_scheduling(packet);
 	if (verdict != NF_ACCEPT)
 		return verdict;
 	/* The stack routes it again, by the address that it has now. */

@@ -44,6 +44,7 @@ struct ip_vs_bpf {
 	struct ctl_table *table;
 	struct ctl_table_header *table_header;
 	spinlock_t session_lock[SESSION_LOCKS];
+	spinlock_t scheduling_lock[SESSION_LOCKS]; /* outside of session_lock */
 };
 
 /* Callers of these are in softirq or have BH disabled, and hold the RCU read lock. */
@@ -157,6 +158,7 @@ struct ip_vs_bpf_packet {
 	struct nf_hook_state state;
 	struct ip_vs_bpf *bpf;
 	const struct ipvs_service *service;
+	spinlock_t *scheduling; /* held until the connection has a session, or there is none */
 	unsigned int verdict; /* if the shared hook functions accept */
 	bool taken;
 };
@@ -179,5 +181,17 @@ bool ip_vs_bpf_route_input(int af, struct sk_buff *skb);
 void ip_vs_bpf_set_untracked(struct sk_buff *skb);
 bool ip_vs_bpf_needs_native_path(int af, const struct net *net, const struct sk_buff *skb);
 unsigned int ip_vs_bpf_output(struct net *net, int af, struct sk_buff *skb, u32 hint);
+
+/* ip_vs_bpf_session.c */
+/*
+ * Before a packet without a connection is scheduled: no other of its client's port is until the end. Or the
+ * connection that another processor has made meanwhile.
+ */
+struct ip_vs_conn *ip_vs_bpf_begin_scheduling(struct ip_vs_bpf_packet *packet,
+					      const struct sk_buff *skb);
+/* The packet's connection has its session, or there will be none. */
+void ip_vs_bpf_end_scheduling(struct ip_vs_bpf_packet *packet);
+/* A connection is found as soon as it is made, and has its session a moment later. */
+void ip_vs_bpf_await_session(const struct ip_vs_bpf_packet *packet, const struct sk_buff *skb);
 
 #endif

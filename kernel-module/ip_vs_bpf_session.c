@@ -57,6 +57,61 @@ static void end_session(struct ip_vs_bpf *bpf, struct ipvs_session *session)
 		map_delete(bpf, REPLIES, &key);
 }
 
+/*
+ * Two packets by which one client begins, on two processors at once, as a resolver's two questions are: each would
+ * be scheduled, and the session be about the real server of one of them.
+ */
+static spinlock_t *scheduling_lock_of(const struct ip_vs_bpf_packet *packet, const struct sk_buff *skb,
+				      struct ip_vs_iphdr *iph)
+{
+	__be16 _ports[2], *ports;
+	u32 address;
+
+	if (!ip_vs_fill_iph_skb(packet->state.pf, skb, false, iph))
+		return NULL;
+	ports = skb_header_pointer(skb, iph->len, sizeof(_ports), _ports);
+	if (!ports)
+		return NULL;
+	address = packet->state.pf == AF_INET6 ? ipv6_addr_hash(&iph->saddr.in6) :
+						 (__force u32)iph->saddr.ip;
+	return &packet->bpf->scheduling_lock[jhash_2words(address, (__force u32)ports[0], 0) %
+					     SESSION_LOCKS];
+}
+
+struct ip_vs_conn *ip_vs_bpf_begin_scheduling(struct ip_vs_bpf_packet *packet,
+					      const struct sk_buff *skb)
+{
+	struct ip_vs_conn *cp;
+	struct ip_vs_iphdr iph;
+
+	packet->scheduling = scheduling_lock_of(packet, skb, &iph);
+	if (!packet->scheduling)
+		return NULL;
+	spin_lock(packet->scheduling);
+	cp = ip_vs_conn_in_get_proto(packet->bpf->ipvs, packet->state.pf, skb, &iph);
+	if (unlikely(cp))
+		ip_vs_bpf_end_scheduling(packet);
+	return cp;
+}
+
+void ip_vs_bpf_end_scheduling(struct ip_vs_bpf_packet *packet)
+{
+	if (packet->scheduling)
+		spin_unlock(packet->scheduling);
+	packet->scheduling = NULL;
+}
+
+void ip_vs_bpf_await_session(const struct ip_vs_bpf_packet *packet, const struct sk_buff *skb)
+{
+	struct ip_vs_iphdr iph;
+	spinlock_t *lock = scheduling_lock_of(packet, skb, &iph);
+
+	if (!lock)
+		return;
+	spin_lock(lock);
+	spin_unlock(lock);
+}
+
 static u32 next_cookie(struct ip_vs_bpf *bpf)
 {
 	u32 cookie = atomic_inc_return(&bpf->cookie);

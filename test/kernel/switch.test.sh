@@ -1,7 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # vm: smp=2 timeout=900
-# The switch and the whitelist change while connections are open and requests come in: IPv4 and IPv6.
+# The switch and the whitelist change while connections are open and requests come in, and clients ask twice at once on
+# two processors: IPv4 and IPv6. As many pairs of questions as a resolver's day may have:
+#   VM_THREADS=multi IPVS_BPF_PAIRS=100000 npm run vm -- --timeout 3600 test/kernel/switch.test.sh
 NET_IPV6=1
 . "$(dirname "$0")/../net/suite.sh"
 
@@ -87,6 +89,26 @@ accelerates_a_port_that_a_native_connection_had() {
 	in_client sysctl -qw net.ipv4.ip_local_port_range="$before"
 }
 
+pairs_of_questions() { # COUNT TIMEOUT_MS
+	in_client "$LOAD" pairs --to "$vip:53" --count "$1" --timeout-ms "$2" --deadline 1800 || true
+}
+
+# As a resolver that asks for A and AAAA: none is lost, and one server answers both. Beside it, what stock IPVS with
+# conntrack makes of it. Unless VM_THREADS is multi, the processors take turns, and only now and then in between.
+answers_questions_at_once() {
+	local answer count=${IPVS_BPF_PAIRS:-2000}
+	set_switch 0
+	note "$ip, natively: $(pairs_of_questions 300 300)"
+	set_switch 1
+	# So that there are ports for all of them.
+	in_director ipvsadm --set 0 0 10
+	answer=$(pairs_of_questions "$count" 2000)
+	in_director ipvsadm --set 0 0 300
+	note "$ip, accelerated: $answer"
+	equal "$(field whole "$answer")" "$count" "$answer pairs that one server answered"
+	[ "${VM_THREADS:-}" != multi ] || at_least "$(field atOnce "$answer")" $((count / 10)) "pairs within 10 us"
+}
+
 close_all() {
 	local name
 	for name in native native-udp fast fast-udp; do
@@ -150,6 +172,7 @@ cases() {
 	it "gets them back, $ip" list_again
 	close_all
 	it "takes a port that a native connection had, $ip" accelerates_a_port_that_a_native_connection_had
+	it "answers two questions at once, from one server, $ip" answers_questions_at_once
 	it "loses no request while the switch turns, $ip" no_request_fails_while turn_the_switch
 	it "loses no request while the whitelist changes, $ip" no_request_fails_while change_the_whitelist
 }

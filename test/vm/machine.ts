@@ -195,8 +195,10 @@ class Machine {
       ...processor({ icount }),
       ...['-smp', String(smp), '-m', String(memoryMb)],
       // One thread for all processors: with one each, QEMU before 8.1 may run code that another processor
-      // is just patching (static keys), which ends in "Oops: int3" in one boot of a hundred.
-      ...['-accel', 'tcg,thread=single', ...(icount ? ['-icount', 'shift=0,sleep=off'] : [])],
+      // is just patching (static keys), which ends in "Oops: int3" in one boot of a hundred. VM_THREADS=multi
+      // is for a test by hand of what two processors do at the same time.
+      ...['-accel', `tcg,thread=${smp > 1 && process.env.VM_THREADS === 'multi' ? 'multi' : 'single'}`],
+      ...(icount ? ['-icount', 'shift=0,sleep=off'] : []),
       ...['-kernel', this.#boot.vmlinux, '-initrd', this.#boot.initrd],
       ...[
         '-append',
