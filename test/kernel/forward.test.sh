@@ -104,6 +104,29 @@ counts_by_virtual_server() {
 	at_least "$udp" 90 "datagrams forwarded"
 }
 
+# Packets a second in and out, as ipvsadm has them of an exchange each 100 ms that has gone on for half a minute.
+steady_rate() {
+	local talker
+	in_client "$LOAD" pingpong --to "$vip:80" --count 330 --gap-ms 100 --size 100 >/dev/null &
+	talker=$!
+	sleep 30
+	in_director ipvsadm -Ln --rate --exact -t "$vip:80" | awk '/^TCP/ { print $4, $5; exit }'
+	wait "$talker"
+}
+
+# Within a quarter: the estimator reads each two seconds, what tc ingress has counted comes in lumps.
+shows_the_rate() {
+	local native rate index
+	read -ra native <<<"$1"
+	read -ra rate <<<"$(steady_rate)"
+	note "$ip: ${rate[*]} packets a second in and out, natively ${native[*]}"
+	for index in 0 1; do
+		at_least "${native[$index]}" 5 "packets a second, natively"
+		at_least $((rate[index] * 4)) $((native[index] * 3)) "four times the packets a second"
+		at_most $((rate[index] * 4)) $((native[index] * 5)) "four times the packets a second"
+	done
+}
+
 state_of() { in_director ipvsadm -Lcn | awk -v port=":$1" '/^(TCP|UDP)/ && index($4, port) { print $3; exit }'; }
 active_and_inactive() { in_director ipvsadm -Ln -t "$vip:80" | awk '/->/ && $NF ~ /[0-9]/ { a += $5; i += $6 } END { print a "/" i }'; }
 
@@ -254,6 +277,8 @@ goes_to_the_peer() {
 	at_most "$(sent_while in_director tc qdisc del dev srv1 root)" 1 "packets without it"
 	at_least "$(sent_while not_to_peer srv1)" 3 "packets that may not go to the peer"
 	at_most "$(sent_while to_peer srv1)" 1 "packets that may again"
+	at_least "$(sent_while in_rs1 "$MAPS" xdp eth0 on)" 3 "packets with an XDP program at the other end"
+	at_most "$(sent_while in_rs1 "$MAPS" xdp eth0 off)" 1 "packets without it"
 	hold_close peer
 	in_director ipvsadm -e -t "$vip:80" -r "$rip2:8080" -m -w 1
 }
@@ -283,6 +308,7 @@ cases() {
 	it "counts an upload like a capture, $ip" counts_like_a_capture transfer
 	it "counts a download like a capture, $ip" counts_like_a_capture transfer --download
 	it "counts by virtual server, $ip" counts_by_virtual_server
+	it "shows the rate of a steady exchange, $ip" shows_the_rate "${native_rate[$family]}"
 	it "has states and counts of connections as natively, $ip" lives_as_natively "${native_life[$family]}"
 	it "ends connections by their last packet, $ip" last_packet_counts
 	it "finds a lost neighbour again, $ip" follows_a_neighbour
@@ -306,9 +332,10 @@ module_goes_under_traffic() {
 	return "$status"
 }
 
-declare -A native_life
+declare -A native_life native_rate
 native_life_of_family() {
 	native_life[$family]=$(life 4500 | paste -sd' ')
+	native_rate[$family]=$(steady_rate)
 	note "$ip natively: ${native_life[$family]}"
 }
 

@@ -62,6 +62,13 @@ port_unreachable_comes_from_the_virtual_server() {
 	expect_error "$answer" ECONNREFUSED "$(by_family 3/3 1/4)" 54
 }
 
+# The real server quotes them, and the accelerated mode has left the datagram to the native path.
+about_a_datagram_with_options() {
+	local answer
+	answer=$(client_probe --to "$vip:54" --ip-options)
+	expect_error "$answer" ECONNREFUSED "$(by_family 3/3 1/4)" 54
+}
+
 time_exceeded_at_the_director() {
 	local answer
 	answer=$(client_probe --to "$vip:53" --ttl 2)
@@ -115,6 +122,7 @@ reply_too_large_for_the_clients_side() {
 
 cases() {
 	it "$1, $ip: a real server's port unreachable comes from the virtual server" "${@:2}" port_unreachable_comes_from_the_virtual_server
+	it "$1, $ip: a port unreachable about a datagram with options or an extension header" about_a_datagram_with_options
 	it "$1, $ip: the director reports a TTL that ends there" "${@:2}" time_exceeded_at_the_director
 	it "$1, $ip: a TTL that ends behind the director is reported to the client" "${@:2}" time_exceeded_behind_the_director
 	it "$1, $ip: a request too large for a router behind the director" "${@:2}" too_large_for_the_real_servers_side
