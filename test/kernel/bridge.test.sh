@@ -2,10 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # vm: icount=yes timeout=900
 # Pods on a bridge of the director, with bridge-nf-call-iptables as kube-proxy wants it: the only real
-# PRE_ROUTING of their packets is the one inside the bridge.
+# PRE_ROUTING of their packets is the one inside the bridge. IPv4 and IPv6.
+NET_IPV6=1
 . "$(dirname "$0")/../net/suite.sh"
 
-gateway=10.6.0.1 pod1=10.6.0.11 pod2=10.6.0.12 pods=10.6.0.0
+gateway4=10.6.0.1 pods4=10.6.0.0
+
+# use_pods: the addresses of the family, in brackets if it is IPv6.
+use_pods() {
+	gateway=$gateway4 pod1=10.6.0.11 pod2=10.6.0.12
+	[ "$family" = 6 ] || return 0
+	gateway="[$(ipv6_of "$gateway")]" pod1="[$(ipv6_of "$pod1")]" pod2="[$(ipv6_of "$pod2")]"
+}
 
 # Ports of the virtual servers, by where the real server is.
 remote=1 on_pod1=2 on_pod2=3
@@ -16,7 +24,7 @@ add_pod() { # NS ADDRESS
 	in_director ip addr flush dev "port-$1"
 	in_director ip link set "port-$1" master br0
 	in_director bridge link set dev "port-$1" hairpin on
-	in_ns "$1" ip route add default via $gateway
+	net_route "$1" default $gateway4
 	net_serve "$1" 0.0.0.0:8080
 	net_serve "$1" 0.0.0.0:5300 --udp
 }
@@ -27,37 +35,46 @@ set_up() {
 	serve_both rs1
 	modprobe br_netfilter
 	in_director ip link add br0 type bridge
-	in_director ip addr add $gateway/24 dev br0
+	in_director ip addr add $gateway4/24 dev br0
+	in_director ip addr add "$(ipv6_of $gateway4)/64" dev br0 nodad
 	in_director ip link set br0 up
-	add_pod pod1 $pod1
-	add_pod pod2 $pod2
-	in_director sysctl -qw net.bridge.bridge-nf-call-iptables=1
+	add_pod pod1 10.6.0.11
+	add_pod pod2 10.6.0.12
+	in_director sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1
 }
 
 # As kube-proxy with a clusterCIDR: clients from elsewhere are masqueraded, and pods that reach themselves.
 virtual_servers() {
-	local port
 	in_director nft -f - <<-RULES
-		table ip test {
+		table inet test {
 			chain forward {
 				type filter hook forward priority filter; policy accept;
 				ct state invalid drop
 			}
 			chain postrouting {
 				type nat hook postrouting priority srcnat;
-				ip saddr $pod1 ip daddr $pod1 masquerade
-				ip saddr != $pods/24 oifname { "br0", "srv1" } masquerade
+				ip saddr 10.6.0.11 ip daddr 10.6.0.11 masquerade
+				ip saddr != $pods4/24 oifname { "br0", "srv1" } masquerade
+				ip6 saddr $(ipv6_of 10.6.0.11) ip6 daddr $(ipv6_of 10.6.0.11) masquerade
+				ip6 saddr != $(ipv6_of $pods4)/64 oifname { "br0", "srv1" } masquerade
 			}
 		}
 	RULES
 	in_director sysctl -qw net.ipv4.vs.conntrack=1
+	for_families virtual_servers_of_pods
+}
+
+virtual_servers_of_pods() {
+	local port
+	use_pods
 	for port in "$remote $rip1" "$on_pod1 $pod1" "$on_pod2 $pod2"; do
 		virtual_server -t "8${port% *}" rr "${port#* }:8080"
 		virtual_server -u "5${port% *}" rr "${port#* }:5300"
 	done
 }
 
-whitelist_all() { # FLAGS
+whitelist_all() { for_families whitelist_pods "$1"; } # FLAGS
+whitelist_pods() {
 	local port
 	for port in $remote $on_pod1 $on_pod2; do
 		whitelist "$vip" "8$port" tcp "$port" "$1"
@@ -68,8 +85,13 @@ whitelist_all() { # FLAGS
 accelerate_pods() {
 	accelerate
 	attach br0
-	snat_address 3 $gateway br0
-	"$MAPS" put "$PINS/ipvs_cluster" "$(hex_u32 120)$(hex_addr $pods)" "$(hex_u32 0)"
+	for_families snat_address_of_bridge
+	"$MAPS" put "$PINS/ipvs_cluster" "$(hex_u32 120)$(hex_addr $pods4)" "$(hex_u32 0)"
+	"$MAPS" put "$PINS/ipvs_cluster" "$(hex_u32 64)$(hex_addr "$(ipv6_of $pods4)")" "$(hex_u32 0)"
+}
+snat_address_of_bridge() {
+	use_pods
+	snat_address 3 "$gateway" br0
 }
 
 datagrams() { # NS PORT SIZE
@@ -94,19 +116,24 @@ reaches() {
 }
 
 # cases TITLE SEEN [COMMAND…]: each through that command. SEEN: pods are seen by others as "pod" or "gateway".
-cases() {
-	local title=$1 remotely=$pod1 locally=$pod1
+cases() { for_families cases_of_family "$@"; }
+cases_of_family() {
+	local title="$1, $ip" remotely locally
+	use_pods
+	remotely=$pod1 locally=$pod1
 	[ "$2" = pod ] || remotely=$dip1 locally=$gateway
 	shift 2
-	it "$title: a pod reaches a remote real server" "$@" reaches pod1 $remote rs1 "$remotely"
-	it "$title: a pod reaches another pod of the bridge" "$@" reaches pod1 $on_pod2 pod2 "$locally"
-	it "$title: a pod reaches itself" "$@" reaches pod1 $on_pod1 pod1 $gateway
-	it "$title: a remote client reaches a pod" "$@" reaches client $on_pod1 pod1 $gateway
-	it "$title: a remote client reaches a remote real server" "$@" reaches client $remote rs1 "$dip1"
-	it "$title: fragments of a pod and a remote real server" "$@" datagrams pod1 $remote 4000
-	it "$title: fragments of a remote client and a pod" "$@" datagrams client $on_pod1 4000
-	it "$title: fragments of a pod and itself" "$@" datagrams pod1 $on_pod1 4000
-	it "$title: fragments of two pods" datagrams pod1 $on_pod2 4000
+	it "$title: a pod reaches a remote real server" "$@" reaches pod1 "$remote" rs1 "$remotely"
+	it "$title: a pod reaches another pod of the bridge" "$@" reaches pod1 "$on_pod2" pod2 "$locally"
+	it "$title: a pod reaches itself" "$@" reaches pod1 "$on_pod1" pod1 "$gateway"
+	it "$title: a remote client reaches a pod" "$@" reaches client "$on_pod1" pod1 "$gateway"
+	it "$title: a remote client reaches a remote real server" "$@" reaches client "$remote" rs1 "$dip1"
+	it "$title: fragments of a remote client and a pod" "$@" datagrams client "$on_pod1" 4000
+	# Of IPv6, those that a pod sends are lost in the bridge natively, too.
+	[ "$family" = 4 ] || return 0
+	it "$title: fragments of a pod and a remote real server" "$@" datagrams pod1 "$remote" 4000
+	it "$title: fragments of a pod and itself" "$@" datagrams pod1 "$on_pod1" 4000
+	it "$title: fragments of two pods" datagrams pod1 "$on_pod2" 4000
 }
 
 # Of a whitelisted address and port there is no virtual server: what is not taken is tracked.
