@@ -154,6 +154,7 @@ export const hooks: readonly Hook[] = [
       '\t\tu32\t\tbpf_out_cookie;\t/* IPv6: of bpf_out_dst */\n' +
       '\t};\n' +
       '\tint\t\t\tbpf_out_ifindex;\n' +
+      '\tu32\t\t\tbpf_out_until;\t/* IPv6: jiffies, bpf_out_dst is looked up again */\n' +
       '\tu32\t\t\tbpf_cookie;\t/* 0: no session */\n' +
       '\tu32\t\t\tbpf_service;\t/* id in ipvs_services, flags */\n' +
       '\tu32\t\t\tbpf_until[2];\t/* jiffies: tc forwards, by direction; 0: never has */\n' +

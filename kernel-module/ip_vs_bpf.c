@@ -33,6 +33,17 @@ bool ip_vs_bpf_use_dst(struct sk_buff *skb, struct dst_entry *dst, int ifindex, 
 	return true;
 }
 
+/*
+ * The route that replies had last, if it may be used again. Of IPv6, rules and more specific routes of other tables
+ * leave a route as valid as it was; IPv4 has all routes looked up again then.
+ */
+struct dst_entry *ip_vs_bpf_remembered_reply_dst(const struct ip_vs_conn *cp)
+{
+	if (cp->af == AF_INET6 && (s32)(READ_ONCE(cp->bpf_out_until) - (u32)jiffies) <= 0)
+		return NULL;
+	return READ_ONCE(cp->bpf_out_dst);
+}
+
 void ip_vs_bpf_remember_dst(struct ip_vs_conn *cp, const struct sk_buff *skb, struct dst_entry **slot,
 			 int *ifindex)
 {
@@ -43,8 +54,10 @@ void ip_vs_bpf_remember_dst(struct ip_vs_conn *cp, const struct sk_buff *skb, st
 	spin_lock_bh(&cp->lock);
 	WRITE_ONCE(*ifindex, 0);
 	/* Of IPv6 only the route of the replies is remembered, so there is room for this. */
-	if (cp->af == AF_INET6)
+	if (cp->af == AF_INET6) {
 		WRITE_ONCE(cp->bpf_out_cookie, rt6_get_cookie(dst_rt6_info(dst)));
+		WRITE_ONCE(cp->bpf_out_until, (u32)jiffies + IPVS_PATH_SECONDS * HZ);
+	}
 	dst = xchg(slot, dst);
 	WRITE_ONCE(*ifindex, skb->dev->ifindex);
 	spin_unlock_bh(&cp->lock);

@@ -46,6 +46,7 @@ static inline void ip_vs_bpf_conn_init(struct ip_vs_conn *cp)
 	cp->bpf_out_dst = NULL;
 	cp->bpf_in_ifindex = 0;
 	cp->bpf_out_ifindex = 0;
+	cp->bpf_out_until = 0;
 	cp->bpf_cookie = 0;
 	cp->bpf_service = 0;
 	cp->bpf_until[0] = 0;

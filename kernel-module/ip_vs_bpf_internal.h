@@ -175,6 +175,7 @@ const struct ipvs_service *ip_vs_bpf_find_service(struct ip_vs_bpf *bpf, int af,
 /* Routes and packet marks that both directions use; the cookie means something to IPv6 only. */
 bool ip_vs_bpf_dst_is_valid(struct dst_entry *dst, u32 cookie);
 bool ip_vs_bpf_use_dst(struct sk_buff *skb, struct dst_entry *dst, int ifindex, u32 cookie);
+struct dst_entry *ip_vs_bpf_remembered_reply_dst(const struct ip_vs_conn *cp);
 void ip_vs_bpf_remember_dst(struct ip_vs_conn *cp, const struct sk_buff *skb,
 			    struct dst_entry **slot, int *ifindex);
 bool ip_vs_bpf_route_input(int af, struct sk_buff *skb);

@@ -248,7 +248,7 @@ static struct ipvs_path remembered_reply_path(const struct ip_vs_conn *cp)
 {
 	const struct net_device *in =
 		dev_get_by_index_rcu(cp->ipvs->net, READ_ONCE(cp->bpf_out_ifindex));
-	struct dst_entry *dst = READ_ONCE(cp->bpf_out_dst);
+	struct dst_entry *dst = ip_vs_bpf_remembered_reply_dst(cp);
 
 	if (!dst || !ip_vs_bpf_dst_is_valid(dst, cp->bpf_out_cookie) || !is_plain_route(dst, in))
 		return (struct ipvs_path){};

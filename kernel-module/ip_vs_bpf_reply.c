@@ -198,8 +198,8 @@ bool ip_vs_bpf_take_reply(struct ip_vs_conn *cp, struct sk_buff *skb,
 	ip_vs_bpf_set_untracked(skb);
 	if (unlikely(ip_vs_bpf_needs_native_path(cp->af, state->net, skb)))
 		goto leave;
-	if (unlikely(!ip_vs_bpf_use_dst(skb, cp->bpf_out_dst, cp->bpf_out_ifindex,
-					cp->bpf_out_cookie))) {
+	if (unlikely(!ip_vs_bpf_use_dst(skb, ip_vs_bpf_remembered_reply_dst(cp),
+					cp->bpf_out_ifindex, cp->bpf_out_cookie))) {
 		if (!find_route(cp, skb))
 			goto leave;
 		if (likely(!skb->mark))
