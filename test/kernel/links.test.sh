@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# vm: icount=yes timeout=900
+# vm: icount=yes timeout=900 kernels=6.12
 # VLAN devices, bonds and several uplinks with policy routing between director, client and real server; and what
 # changes under an open connection: links, addresses, MTUs. The same natively and accelerated, IPv4 and IPv6.
 NET_IPV6=1

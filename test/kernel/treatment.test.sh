@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# vm: icount=yes timeout=900
+# vm: icount=yes timeout=900 kernels=6.1
 # What else happens to a packet of a virtual server, and must go on to happen: natively and accelerated, IPv4 and
 # IPv6.
 NET_IPV6=1
