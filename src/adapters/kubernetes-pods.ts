@@ -71,8 +71,9 @@ async function opened(action: string, opening: Promise<Socket>, signal: AbortSig
   try {
     return await new Promise((resolve, reject) => {
       opening.then(resolve, reject);
-      limit.addEventListener('abort', () => reject(new Error('no answer in time')));
-      if (limit.aborted) reject(new Error('it was given up'));
+      const end = (): void => reject(new Error(signal.aborted ? 'it was given up' : 'no answer in time'));
+      limit.addEventListener('abort', end);
+      if (limit.aborted) end();
     });
   } catch (error) {
     opening.then(

@@ -133,6 +133,16 @@ describe('pods', () => {
     await expect(exec(controller.signal)).rejects.toThrow('it was given up');
   });
 
+  it('let go before the API server has answered', async () => {
+    const controller = new AbortController();
+    server.removeAllListeners('upgrade');
+    server.on('upgrade', (_, socket: Socket) => {
+      sockets.push(socket);
+      controller.abort();
+    });
+    await expect(exec(controller.signal)).rejects.toThrow('it was given up');
+  });
+
   it.each([401, 403, 404])('say that the API server answered %i', async (status) => {
     server.removeAllListeners('upgrade');
     server.on('upgrade', (_, socket: Socket) => socket.end(`HTTP/1.1 ${status} No\r\n\r\n`));
