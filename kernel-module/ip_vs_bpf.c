@@ -324,6 +324,8 @@ unsigned int ip_vs_bpf_send_request(struct sk_buff *skb, struct ip_vs_conn *cp, 
 		spin_unlock_bh(&cp->lock);
 		return NF_ACCEPT;
 	}
+	if (cp->af == AF_INET6)
+		ip_vs_bpf_renew_reply_dst6(cp);
 	/* Or an ICMP error of the client's side. */
 	if (likely(cp->protocol == (cp->af == AF_INET6 ? ipv6_hdr(skb)->nexthdr :
 							 ip_hdr(skb)->protocol)))

@@ -144,6 +144,12 @@ bool ip_vs_bpf_needs_native_path6(const struct sk_buff *skb);
 bool ip_vs_bpf_route_input6(struct sk_buff *skb);
 void ip_vs_bpf_set_any_route6(struct sk_buff *skb);
 bool ip_vs_bpf_reassemble6(struct ip_vs_bpf *bpf, struct sk_buff *skb);
+/*
+ * Before a request renews the path of the replies: has the route that they had last looked up anew if it is too old to
+ * be used again. IPVS cannot tell replies of two connections of one client port and one real server from each other,
+ * and tc can.
+ */
+void ip_vs_bpf_renew_reply_dst6(struct ip_vs_conn *cp);
 bool ip_vs_bpf_route_reply6(struct ip_vs_conn *cp, struct sk_buff *skb);
 bool ip_vs_bpf_forward_reply6(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb);
 unsigned int ip_vs_bpf_send_request6(struct sk_buff *skb, struct ip_vs_conn *cp);

@@ -81,30 +81,56 @@ bool ip_vs_bpf_reassemble6(struct ip_vs_bpf *bpf, struct sk_buff *skb)
 }
 
 /* True if packets with this route are forwarded, to one host. */
-static bool is_forwarded(struct net *net, const struct sk_buff *skb)
+static bool is_forwarded(struct net *net, const struct dst_entry *dst)
 {
-	const struct rt6_info *rt = dst_rt6_info(skb_dst(skb));
+	const struct rt6_info *rt = dst_rt6_info(dst);
 
 	return READ_ONCE(net->ipv6.devconf_all->forwarding) && !rt->dst.error &&
 	       !(rt->rt6i_flags & (RTF_LOCAL | RTF_ANYCAST)) && !(rt->dst.dev->flags & IFF_LOOPBACK);
 }
 
-/* As if this host had sent the translated reply, unless snat_reroute is off. */
-bool ip_vs_bpf_route_reply6(struct ip_vs_conn *cp, struct sk_buff *skb)
+/* As if this host had sent the translated reply. Takes a reference. */
+static struct dst_entry *route_to_client(struct ip_vs_conn *cp, __be32 flowinfo, u32 mark)
 {
 	struct flowi6 fl6 = {
 		.daddr = cp->caddr.in6,
 		.saddr = cp->vaddr.in6,
-		.flowlabel = ip6_flowinfo(ipv6_hdr(skb)),
-		.flowi6_mark = skb->mark,
+		.flowlabel = flowinfo,
+		.flowi6_mark = mark,
 		.flowi6_proto = cp->protocol,
 	};
 
+	return ip6_route_output(cp->ipvs->net, NULL, &fl6);
+}
+
+/* Unless snat_reroute is off. */
+bool ip_vs_bpf_route_reply6(struct ip_vs_conn *cp, struct sk_buff *skb)
+{
+	struct net *net = cp->ipvs->net;
+
 	if (!cp->ipvs->sysctl_snat_reroute)
-		return ip_vs_bpf_route_input6(skb) && is_forwarded(cp->ipvs->net, skb);
+		return ip_vs_bpf_route_input6(skb) && is_forwarded(net, skb_dst(skb));
 	skb_dst_drop(skb);
-	skb_dst_set(skb, ip6_route_output(cp->ipvs->net, NULL, &fl6));
-	return is_forwarded(cp->ipvs->net, skb);
+	skb_dst_set(skb, route_to_client(cp, ip6_flowinfo(ipv6_hdr(skb)), skb->mark));
+	return is_forwarded(net, skb_dst(skb));
+}
+
+void ip_vs_bpf_renew_reply_dst6(struct ip_vs_conn *cp)
+{
+	struct dst_entry *dst;
+
+	if (!READ_ONCE(cp->bpf_out_dst) || ip_vs_bpf_remembered_reply_dst(cp) ||
+	    !cp->ipvs->sysctl_snat_reroute)
+		return;
+	dst = route_to_client(cp, 0, 0);
+	if (is_forwarded(cp->ipvs->net, dst)) {
+		spin_lock_bh(&cp->lock);
+		WRITE_ONCE(cp->bpf_out_cookie, rt6_get_cookie(dst_rt6_info(dst)));
+		WRITE_ONCE(cp->bpf_out_until, (u32)jiffies + IPVS_PATH_SECONDS * HZ);
+		dst = xchg(&cp->bpf_out_dst, dst);
+		spin_unlock_bh(&cp->lock);
+	}
+	dst_release(dst);
 }
 
 static bool exceeds_mtu(const struct sk_buff *skb, unsigned int mtu)

@@ -44,14 +44,14 @@ foreign_sources() {
 	fi
 }
 
+# Those of others end meanwhile.
 spoofed_source_makes_no_connection() {
-	local before source
-	before=$(connections)
+	local source
 	for source in $(foreign_sources); do
 		in_client "$LOAD" spoof --from "$source:7000" --to "$vip:80" --count 5 >/dev/null
 		in_client "$LOAD" spoof --from "$source:7000" --to "$vip:53" --count 5 --udp >/dev/null
 	done
-	equal "$(connections)" "$before" connections
+	equal "$(in_director ipvsadm -Lcn | grep -c ':7000 ')" 0 "connections of these sources"
 }
 
 # IP options or an extension header, in some packets of a connection and from its first on.
@@ -185,6 +185,9 @@ one_port_for_two_virtual_servers() {
 	local first second
 	hold_open first --to "$vip:85" --source-port 4700
 	hold_open second --to "$vip:86" --source-port 4700
+	# No path is as old as that: IPVS sees the next request of each, and must not see the answers, which it could not
+	# tell from each other.
+	sleep 3
 	for _ in 1 2; do
 		first=$(exchange first)
 		second=$(exchange second)
