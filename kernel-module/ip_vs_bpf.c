@@ -44,13 +44,10 @@ struct dst_entry *ip_vs_bpf_remembered_reply_dst(const struct ip_vs_conn *cp)
 	return READ_ONCE(cp->bpf_out_dst);
 }
 
-void ip_vs_bpf_remember_dst(struct ip_vs_conn *cp, const struct sk_buff *skb, struct dst_entry **slot,
-			 int *ifindex)
+/* Takes the reference over. `in`: the packets that have this route come in there. */
+static void replace_dst(struct ip_vs_conn *cp, struct dst_entry *dst, int in, struct dst_entry **slot,
+			int *ifindex)
 {
-	struct dst_entry *dst = skb_dst(skb);
-
-	if (!dst_hold_safe(dst))
-		return;
 	spin_lock_bh(&cp->lock);
 	WRITE_ONCE(*ifindex, 0);
 	/* Of IPv6 only the route of the replies is remembered, so there is room for this. */
@@ -59,9 +56,23 @@ void ip_vs_bpf_remember_dst(struct ip_vs_conn *cp, const struct sk_buff *skb, st
 		WRITE_ONCE(cp->bpf_out_until, (u32)jiffies + IPVS_PATH_SECONDS * HZ);
 	}
 	dst = xchg(slot, dst);
-	WRITE_ONCE(*ifindex, skb->dev->ifindex);
+	WRITE_ONCE(*ifindex, in);
 	spin_unlock_bh(&cp->lock);
 	dst_release(dst);
+}
+
+void ip_vs_bpf_remember_dst(struct ip_vs_conn *cp, const struct sk_buff *skb, struct dst_entry **slot,
+			    int *ifindex)
+{
+	struct dst_entry *dst = skb_dst(skb);
+
+	if (dst_hold_safe(dst))
+		replace_dst(cp, dst, skb->dev->ifindex, slot, ifindex);
+}
+
+void ip_vs_bpf_remember_reply_dst(struct ip_vs_conn *cp, struct dst_entry *dst, int in)
+{
+	replace_dst(cp, dst, in, &cp->bpf_out_dst, &cp->bpf_out_ifindex);
 }
 
 /* The route that the stack would find: validates the source (IPv4: rp_filter, martians) as well. */

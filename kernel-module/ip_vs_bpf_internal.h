@@ -184,6 +184,8 @@ bool ip_vs_bpf_use_dst(struct sk_buff *skb, struct dst_entry *dst, int ifindex, 
 struct dst_entry *ip_vs_bpf_remembered_reply_dst(const struct ip_vs_conn *cp);
 void ip_vs_bpf_remember_dst(struct ip_vs_conn *cp, const struct sk_buff *skb,
 			    struct dst_entry **slot, int *ifindex);
+/* Takes the reference to the route of the replies over; they come in by the interface `in`. */
+void ip_vs_bpf_remember_reply_dst(struct ip_vs_conn *cp, struct dst_entry *dst, int in);
 bool ip_vs_bpf_route_input(int af, struct sk_buff *skb);
 void ip_vs_bpf_set_untracked(struct sk_buff *skb);
 bool ip_vs_bpf_needs_native_path(int af, const struct net *net, const struct sk_buff *skb);

@@ -123,14 +123,10 @@ void ip_vs_bpf_renew_reply_dst6(struct ip_vs_conn *cp)
 	    !cp->ipvs->sysctl_snat_reroute)
 		return;
 	dst = route_to_client(cp, 0, 0);
-	if (is_forwarded(cp->ipvs->net, dst)) {
-		spin_lock_bh(&cp->lock);
-		WRITE_ONCE(cp->bpf_out_cookie, rt6_get_cookie(dst_rt6_info(dst)));
-		WRITE_ONCE(cp->bpf_out_until, (u32)jiffies + IPVS_PATH_SECONDS * HZ);
-		dst = xchg(&cp->bpf_out_dst, dst);
-		spin_unlock_bh(&cp->lock);
-	}
-	dst_release(dst);
+	if (is_forwarded(cp->ipvs->net, dst))
+		ip_vs_bpf_remember_reply_dst(cp, dst, READ_ONCE(cp->bpf_out_ifindex));
+	else
+		dst_release(dst);
 }
 
 static bool exceeds_mtu(const struct sk_buff *skb, unsigned int mtu)
