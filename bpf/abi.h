@@ -10,7 +10,7 @@
 
 #include <linux/types.h>
 
-#define IPVS_BPF_ABI 3
+#define IPVS_BPF_ABI 4
 
 /* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2). */
 struct ipvs_addr {
@@ -68,7 +68,7 @@ struct ipvs_path {
 	__u32 out_ifindex;  /* 0: no path */
 	__u16 mtu;          /* bytes of an IP packet */
 	__u8 nexthop_family; /* AF_INET or AF_INET6; IPVS_NEXTHOP_PEER: straight to the peer of out_ifindex */
-	__u8 zero;
+	__u8 tell;          /* not 0: IPVS is to be told of each packet (bpf_ip_vs_tell), or sees it itself */
 };
 
 #define IPVS_PATH_SECONDS 1
@@ -94,6 +94,15 @@ struct ipvs_session {
 	__u64 seen;    /* jiffies64 of the last packet that a tc program saw; 0: none yet */
 	struct ipvs_path request;
 	struct ipvs_path reply;
+};
+
+/* What the kfunc bpf_ip_vs_tell is told about a TCP segment of a session, beside the packet. */
+struct ipvs_event {
+	struct ipvs_session_key key;
+	struct ipvs_addr vaddr;
+	__be16 vport;
+	__u16 reply;  /* not 0: from the real server */
+	__u32 cookie; /* of the session's SNAT word */
 };
 
 /*
@@ -213,6 +222,8 @@ enum ipvs_counter {
 	IPVS_COUNT_DROP_REWRITE,       /* tc: the kernel refused to write into the packet */
 	IPVS_COUNT_FORWARD_REQUEST,    /* tc ingress: requests translated and sent, past the stack */
 	IPVS_COUNT_FORWARD_REPLY,      /* tc ingress: replies, likewise */
+	IPVS_COUNT_BEGUN,              /* module: connections that tc ingress has had scheduled */
+	IPVS_COUNT_TOLD,               /* module: segments that tc ingress has told it of */
 	IPVS_COUNTERS,
 };
 
@@ -221,6 +232,7 @@ _Static_assert(sizeof(struct ipvs_service) == 8, "abi");
 _Static_assert(sizeof(struct ipvs_session_key) == 24, "abi");
 _Static_assert(sizeof(struct ipvs_path) == 40, "abi");
 _Static_assert(sizeof(struct ipvs_session) == 136, "abi");
+_Static_assert(sizeof(struct ipvs_event) == 48, "abi");
 _Static_assert(sizeof(struct ipvs_reply_key) == 24, "abi");
 _Static_assert(sizeof(struct ipvs_frag_key) == 40, "abi");
 _Static_assert(sizeof(struct ipvs_snat_addr) == 20, "abi");

@@ -10,6 +10,7 @@
 
 #include "abi.h"
 #include "lib/forward.h"
+#include "lib/kfuncs.h"
 #include "lib/maps.h"
 #include "lib/nat.h"
 #include "lib/packet.h"
@@ -150,10 +151,10 @@ static __always_inline int write_request(struct __sk_buff *skb, __u8 family, str
 /* From here on the packet is a session's: it is translated, or kept by decision, or dropped. */
 static __always_inline int translate_request(struct __sk_buff *skb, __u8 family)
 {
+	struct snat_choice choice = { .out_ifindex = skb->ifindex };
 	struct ipvs_session *session;
 	int identified, result;
 	struct request r;
-	__u64 word;
 
 	/* Not the whole struct: the packets in it are some 20 words. */
 	r.key = (struct ipvs_session_key){};
@@ -165,21 +166,20 @@ static __always_inline int translate_request(struct __sk_buff *skb, __u8 family)
 	session = bpf_map_lookup_elem(&ipvs_sessions, &r.key);
 	if (!session || !session_fits(session, &r.real))
 		return ipvs_drop(IPVS_COUNT_DROP_NO_SESSION);
-	word = session_snat(session);
-	if (!IPVS_SNAT_COOKIE(word))
+	choice.word = session_snat(session);
+	if (!IPVS_SNAT_COOKIE(choice.word))
 		return ipvs_drop(IPVS_COUNT_DROP_NO_SESSION);
 
-	if (IPVS_SNAT_ADDR_ID(word) == IPVS_SNAT_UNDECIDED) {
-		r.real.port = session->dport;
-		result = choose_snat(skb, session, &r.key, &r.real, &word);
+	if (IPVS_SNAT_ADDR_ID(choice.word) == IPVS_SNAT_UNDECIDED) {
+		result = choose_snat(skb, session, &r.key, &choice);
 		if (result)
 			return result;
 	}
 	session_touch(session);
 	remember_vport(session->vport);
-	if (IPVS_SNAT_ADDR_ID(word) == IPVS_SNAT_NONE)
+	if (IPVS_SNAT_ADDR_ID(choice.word) == IPVS_SNAT_NONE)
 		return ipvs_done(IPVS_COUNT_SNAT_KEPT);
-	result = write_request(skb, family, &r, word);
+	result = write_request(skb, family, &r, choice.word);
 	return result ? result : identified;
 }
 

@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { copyFile, cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { cachedDirectory, hashFiles, repository } from '../scripts/cache.ts';
 import { run, say } from '../scripts/exec.ts';
-import { type KernelBuild, kernelHeaders, kernelSource } from '../scripts/kernels.ts';
+import {
+  type KernelBuild,
+  kernelBtf,
+  kernelHeaders,
+  kernelSource,
+  resolveBtfids,
+} from '../scripts/kernels.ts';
 import { applyHook, hooks } from './hooks.ts';
 
 const upstream = ['net/netfilter/ipvs', 'include/net/ip_vs.h'];
@@ -17,9 +24,11 @@ const ownFiles = [
   'kernel-module/ip_vs_bpf_internal.h',
   'kernel-module/ip_vs_bpf_hooks.c',
   'kernel-module/ip_vs_bpf_ipv6.c',
+  'kernel-module/ip_vs_bpf_kfuncs.c',
   'kernel-module/ip_vs_bpf_path.c',
   'kernel-module/ip_vs_bpf_reply.c',
   'kernel-module/ip_vs_bpf_session.c',
+  'kernel-module/ip_vs_bpf_timer.c',
   'kernel-module/ipvs_bpf_family_id.c',
   'bpf/abi.h',
 ];
@@ -78,6 +87,7 @@ async function compile(kernel: KernelBuild, directory: string): Promise<void> {
   const flags = `KCFLAGS=-ffile-prefix-map=${tree}=.`;
   const options = ['-s', '-C', headers, `M=${tree}`, `-j${cpus().length}`, flags];
   await run('make', [...options, 'modules'], { timeoutMs: COMPILE_LIMIT_MS });
+  await addTypes(kernel, headers, join(tree, 'ip_vs.ko'));
   for (const module of modules) {
     await run('strip', ['--strip-debug', join(tree, module)]);
     await copyFile(join(tree, module), join(directory, module));
@@ -85,6 +95,17 @@ async function compile(kernel: KernelBuild, directory: string): Promise<void> {
   await copyFile(join(tree, 'Module.symvers'), join(directory, 'Module.symvers'));
   await writeManifest(kernel, directory);
   await rm(tree, { recursive: true });
+}
+
+/**
+ * Puts BTF into the module, without which the kernel offers none of its kfuncs to programs. Kbuild has done it if the
+ * headers hold the kernel's own BTF, as they do since 6.12.
+ */
+async function addTypes(kernel: KernelBuild, headers: string, module: string): Promise<void> {
+  if (existsSync(join(headers, 'vmlinux'))) return;
+  const base = await kernelBtf(kernel);
+  await run('pahole', ['-J', '--btf_gen_floats', '--btf_base', base, module]);
+  await run(await resolveBtfids(), ['-b', base, module]);
 }
 
 /** Put the hooks into the copy of the upstream files, and say what that changed, as a patch. */

@@ -137,8 +137,7 @@ const struct ipvs_service *ip_vs_bpf_find_service(struct ip_vs_bpf *bpf, int af,
 	return map_lookup(bpf, SERVICES, &key);
 }
 
-/* A packet for which there is no connection: true if PRE_ROUTING is to schedule it. */
-static bool take_first(struct ip_vs_bpf_packet *packet, struct sk_buff *skb)
+bool ip_vs_bpf_take_first(struct ip_vs_bpf_packet *packet, struct sk_buff *skb)
 {
 	int af = packet->state.pf;
 
@@ -196,7 +195,7 @@ bool ip_vs_bpf_take_request(struct ip_vs_conn **conn, struct sk_buff *skb,
 	int af = state->pf;
 
 	if (unlikely(!cp)) {
-		if (!take_first(packet, skb))
+		if (!ip_vs_bpf_take_first(packet, skb))
 			return false;
 		cp = ip_vs_bpf_begin_scheduling(packet, skb);
 		if (likely(!cp))
@@ -206,7 +205,7 @@ bool ip_vs_bpf_take_request(struct ip_vs_conn **conn, struct sk_buff *skb,
 	if (unlikely(!ip_vs_bpf_conn(cp)) && !atomic_read(&cp->in_pkts))
 		ip_vs_bpf_await_session(packet, skb);
 	if (!ip_vs_bpf_conn(cp)) {
-		if (likely(!is_over(cp, skb)) || !take_first(packet, skb))
+		if (likely(!is_over(cp, skb)) || !ip_vs_bpf_take_first(packet, skb))
 			goto leave;
 		end_native(cp);
 		*conn = NULL;
@@ -335,8 +334,8 @@ unsigned int ip_vs_bpf_send_request(struct sk_buff *skb, struct ip_vs_conn *cp, 
 		spin_unlock_bh(&cp->lock);
 		return NF_ACCEPT;
 	}
-	if (cp->af == AF_INET6)
-		ip_vs_bpf_renew_reply_dst6(cp);
+	if (cp->af == AF_INET6 && READ_ONCE(cp->bpf_out_dst))
+		ip_vs_bpf_expect_reply(cp);
 	/* Or an ICMP error of the client's side. */
 	if (likely(cp->protocol == (cp->af == AF_INET6 ? ipv6_hdr(skb)->nexthdr :
 							 ip_hdr(skb)->protocol)))

@@ -198,7 +198,7 @@ static void show_maps(struct ip_vs_bpf *bpf, char *text, size_t size)
 
 #define CONTROL_LENGTH 256 /* longest text of a control file, with its end */
 
-enum control_file { CONTROL_MODE, CONTROL_MAPS, CONTROL_CONNS };
+enum control_file { CONTROL_MODE, CONTROL_MAPS, CONTROL_CONNS, CONTROL_KFUNCS };
 
 static void show(struct ip_vs_bpf *bpf, enum control_file file, char *text)
 {
@@ -207,7 +207,9 @@ static void show(struct ip_vs_bpf *bpf, enum control_file file, char *text)
 		show_maps(bpf, text, CONTROL_LENGTH);
 	else
 		snprintf(text, CONTROL_LENGTH, "%d",
-			 file == CONTROL_MODE ? bpf->on : atomic_read(&bpf->conns));
+			 file == CONTROL_MODE	? bpf->on :
+			 file == CONTROL_KFUNCS ? ip_vs_bpf_has_kfuncs() :
+						  atomic_read(&bpf->conns));
 	mutex_unlock(&bpf->lock);
 }
 
@@ -248,6 +250,7 @@ static const struct ctl_table control_table[] = {
 	{ .procname = "bpf_mode", .mode = 0644, .extra2 = (void *)CONTROL_MODE },
 	{ .procname = "bpf_maps", .mode = 0600, .extra2 = (void *)CONTROL_MAPS },
 	{ .procname = "bpf_conns", .mode = 0444, .extra2 = (void *)CONTROL_CONNS },
+	{ .procname = "bpf_kfuncs", .mode = 0444, .extra2 = (void *)CONTROL_KFUNCS },
 	{}
 };
 

@@ -26,6 +26,7 @@ void ip_vs_bpf_init(nf_hookfn *in_hook, nf_hookfn *out_hook)
 {
 	shared_in_hook = in_hook;
 	shared_out_hook = out_hook;
+	ip_vs_bpf_register_kfuncs();
 }
 
 /* True if the datagram is whole now; otherwise the fragment is kept or freed. */

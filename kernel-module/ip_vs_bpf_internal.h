@@ -122,14 +122,40 @@ bool ip_vs_bpf_snat_end(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct ipv
  */
 void ip_vs_bpf_offer_path(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb,
 			  int direction);
+/*
+ * The same for a connection that tc ingress begins with this packet, by the routes that other connections of its
+ * real server have: both ways, if they are known, and whatever changes its state is told.
+ */
+void ip_vs_bpf_offer_first_paths(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
+				 const struct sk_buff *skb);
+/* True if a TCP segment without SYN, FIN and RST changes nothing but the timer. */
+bool ip_vs_bpf_is_settled(const struct ip_vs_conn *cp);
+/* Whether tc ingress is to tell of each segment. */
+void ip_vs_bpf_set_tell(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, bool tell);
+
+/* ip_vs_bpf_timer.c */
 /* Adds what tc ingress has forwarded of a session to IPVS's numbers. Under the session's lock. */
 void ip_vs_bpf_take_over_counts(struct ip_vs_conn *cp, struct ipvs_session *session);
+/* Again and again, as long as it has a path. */
+void ip_vs_bpf_count_later(struct ip_vs_conn *cp);
+
+/* ip_vs_bpf_kfuncs.c */
+/* Once, before there is a network namespace. */
+void ip_vs_bpf_register_kfuncs(void);
+/* True if tc programs may call them: the kernel has taken the types of this module. */
+bool ip_vs_bpf_has_kfuncs(void);
 
 /* ip_vs_bpf_reply.c */
 /* Whether a TCP or UDP packet, no fragment, is a reply that tc ingress is to translate. */
 bool ip_vs_bpf_is_to_snat_end(struct ip_vs_bpf *bpf, int af, const struct sk_buff *skb);
 /* tc ingress leaves fragmented replies alone; here they are whole again. */
 void ip_vs_bpf_reverse_reassembled(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb);
+/*
+ * Has the route of the replies looked up before there is one, or if the last one's is too old to be used again. They
+ * are expected by the interface by which the last one came, or the last one of the real server's other connections.
+ * IPVS cannot tell replies of two connections of one client port and one real server from each other, and tc can.
+ */
+void ip_vs_bpf_expect_reply(struct ip_vs_conn *cp);
 /* Tells the real server why its reply goes no further; type, code and info of the family's ICMP. */
 void ip_vs_bpf_refuse_reply(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb,
 			    int type, int code, u32 info);
@@ -144,12 +170,8 @@ bool ip_vs_bpf_needs_native_path6(const struct sk_buff *skb);
 bool ip_vs_bpf_route_input6(struct sk_buff *skb);
 void ip_vs_bpf_set_any_route6(struct sk_buff *skb);
 bool ip_vs_bpf_reassemble6(struct ip_vs_bpf *bpf, struct sk_buff *skb);
-/*
- * Before a request renews the path of the replies: has the route that they had last looked up anew if it is too old to
- * be used again. IPVS cannot tell replies of two connections of one client port and one real server from each other,
- * and tc can.
- */
-void ip_vs_bpf_renew_reply_dst6(struct ip_vs_conn *cp);
+/* The route of the replies of this connection, as if this host had sent them; NULL without one. Takes a reference. */
+struct dst_entry *ip_vs_bpf_route_to_client6(struct ip_vs_conn *cp);
 bool ip_vs_bpf_route_reply6(struct ip_vs_conn *cp, struct sk_buff *skb);
 bool ip_vs_bpf_forward_reply6(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb);
 unsigned int ip_vs_bpf_send_request6(struct sk_buff *skb, struct ip_vs_conn *cp);
@@ -189,6 +211,8 @@ void ip_vs_bpf_remember_reply_dst(struct ip_vs_conn *cp, struct dst_entry *dst, 
 bool ip_vs_bpf_route_input(int af, struct sk_buff *skb);
 void ip_vs_bpf_set_untracked(struct sk_buff *skb);
 bool ip_vs_bpf_needs_native_path(int af, const struct net *net, const struct sk_buff *skb);
+/* A packet for which there is no connection: true if the accelerated mode is to schedule it; it has its route then. */
+bool ip_vs_bpf_take_first(struct ip_vs_bpf_packet *packet, struct sk_buff *skb);
 unsigned int ip_vs_bpf_output(struct net *net, int af, struct sk_buff *skb, u32 hint);
 
 /* ip_vs_bpf_session.c */

@@ -115,18 +115,14 @@ bool ip_vs_bpf_route_reply6(struct ip_vs_conn *cp, struct sk_buff *skb)
 	return is_forwarded(net, skb_dst(skb));
 }
 
-void ip_vs_bpf_renew_reply_dst6(struct ip_vs_conn *cp)
+struct dst_entry *ip_vs_bpf_route_to_client6(struct ip_vs_conn *cp)
 {
-	struct dst_entry *dst;
+	struct dst_entry *dst = route_to_client(cp, 0, 0);
 
-	if (!READ_ONCE(cp->bpf_out_dst) || ip_vs_bpf_remembered_reply_dst(cp) ||
-	    !cp->ipvs->sysctl_snat_reroute)
-		return;
-	dst = route_to_client(cp, 0, 0);
 	if (is_forwarded(cp->ipvs->net, dst))
-		ip_vs_bpf_remember_reply_dst(cp, dst, READ_ONCE(cp->bpf_out_ifindex));
-	else
-		dst_release(dst);
+		return dst;
+	dst_release(dst);
+	return NULL;
 }
 
 static bool exceeds_mtu(const struct sk_buff *skb, unsigned int mtu)

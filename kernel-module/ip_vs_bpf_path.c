@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * Paths: what lets tc ingress forward established connections past the IP stack, and what keeps IPVS
- * right about connections of which it sees one packet a second: their timers and numbers.
- */
+/* Paths: what lets tc ingress forward connections past the IP stack. */
 #include <linux/etherdevice.h>
 #include <linux/if_arp.h>
-#include <linux/version.h>
 #include <net/arp.h>
 #include <net/ip.h>
 #include <net/ip6_route.h>
@@ -17,21 +13,7 @@
 
 #include "ip_vs_bpf_internal.h"
 
-/* Before 6.2 the statistics of a namespace had no struct of their own. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
-#define tot_cpustats(ipvs) ((ipvs)->tot_stats.cpustats)
-#else
-#define tot_cpustats(ipvs) ((ipvs)->tot_stats->s.cpustats)
-#endif
-
 #define PATH_LIFE (IPVS_PATH_SECONDS * HZ)
-/* So far IPVS's numbers may be behind while a connection has paths. */
-#define COUNT_PERIOD (2 * PATH_LIFE)
-
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 16, 0)
-#define timer_container_of from_timer
-#endif
-
 /*
  * States in which a TCP segment without SYN, FIN and RST changes nothing but the timer, in either
  * direction (tcp_states in ip_vs_proto_tcp.c); the programs send the others to IPVS.
@@ -40,6 +22,11 @@
 	(BIT(IP_VS_TCP_S_ESTABLISHED) | BIT(IP_VS_TCP_S_FIN_WAIT) |             \
 	 BIT(IP_VS_TCP_S_TIME_WAIT) | BIT(IP_VS_TCP_S_CLOSE_WAIT))
 
+bool ip_vs_bpf_is_settled(const struct ip_vs_conn *cp)
+{
+	return BIT(READ_ONCE(cp->state)) & SETTLED_TCP_STATES;
+}
+
 /* A question by UDP and its answer are not worth a path: the client has to ask again. */
 static bool is_settled(const struct ip_vs_conn *cp, int direction)
 {
@@ -47,7 +34,7 @@ static bool is_settled(const struct ip_vs_conn *cp, int direction)
 	int earlier = direction == IP_VS_DIR_INPUT ? 0 : 1;
 
 	if (cp->protocol == IPPROTO_TCP)
-		return BIT(READ_ONCE(cp->state)) & SETTLED_TCP_STATES;
+		return ip_vs_bpf_is_settled(cp);
 	return atomic_read(&cp->in_pkts) > earlier;
 }
 
@@ -160,62 +147,11 @@ static void write_path(struct ipvs_path *to, const struct ipvs_path *from, u32 u
 	to->nexthop = from->nexthop;
 	to->nexthop_family = from->nexthop_family;
 	WRITE_ONCE(to->mtu, from->mtu);
+	WRITE_ONCE(to->tell, from->tell);
 	WRITE_ONCE(to->in_ifindex, from->in_ifindex);
 	WRITE_ONCE(to->until, until);
 	smp_wmb();
 	WRITE_ONCE(to->out_ifindex, from->out_ifindex);
-}
-
-static void add_to_stats(struct ip_vs_cpu_stats __percpu *stats, int direction, u32 packets,
-			 u64 bytes)
-{
-	struct ip_vs_cpu_stats *s = this_cpu_ptr(stats);
-
-	u64_stats_update_begin(&s->syncp);
-	u64_stats_add(direction == IP_VS_DIR_INPUT ? &s->cnt.inpkts : &s->cnt.outpkts, packets);
-	u64_stats_add(direction == IP_VS_DIR_INPUT ? &s->cnt.inbytes : &s->cnt.outbytes, bytes);
-	u64_stats_update_end(&s->syncp);
-}
-
-/* Nothing that does not fit is counted: connections may outlive their whitelist entry. */
-static void count_forwarded(struct ip_vs_bpf *bpf, u32 service_id, u32 packets)
-{
-	u64 none = 0, *total = map_lookup(bpf, FORWARDED, &service_id);
-
-	if (unlikely(!total)) {
-		map_update(bpf, FORWARDED, &service_id, &none, BPF_NOEXIST);
-		total = map_lookup(bpf, FORWARDED, &service_id);
-	}
-	if (total)
-		atomic64_add(packets, (atomic64_t *)total);
-}
-
-/* As ip_vs_in_stats and ip_vs_out_stats. */
-static void take_over_count(struct ip_vs_conn *cp, struct ipvs_path *path, int direction)
-{
-	u64 counted = READ_ONCE(path->counted) ? xchg(&path->counted, 0) : 0;
-	u32 packets = counted >> IPVS_COUNTED_BYTES_BITS;
-	u64 bytes = counted & (BIT_ULL(IPVS_COUNTED_BYTES_BITS) - 1);
-	struct ip_vs_dest *dest = cp->dest;
-	struct ip_vs_service *svc;
-
-	if (!packets)
-		return;
-	count_forwarded(cp->ipvs->bpf, service_id_of(cp), packets);
-	if (direction == IP_VS_DIR_INPUT)
-		atomic_add(packets, &cp->in_pkts);
-	svc = dest ? rcu_dereference(dest->svc) : NULL;
-	if (!svc)
-		return;
-	add_to_stats(dest->stats.cpustats, direction, packets, bytes);
-	add_to_stats(svc->stats.cpustats, direction, packets, bytes);
-	add_to_stats(tot_cpustats(cp->ipvs), direction, packets, bytes);
-}
-
-void ip_vs_bpf_take_over_counts(struct ip_vs_conn *cp, struct ipvs_session *session)
-{
-	take_over_count(cp, &session->request, IP_VS_DIR_INPUT);
-	take_over_count(cp, &session->reply, IP_VS_DIR_OUTPUT);
 }
 
 /* Most packets that come here are a connection's last ones, while its paths are good. */
@@ -234,10 +170,10 @@ static void put_path(struct ip_vs_conn *cp, struct ipvs_session *session,
 	u32 until = jiffies + PATH_LIFE;
 
 	write_path(to, path, until);
-	take_over_count(cp, to, direction);
+	ip_vs_bpf_take_over_counts(cp, session);
 	WRITE_ONCE(cp->bpf_until[direction], path->out_ifindex ? until ?: 1 : 0);
-	if (path->out_ifindex && !timer_pending(&cp->bpf_timer))
-		mod_timer(&cp->bpf_timer, jiffies + COUNT_PERIOD);
+	if (path->out_ifindex)
+		ip_vs_bpf_count_later(cp);
 }
 
 /*
@@ -279,71 +215,45 @@ void ip_vs_bpf_offer_path(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct s
 	ip_vs_bpf_unlock_session(bpf, cp);
 }
 
-static bool has_path(const struct ipvs_path *path, u32 now)
+/* The route that the real server's other connections have; NULL if there is none, or it has changed. */
+static struct dst_entry *route_to_dest(const struct ip_vs_dest *dest)
 {
-	return path->out_ifindex && (s32)(path->until - now) > 0;
+	const struct ip_vs_dest_dst *dest_dst = dest ? rcu_dereference(dest->dest_dst) : NULL;
+
+	if (!dest_dst || !ip_vs_bpf_dst_is_valid(dest_dst->dst_cache, dest_dst->dst_cookie))
+		return NULL;
+	return dest_dst->dst_cache;
 }
 
-/* Softirq. The connection may have ended meanwhile, but is not freed before this returns. */
-void ip_vs_bpf_count_timer(struct timer_list *timer)
+void ip_vs_bpf_offer_first_paths(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
+				 const struct sk_buff *skb)
 {
-	struct ip_vs_conn *cp = timer_container_of(cp, timer, bpf_timer);
+	struct dst_entry *dst = route_to_dest(cp->dest);
+	struct ipvs_path request, reply;
 	struct ipvs_session *session;
 
-	rcu_read_lock();
-	session = ip_vs_bpf_lock_session(cp->ipvs->bpf, cp);
-	if (session) {
-		ip_vs_bpf_take_over_counts(cp, session);
-		if (has_path(&session->request, jiffies) || has_path(&session->reply, jiffies))
-			mod_timer(&cp->bpf_timer, jiffies + COUNT_PERIOD);
-		ip_vs_bpf_unlock_session(cp->ipvs->bpf, cp);
-	}
-	rcu_read_unlock();
+	if (!dst || !is_plain_route(dst, skb->dev))
+		return;
+	request = describe_path(cp, dst, skb->dev, IP_VS_DIR_INPUT);
+	ip_vs_bpf_expect_reply(cp);
+	reply = remembered_reply_path(cp);
+	request.tell = reply.tell = !ip_vs_bpf_is_settled(cp);
+	session = ip_vs_bpf_lock_session(bpf, cp);
+	if (!session)
+		return;
+	put_path(cp, session, &request, IP_VS_DIR_INPUT);
+	if (reply.out_ifindex)
+		put_path(cp, session, &reply, IP_VS_DIR_OUTPUT);
+	ip_vs_bpf_unlock_session(bpf, cp);
 }
 
-/* When the connection ends if nothing more comes; false if tc has seen no packet since it was armed. */
-static bool find_expiry(struct ip_vs_conn *cp, unsigned long *expires)
+void ip_vs_bpf_set_tell(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, bool tell)
 {
-	struct ipvs_session *session = ip_vs_bpf_lock_session(cp->ipvs->bpf, cp);
-	u64 seen;
+	struct ipvs_session *session = ip_vs_bpf_lock_session(bpf, cp);
 
 	if (!session)
-		return false;
-	seen = READ_ONCE(session->seen);
-	ip_vs_bpf_unlock_session(cp->ipvs->bpf, cp);
-	*expires = (unsigned long)seen + cp->timeout;
-	return seen && time_after(*expires, jiffies);
-}
-
-/*
- * Who deletes a connection does it before its time, or says so by ip_vs_conn_expire_now; that may come
- * while the timer is running, and is looked for again once it is armed.
- */
-bool ip_vs_bpf_postpone_expiry(struct ip_vs_conn *cp)
-{
-	unsigned long expires;
-	bool postponed;
-
-	if (!(READ_ONCE(cp->bpf_until[0]) | READ_ONCE(cp->bpf_until[1])) || !cp->timeout ||
-	    time_before(jiffies, cp->timer.expires) ||
-	    READ_ONCE(cp->bpf_service) & BPF_SERVICE_KILLED)
-		return false;
-	rcu_read_lock();
-	postponed = find_expiry(cp, &expires);
-	rcu_read_unlock();
-	if (!postponed)
-		return false;
-	mod_timer(&cp->timer, expires);
-	smp_mb();
-	if (READ_ONCE(cp->bpf_service) & BPF_SERVICE_KILLED)
-		mod_timer_pending(&cp->timer, jiffies);
-	return true;
-}
-
-void ip_vs_bpf_forbid_postponing(struct ip_vs_conn *cp)
-{
-	spin_lock_bh(&cp->lock);
-	WRITE_ONCE(cp->bpf_service, cp->bpf_service | BPF_SERVICE_KILLED);
-	spin_unlock_bh(&cp->lock);
-	smp_mb();
+		return;
+	WRITE_ONCE(session->request.tell, tell);
+	WRITE_ONCE(session->reply.tell, tell);
+	ip_vs_bpf_unlock_session(bpf, cp);
 }

@@ -10,6 +10,7 @@
  */
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { release as osRelease } from 'node:os';
 import { join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { cachedDirectory, cacheRoot, hashOf } from './cache.ts';
@@ -64,13 +65,37 @@ export function kernelOfUname(release: string, version: string): KernelBuild {
 /** The newest Debian kernel of a series; downloads and unpacks its image if the cache does not have it. */
 export async function kernelFor(series: KernelSeries): Promise<Kernel> {
   const { release, version } = await resolve(series);
+  return withImage({ series, release, version });
+}
+
+async function withImage(kernel: KernelBuild): Promise<Kernel> {
+  const { release, version } = kernel;
   const imageDir = await cachedDirectory(`kernels/${release}_${version}`, async (directory) => {
     const name = `linux-image-${release}`;
     say(`downloading ${name} ${version}`);
     await unpackPackage(name, version, directory);
     await run('depmod', ['-b', directory, release]);
   });
-  return { series, release, version, imageDir };
+  return { ...kernel, imageDir };
+}
+
+/** A file with the BTF of a kernel: its own if it is the one that runs here. */
+export async function kernelBtf(kernel: KernelBuild): Promise<string> {
+  const running = '/sys/kernel/btf/vmlinux';
+  if (kernel.release === osRelease() && existsSync(running)) return running;
+  return kernelElf(await withImage(kernel));
+}
+
+/**
+ * The kernel's tool that fills in the numbers of types in a module. Debian has it in linux-kbuild of 6.12 and later,
+ * and it is the same for every kernel.
+ */
+export async function resolveBtfids(): Promise<string> {
+  const { release, version } = await resolve('6.12');
+  const name = `linux-kbuild-${release.replace(/-[^-]+$/, '')}`;
+  const tool = `/usr/lib/${name}/tools/bpf/resolve_btfids/resolve_btfids`;
+  if (!existsSync(tool)) await installPackage(name, version);
+  return tool;
 }
 
 /**
@@ -105,16 +130,18 @@ export async function kernelHeaders(kernel: KernelBuild): Promise<string> {
   const installed = await run('dpkg-query', ['-W', '-f', '${Version} ${db:Status-Abbrev}', name]).catch(
     () => '',
   );
-  if (installed.trim() !== `${kernel.version} ii`) {
-    say(`installing ${name} ${kernel.version}`);
-    const options = ['-q', '-y', '--no-install-recommends', '--allow-downgrades'];
-    await run('apt-get', [...options, 'install', `${name}=${kernel.version}`], {
-      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-    });
-  }
+  if (installed.trim() !== `${kernel.version} ii`) await installPackage(name, kernel.version);
   if (!existsSync(join(directory, 'Makefile')))
     throw new Error(`${directory} is missing: ${name} is damaged`);
   return directory;
+}
+
+async function installPackage(name: string, version: string): Promise<void> {
+  say(`installing ${name} ${version}`);
+  const options = ['-q', '-y', '--no-install-recommends', '--allow-downgrades'];
+  await run('apt-get', [...options, 'install', `${name}=${version}`], {
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+  });
 }
 
 /**

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Translates both ends of a packet at tc ingress and sends it to the next hop, past the IP stack. Only what
- * the module has offered a path for, and only packets that tell IPVS nothing new. Until the first byte is
- * written, any doubt leaves a packet to the module.
+ * the module has offered a path for, and only packets that tell IPVS nothing new, or of which it can be told.
+ * Until the first byte is written, any doubt leaves a packet to the module.
  */
 #ifndef IPVS_BPF_LIB_FORWARD_H
 #define IPVS_BPF_LIB_FORWARD_H
@@ -13,7 +13,8 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
-#include "lib/nat.h"
+#include "lib/kfuncs.h"
+#include "lib/nat_both.h"
 #include "lib/packet.h"
 #include "lib/parse.h"
 #include "lib/session.h"
@@ -21,22 +22,40 @@
 #include "lib/stats.h"
 
 #define TCP_DATA_OFFSET_AT 12
-#define TCP_FIN_SYN_RST	   0x07 /* in the byte behind */
+#define TCP_FIN		   0x01 /* in the byte behind */
+#define TCP_SYN		   0x02
+#define TCP_RST		   0x04
+#define TCP_ACK		   0x10
 
-/*
- * Length of the transport header of a packet that changes no state of its connection; 0 for all others,
- * and if the header does not stand in place.
- */
-static __always_inline __u32 plain_l4_head_len(struct __sk_buff *skb, const struct packet *p)
+/* What a packet's transport header says, as far as forwarding goes. */
+struct transport {
+	__u32 head_len; /* bytes; 0 if it does not stand in place */
+	__u8 flags;	/* of TCP */
+};
+
+static __always_inline struct transport transport_of(struct __sk_buff *skb, const struct packet *p)
 {
 	const __u8 *l4 = (void *)(long)skb->data + ETH_HLEN + p->l4_off;
 
 	if (p->protocol == IPPROTO_UDP)
-		return L4_HEAD_LEN;
-	if (p->protocol != IPPROTO_TCP || l4 + TCP_HEAD_LEN > (__u8 *)(long)skb->data_end ||
-	    l4[TCP_DATA_OFFSET_AT + 1] & TCP_FIN_SYN_RST)
-		return 0;
-	return l4[TCP_DATA_OFFSET_AT] >> 4 << 2;
+		return (struct transport){ .head_len = L4_HEAD_LEN };
+	if (p->protocol != IPPROTO_TCP || l4 + TCP_HEAD_LEN > (__u8 *)(long)skb->data_end)
+		return (struct transport){};
+	return (struct transport){
+		.head_len = l4[TCP_DATA_OFFSET_AT] >> 4 << 2,
+		.flags = l4[TCP_DATA_OFFSET_AT + 1],
+	};
+}
+
+/* Nothing that belongs to a connection which is there. */
+static __always_inline bool begins_connection(const struct transport *t)
+{
+	return (t->flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK)) == TCP_SYN;
+}
+
+static __always_inline bool changes_state(const struct transport *t)
+{
+	return t->flags & (TCP_FIN | TCP_SYN | TCP_RST);
 }
 
 /*
@@ -127,43 +146,38 @@ static __always_inline int send(struct __sk_buff *skb, const struct ipvs_path *p
 	return bpf_redirect_neigh(path->out_ifindex, &nexthop, sizeof(nexthop), 0);
 }
 
-/* What a packet is forwarded by. All but `word` was read from the session behind it. */
+/* What a packet is forwarded by. All but `choice.word` was read from the session behind it. */
 struct forwarding {
 	struct ipvs_session *session;
-	__u64 word; /* its SNAT word */
+	struct ipvs_session_key key;
+	struct snat_choice choice;
 	__u64 *counted;
 	struct ipvs_path path;
-	struct nat source;
+	struct nat source; /* of a request: not known before its SNAT end */
 	struct nat dest;
 	enum ipvs_counter counter;
+	bool begun; /* by this packet */
 };
 
-/* Who the real server is to see: the client, or the SNAT end. */
-static __always_inline bool source_of_request(__u8 family, const struct ipvs_session_key *key,
-					      __u64 word, struct nat *source)
+static __always_inline bool is_reply(const struct forwarding *f)
 {
-	__u32 id = IPVS_SNAT_ADDR_ID(word);
-	struct ipvs_snat_addr *snat;
+	return f->counter == IPVS_COUNT_FORWARD_REPLY;
+}
 
-	if (id == IPVS_SNAT_NONE) {
-		source->addr = key->caddr;
-		source->port = key->cport;
-		return true;
-	}
-	snat = bpf_map_lookup_elem(&ipvs_snat_addrs, &id);
-	if (id == IPVS_SNAT_UNDECIDED || !snat || snat->family != family)
-		return false;
-	source->addr = snat->addr;
-	source->port = IPVS_SNAT_PORT(word);
-	return true;
+static __always_inline void take_path(struct forwarding *f, struct ipvs_path *path)
+{
+	f->counted = &path->counted;
+	f->path = *path;
+	f->choice.out_ifindex = f->path.out_ifindex;
 }
 
 /* To the real server. */
-static __always_inline bool find_forwarding_of_request(__u8 family, const struct packet *p,
+static __always_inline bool find_forwarding_of_request(struct __sk_buff *skb, __u8 family,
+						       const struct packet *p,
+						       const struct transport *t,
 						       struct forwarding *f)
 {
 	struct ipvs_service_key server = { .vport = p->head.l4.dport, .protocol = p->protocol };
-	struct ipvs_session_key key;
 	struct ipvs_service *service;
 
 	if (!is_vport(p->head.l4.dport))
@@ -172,25 +186,26 @@ static __always_inline bool find_forwarding_of_request(__u8 family, const struct
 	service = bpf_map_lookup_elem(&ipvs_services, &server);
 	if (!service)
 		return false;
-	key = (struct ipvs_session_key){ .service_id = service->id, .cport = p->head.l4.sport };
-	source_of(family, p, &key.caddr);
-	f->session = bpf_map_lookup_elem(&ipvs_sessions, &key);
+	f->key = (struct ipvs_session_key){ .service_id = service->id, .cport = p->head.l4.sport };
+	source_of(family, p, &f->key.caddr);
+	f->session = bpf_map_lookup_elem(&ipvs_sessions, &f->key);
+	f->begun = !f->session && begins_connection(t) && !bpf_ip_vs_begin(skb);
+	if (f->begun)
+		f->session = bpf_map_lookup_elem(&ipvs_sessions, &f->key);
 	if (!f->session)
 		return false;
-	f->word = session_snat(f->session);
-	f->counted = &f->session->request.counted;
-	f->path = f->session->request;
+	f->choice.word = session_snat(f->session);
+	take_path(f, &f->session->request);
 	f->dest.addr = f->session->daddr;
 	f->dest.port = f->session->dport;
 	f->counter = IPVS_COUNT_FORWARD_REQUEST;
-	return source_of_request(family, &key, f->word, &f->source);
+	return true;
 }
 
 /* To the client, from the virtual server's end. */
 static __always_inline bool find_forwarding_of_reply(struct __sk_buff *skb, __u8 family,
 						     const struct packet *p, struct forwarding *f)
 {
-	struct ipvs_session_key key;
 	struct ipvs_reply_key reply;
 	struct ipvs_addr daddr;
 
@@ -201,18 +216,72 @@ static __always_inline bool find_forwarding_of_reply(struct __sk_buff *skb, __u8
 	reply.snat_addr_id = find_address(skb, &daddr);
 	if (!reply.snat_addr_id)
 		return false;
-	f->session = session_of_reply(&reply, &key);
+	f->session = session_of_reply(&reply, &f->key);
 	if (!f->session)
 		return false;
-	f->word = session_snat(f->session);
-	f->counted = &f->session->reply.counted;
-	f->path = f->session->reply;
+	f->choice.word = session_snat(f->session);
+	take_path(f, &f->session->reply);
 	f->source.addr = f->session->vaddr;
 	f->source.port = f->session->vport;
-	f->dest.addr = key.caddr;
-	f->dest.port = key.cport;
+	f->dest.addr = f->key.caddr;
+	f->dest.port = f->key.cport;
 	f->counter = IPVS_COUNT_FORWARD_REPLY;
+	f->begun = false;
 	return true;
+}
+
+/* A function of its own, because its stack is gone when a SNAT end is chosen. */
+static __noinline int tell_ip_vs(struct __sk_buff *skb, const struct ipvs_session *session,
+				 const struct ipvs_session_key *key, __u32 cookie, __u16 reply)
+{
+	struct ipvs_event event = {
+		.key = *key,
+		.vaddr = session->vaddr,
+		.vport = session->vport,
+		.reply = reply,
+		.cookie = cookie,
+	};
+
+	return bpf_ip_vs_tell(skb, &event);
+}
+
+/* 0: IPVS knows, or need not. */
+static __always_inline int tell(struct __sk_buff *skb, const struct transport *t,
+				const struct forwarding *f)
+{
+	if (f->begun || !(changes_state(t) || f->path.tell))
+		return 0;
+	if (!HAS_KFUNCS)
+		return -EOPNOTSUPP;
+	return tell_ip_vs(skb, f->session, &f->key, IPVS_SNAT_COOKIE(f->choice.word), is_reply(f));
+}
+
+/* Who the real server is to see: the client, or the SNAT end, unless there is none yet, or no more. */
+static __always_inline bool find_source(__u8 family, struct forwarding *f)
+{
+	__u32 id = IPVS_SNAT_ADDR_ID(f->choice.word);
+	struct ipvs_snat_addr *snat;
+
+	if (id == IPVS_SNAT_NONE) {
+		f->source.addr = f->key.caddr;
+		f->source.port = f->key.cport;
+		return true;
+	}
+	snat = bpf_map_lookup_elem(&ipvs_snat_addrs, &id);
+	if (id == IPVS_SNAT_UNDECIDED || !snat || snat->family != family)
+		return false;
+	f->source.addr = snat->addr;
+	f->source.port = IPVS_SNAT_PORT(f->choice.word);
+	return true;
+}
+
+/* Chooses the SNAT end if this packet begins its session, or does so again. */
+static __always_inline int choose_source(struct __sk_buff *skb, const struct transport *t,
+					 struct forwarding *f)
+{
+	if (IPVS_SNAT_ADDR_ID(f->choice.word) != IPVS_SNAT_UNDECIDED || !begins_connection(t))
+		return 0;
+	return choose_snat(skb, f->session, &f->key, &f->choice);
 }
 
 /* Translates and sends. IPVS_NOT_MINE: the session is another one by now, and nothing has been done. */
@@ -221,11 +290,12 @@ static __always_inline int forward_by(struct __sk_buff *skb, __u8 family, struct
 {
 	int result;
 
-	if (session_snat(f->session) != f->word)
+	if (session_snat(f->session) != f->choice.word)
 		return IPVS_NOT_MINE;
 	__sync_fetch_and_add(f->counted, IPVS_COUNTED(1, counted_bytes(skb, family, p)));
 	session_touch(f->session);
-	result = nat_both_ends(skb, family, p, &f->source, &f->dest);
+	result = family == AF_INET6 ? nat_both_ends_ipv6(skb, p, &f->source, &f->dest) :
+				      nat_both_ends(skb, family, p, &f->source, &f->dest);
 	if (result)
 		return result;
 	if (send(skb, &f->path) != TC_ACT_REDIRECT)
@@ -236,21 +306,27 @@ static __always_inline int forward_by(struct __sk_buff *skb, __u8 family, struct
 /* IPVS_NOT_MINE if the packet has to go through ip_vs, or is no session's. */
 static __always_inline int forward(struct __sk_buff *skb, __u8 family)
 {
+	struct transport transport;
 	struct forwarding f;
 	struct packet p;
-	__u32 l4_head_len;
+	int result;
 
 	if (!describe_plain(skb, family, &p))
 		return IPVS_NOT_MINE;
-	l4_head_len = plain_l4_head_len(skb, &p);
-	if (!l4_head_len || (!find_forwarding_of_reply(skb, family, &p, &f) &&
-			     !find_forwarding_of_request(family, &p, &f)))
+	transport = transport_of(skb, &p);
+	if (!transport.head_len || (!find_forwarding_of_reply(skb, family, &p, &f) &&
+				    !find_forwarding_of_request(skb, family, &p, &transport, &f)))
 		return IPVS_NOT_MINE;
 	/* An IPv6 packet may have IPv4 addresses that are mapped into its own. */
 	if (f.session->family != family)
 		return IPVS_NOT_MINE;
-	if (!may_forward(skb, family, &p, l4_head_len, &f.path))
+	if (!may_forward(skb, family, &p, transport.head_len, &f.path) || tell(skb, &transport, &f))
 		return IPVS_NOT_MINE;
+	if (!is_reply(&f)) {
+		result = choose_source(skb, &transport, &f);
+		if (result || !find_source(family, &f))
+			return result;
+	}
 	return forward_by(skb, family, &p, &f);
 }
 

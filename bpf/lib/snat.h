@@ -238,19 +238,25 @@ static __always_inline bool is_snat_wanted(const struct ipvs_session *session,
 	}
 }
 
+/* What choose_snat is to decide for, and what it has decided. */
+struct snat_choice {
+	__u64 word;	   /* the session's: undecided, then with its SNAT end */
+	__u32 out_ifindex; /* the packet leaves by this interface */
+};
+
 /* Id of the SNAT address of the interface that the packet leaves by; 0 if it has none. */
-static __always_inline __u32 egress_address_id(struct __sk_buff *skb, __u8 family)
+static __always_inline __u32 egress_address_id(__u32 ifindex, __u8 family)
 {
-	struct ipvs_snat_if key = { .ifindex = skb->ifindex, .family = family };
+	struct ipvs_snat_if key = { .ifindex = ifindex, .family = family };
 	__u32 *id = bpf_map_lookup_elem(&ipvs_snat_ifs, &key);
 
 	return id && *id < IPVS_SNAT_ADDRS ? *id : 0;
 }
 
 static __always_inline int reserve_end(struct __sk_buff *skb, struct port_search *search,
-				       __u8 family, __u64 *word)
+				       __u8 family, __u32 out_ifindex, __u64 *word)
 {
-	__u32 cookie = IPVS_SNAT_COOKIE(*word), id = egress_address_id(skb, family);
+	__u32 cookie = IPVS_SNAT_COOKIE(*word), id = egress_address_id(out_ifindex, family);
 	int result;
 
 	if (!id)
@@ -264,29 +270,28 @@ static __always_inline int reserve_end(struct __sk_buff *skb, struct port_search
 }
 
 /*
- * Decides, reserves, and publishes with one compare-and-exchange against `word`, the undecided one
- * that was read. Who loses against another CPU gives its own reservation back and takes that CPU's
- * decision; who loses against the module has no session any more. Answers in `word`.
+ * Decides, reserves, and publishes with one compare-and-exchange against the undecided word that was read. Who
+ * loses against another CPU gives its own reservation back and takes that CPU's decision; who loses against the
+ * module has no session any more, and what was read of it hung on the cookie in the word.
  */
 static __noinline int choose_snat(struct __sk_buff *skb, struct ipvs_session *session,
-				  const struct ipvs_session_key *key, const struct real_end *real,
-				  __u64 *word)
+				  const struct ipvs_session_key *key, struct snat_choice *choice)
 {
 	__u32 only = 0;
 	struct port_search *search = bpf_map_lookup_elem(&ipvs_port_search, &only);
-	__u64 undecided = *word, chosen = undecided, before;
+	__u64 undecided = choice->word, chosen = undecided, before;
 	bool wanted;
 	int result;
 
 	if (!search)
 		return ipvs_drop(IPVS_COUNT_DROP_NO_PORT);
-	wanted = is_snat_wanted(session, key, &real->addr, &search->client);
+	search->reply.daddr = session->daddr;
+	wanted = is_snat_wanted(session, key, &search->reply.daddr, &search->client);
 	if (wanted) {
-		search->reply.daddr = real->addr;
-		search->reply.dport = real->port;
-		search->reply.protocol = real->protocol;
+		search->reply.dport = session->dport;
+		search->reply.protocol = session->protocol;
 		search->key = *key;
-		result = reserve_end(skb, search, session->family, &chosen);
+		result = reserve_end(skb, search, session->family, choice->out_ifindex, &chosen);
 		if (result)
 			return result;
 	} else {
@@ -295,14 +300,14 @@ static __noinline int choose_snat(struct __sk_buff *skb, struct ipvs_session *se
 
 	before = __sync_val_compare_and_swap(&session->snat, undecided, chosen);
 	if (before == undecided) {
-		*word = chosen;
+		choice->word = chosen;
 		return 0;
 	}
 	if (wanted)
 		bpf_map_delete_elem(&ipvs_replies, &search->reply);
 	if (IPVS_SNAT_COOKIE(before) != IPVS_SNAT_COOKIE(undecided))
 		return ipvs_drop(IPVS_COUNT_DROP_NO_SESSION);
-	*word = before;
+	choice->word = before;
 	return 0;
 }
 

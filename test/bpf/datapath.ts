@@ -61,6 +61,8 @@ export const COUNTERS = [
   'DROP_REWRITE',
   'FORWARD_REQUEST',
   'FORWARD_REPLY',
+  'BEGUN',
+  'TOLD',
 ] as const;
 export type Counter = (typeof COUNTERS)[number];
 export type Counts = Partial<Record<Counter, number>>;

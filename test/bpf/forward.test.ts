@@ -140,6 +140,7 @@ describe.each(families)('$family', ({ client, virtual, real, snat, make, problem
     it.each<[string, Partial<Path>]>([
       ['there is no path', { out_ifindex: 0 }],
       ['the path has ended', { until: 0 }],
+      ['IPVS has to know of each packet', { tell: 1 }],
       ['it came in by another device', { in_ifindex: 77 }],
       ['it is too long', { mtu: 32 }],
     ])('is left to IPVS if %s', (_, path) => {

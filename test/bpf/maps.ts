@@ -32,7 +32,7 @@ export interface Path {
   readonly out_ifindex: number;
   readonly mtu: number;
   readonly nexthop_family: number;
-  readonly zero: number;
+  readonly tell: number;
 }
 
 /** What a session has before the module has offered a path. */
@@ -44,7 +44,7 @@ export const NO_PATH: Path = {
   out_ifindex: 0,
   mtu: 0,
   nexthop_family: 0,
-  zero: 0,
+  tell: 0,
 };
 
 export interface ReplyKey {

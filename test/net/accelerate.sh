@@ -8,6 +8,8 @@ MAPS=$NET_TREE/build/test/maps
 RELEASE=$(uname -r)
 PINS=/sys/fs/bpf/net
 SNAT_FIRST=20000 SNAT_LAST=29999
+# Whether the programs tell the module what they see of connections: yes or no.
+KFUNCS=${KFUNCS:-yes}
 # Room for so many sessions; the programs' default if empty.
 SESSIONS=
 VS=/proc/sys/net/ipv4/vs
@@ -47,18 +49,25 @@ insert_patched_module() {
 
 insert_stock_module() { modprobe -a ip_vs ip_vs_rr; }
 
+# Programs that call the module keep it until they are gone, which takes a moment.
 remove_modules() {
-	local module
+	local module end=$((SECONDS + 10))
+	rm -f "${PINS:?}"/ipvs_tc_*
 	for module in $(awk '$1 ~ /^ip_vs_/ { print $1 }' /proc/modules) ip_vs; do
-		rmmod "$module" || return 1
+		until rmmod "$module"; do
+			[ $SECONDS -lt $end ] || return 1
+			sleep 0.1
+		done
 	done
 }
 
 # load_programs [DIRECTORY [OBJECT]]: maps and programs, pinned; nothing is attached.
 load_programs() {
+	local object=ipvs_tc
+	[ $KFUNCS = no ] || object=ipvs_tc_kfuncs
 	mkdir -p "${1:-$PINS}"
 	# shellcheck disable=SC2086 # none unless it is set
-	"$MAPS" load "${2:-$NET_TREE/build/bpf/ipvs_tc.bpf.o}" "${1:-$PINS}" $SNAT_FIRST $SNAT_LAST $SESSIONS
+	"$MAPS" load "${2:-$NET_TREE/build/bpf/$object.bpf.o}" "${1:-$PINS}" $SNAT_FIRST $SNAT_LAST $SESSIONS
 }
 
 # to_peer INTERFACE: packets of established connections may go straight to its peer.

@@ -26,6 +26,7 @@ function writePath(bytes: Buffer, at: number, path: Path, now: number): void {
   bytes.writeUInt32LE(path.outIfindex, at + 32);
   bytes.writeUInt16LE(path.mtu, at + 36);
   bytes.writeUInt8(path.nexthopFamily, at + 38);
+  bytes.writeUInt8(path.tell ? 1 : 0, at + 39);
 }
 
 /** Where the fields of a session begin, for people. */

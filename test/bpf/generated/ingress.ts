@@ -122,6 +122,7 @@ function mayForward(input: Input, packet: IpPacket, path: Path): boolean {
     path.outIfindex !== 0 &&
     path.inIfindex === ifindex &&
     path.left > 0 &&
+    !path.tell &&
     addressee(input) === 'this host' &&
     mark === 0 &&
     hops > 1 &&

@@ -258,6 +258,7 @@ const NO_PATH: Path = {
   outIfindex: 0,
   mtu: 0,
   nexthopFamily: 0,
+  tell: false,
 };
 
 /** One that needs nothing else to have its packets seen. */

@@ -42,6 +42,8 @@ export interface Path {
   readonly outIfindex: number;
   readonly mtu: number;
   readonly nexthopFamily: number;
+  /** IPVS has to know of each packet. */
+  readonly tell: boolean;
 }
 
 export interface Session {

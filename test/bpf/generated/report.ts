@@ -36,8 +36,8 @@ function addressText(address: Address): string {
 const end = (address: Address, port: number | string) => `[${addressText(address)}]:${port}`;
 
 function pathText(path: Path): string {
-  const { nexthop, packets, bytes, left, inIfindex, outIfindex, mtu, nexthopFamily } = path;
-  const over = left > 0 ? '' : ', over';
+  const { nexthop, packets, bytes, left, inIfindex, outIfindex, mtu, nexthopFamily, tell } = path;
+  const over = `${left > 0 ? '' : ', over'}${tell ? ', told' : ''}`;
   return `from ${inIfindex} to ${outIfindex} by ${nexthop} (${nexthopFamily}), mtu ${mtu}, counted ${packets}/${bytes}${over}`;
 }
 

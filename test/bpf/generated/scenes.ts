@@ -171,6 +171,7 @@ function makePath(random: Random, family: Family): Path {
       [1, 65535],
     ]),
     nexthopFamily: peer ? NEXTHOP.peer : family === 4 ? NEXTHOP.ipv4 : NEXTHOP.ipv6,
+    tell: random.oneIn(16),
   };
 }
 

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Writes both ends of a packet that is forwarded, and one hop less. Failures are as in nat.h. */
+#ifndef IPVS_BPF_LIB_NAT_BOTH_H
+#define IPVS_BPF_LIB_NAT_BOTH_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/nat.h"
+
+/* Everything from the hop count to the addresses, and the ports; the IPv4 header checksum is in between. */
+static __always_inline int write_both_ends(struct __sk_buff *skb, __u8 family,
+					   const struct packet *p, __u64 port_flags)
+{
+	const struct ipv6hdr *ip6 = &p->head.ip6;
+	const struct iphdr *ip = &p->head.ip;
+	__u32 at = ETH_HLEN + offsetof(struct iphdr, ttl);
+	long failed;
+
+	if (family != AF_INET6)
+		return bpf_skb_store_bytes(skb, at, &ip->ttl,
+					   sizeof(*ip) - offsetof(struct iphdr, ttl) + HEAD_L4_LEN,
+					   port_flags);
+	at = ETH_HLEN + offsetof(struct ipv6hdr, hop_limit);
+	failed = bpf_skb_store_bytes(skb, at, &ip6->hop_limit,
+				     sizeof(*ip6) - offsetof(struct ipv6hdr, hop_limit),
+				     BPF_F_RECOMPUTE_CSUM);
+	return failed ?: bpf_skb_store_bytes(skb, ETH_HLEN + p->l4_off, &p->head.l4, HEAD_L4_LEN,
+					     port_flags);
+}
+
+/* Both addresses and one hop less, in p->head; answers what that changes in the pseudo header. */
+static __always_inline __u64 set_both_addrs(__u8 family, struct packet *p,
+					    const struct nat *source, const struct nat *dest)
+{
+	struct ipv6hdr *ip6 = &p->head.ip6;
+	struct iphdr *ip = &p->head.ip;
+	__u64 diff;
+
+	if (family == AF_INET6) {
+		diff = csum_diff_addr((struct ipvs_addr *)&ip6->saddr, &source->addr) +
+		       csum_diff_addr((struct ipvs_addr *)&ip6->daddr, &dest->addr);
+		__builtin_memcpy(&ip6->saddr, &source->addr, sizeof(ip6->saddr));
+		__builtin_memcpy(&ip6->daddr, &dest->addr, sizeof(ip6->daddr));
+		ip6->hop_limit--;
+		return diff;
+	}
+	diff = csum_diff32(ip->saddr, source->addr.w[3]) + csum_diff32(ip->daddr, dest->addr.w[3]);
+	ip->saddr = source->addr.w[3];
+	ip->daddr = dest->addr.w[3];
+	/* The hop count is the first byte of its word: RFC 1141. */
+	ip->ttl--;
+	ip->check = csum_apply(ip->check, diff + csum_diff16(bpf_htons(0x100), 0));
+	return diff;
+}
+
+/*
+ * A whole TCP or UDP packet without IP options or extension headers, on Ethernet: another source, another
+ * destination, and one hop less.
+ */
+static __always_inline int nat_both_ends(struct __sk_buff *skb, __u8 family, struct packet *p,
+					 const struct nat *source, const struct nat *dest)
+{
+	bool tcp = p->protocol == IPPROTO_TCP;
+	__u32 at = ETH_HLEN + p->l4_off + (tcp ? TCP_CHECK_AT : UDP_CHECK_AT);
+	__u64 mangled_0 = tcp ? 0 : BPF_F_MARK_MANGLED_0, addr_diff, port_diff;
+
+	addr_diff = set_both_addrs(family, p, source, dest);
+	port_diff = csum_diff16(p->head.l4.sport, source->port) +
+		    csum_diff16(p->head.l4.dport, dest->port);
+	p->head.l4.sport = source->port;
+	p->head.l4.dport = dest->port;
+	/* As in nat_packet. */
+	if (!tcp && !p->head.l4.udp_check)
+		return write_both_ends(skb, family, p, BPF_F_RECOMPUTE_CSUM) ?
+			       ipvs_drop(IPVS_COUNT_DROP_REWRITE) :
+			       0;
+	if (write_both_ends(skb, family, p, 0) ||
+	    bpf_l4_csum_replace(skb, at, 0, csum_fold32(addr_diff), BPF_F_PSEUDO_HDR | mangled_0) ||
+	    bpf_l4_csum_replace(skb, at, 0, csum_fold32(port_diff), mangled_0))
+		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
+	return 0;
+}
+
+/* A function of its own, for the sake of its caller's stack. */
+static __noinline int nat_both_ends_ipv6(struct __sk_buff *skb, struct packet *p,
+					 const struct nat *source, const struct nat *dest)
+{
+	return nat_both_ends(skb, AF_INET6, p, source, dest);
+}
+
+#endif
