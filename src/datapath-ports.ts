@@ -69,19 +69,28 @@ export interface DatapathState {
   readonly constants: DatapathConstants;
   /** sha256 of the object file that the pinned programs were loaded from. */
   readonly objectHash: string;
+  /** True if the programs call kfuncs of the module, which cannot be removed as long as they are loaded. */
+  readonly usesModule: boolean;
+}
+
+export interface LoadOptions {
+  readonly sessionMapMaxEntries: number;
+  readonly constants: DatapathConstants;
+  /** Programs that do not call the module, although it offers its kfuncs: it can be removed then. */
+  readonly withoutModule?: boolean;
 }
 
 /** Pinned maps and tc programs (below /sys/fs/bpf/ipvs-bpf). */
 export interface Datapath {
   /** What is pinned, or undefined. `bpftool map/prog show pinned` */
   state(): Promise<DatapathState | undefined>;
-  /** sha256 of the object file that load() would load; compare with DatapathState.objectHash. */
+  /**
+   * sha256 of the object file that load() would load: which one depends on net.ipv4.vs.bpf_kfuncs of the module that
+   * is there. Compare with DatapathState.objectHash.
+   */
   objectFileHash(): Promise<string>;
   /** Creates and pins maps and programs; an object that is right already is left alone. */
-  load(options: {
-    readonly sessionMapMaxEntries: number;
-    readonly constants: DatapathConstants;
-  }): Promise<DatapathState>;
+  load(options: LoadOptions): Promise<DatapathState>;
   /** Removes every pin; the kernel frees maps and programs when their last user is gone. */
   unload(): Promise<void>;
   attachments(): Promise<readonly TcAttachment[]>;

@@ -5,7 +5,8 @@
  *   abi_VERSION/                   directory that says which bpf/abi.h the maps are of
  *   ipvs_services, ...             maps
  *   programs/OBJECT_CONSTANTS/     one generation: ingress, egress and rodata (the constants), named by
- *                                  the sha256 of the object and the start of that of the constants
+ *                                  the sha256 of the object and the start of that of the constants;
+ *                                  OBJECT_CONSTANTS_kfuncs if they call the module
  *
  * A generation is pinned whole before the one before it goes, so that a crash at any point leaves
  * programs that run, and the next load() finds out what is missing.
@@ -70,9 +71,15 @@ export interface LoadRequest {
   readonly constants: DatapathConstants;
 }
 
+const USES_MODULE = '_kfuncs';
+
 /** Both hashes are hexadecimal sha256. The file system allows no dots in names. */
-export function generationName(objectHash: string, constantsHash: string): string {
-  return `${objectHash}_${constantsHash.slice(0, 8)}`;
+export function generationName(of: {
+  readonly objectHash: string;
+  readonly constantsHash: string;
+  readonly usesModule: boolean;
+}): string {
+  return `${of.objectHash}_${of.constantsHash.slice(0, 8)}${of.usesModule ? USES_MODULE : ''}`;
 }
 
 export class DatapathPins {
@@ -118,6 +125,7 @@ export class DatapathPins {
       programIds: { ingress: generation.ingress.id, egress: generation.egress.id },
       constants: generation.constants,
       objectHash: generation.name.split('_')[0] ?? '',
+      usesModule: generation.name.endsWith(USES_MODULE),
     };
   }
 

@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { BpfMap, TypedMap } from 'libbpf-ts';
 import {
   COUNTERS,
@@ -27,9 +28,9 @@ import {
 import { errnoError, errnoOf, HostError } from '../core/errors.ts';
 import type {
   Datapath,
-  DatapathConstants,
   DatapathState,
   ForeignProgram,
+  LoadOptions,
   ServiceEntry,
   SnatAddress,
   SnatInterface,
@@ -42,14 +43,14 @@ import { DatapathTc } from './datapath-tc.ts';
 import { SameBytes } from './same-bytes.ts';
 
 export interface DatapathOptions {
-  /** File ipvs_tc.bpf.o. */
+  /** File ipvs_tc.bpf.o; beside it is ipvs_tc_kfuncs.bpf.o, for a module that offers kfuncs. */
   readonly objectPath: string;
   /** Directory of our pins, in a bpf file system; default /sys/fs/bpf/ipvs-bpf. */
   readonly pinRoot?: string;
   /** Default: TCX where the kernel has it (6.6 and later). */
   readonly attachKind?: 'TCX' | 'Clsact';
-  /** Default /proc/sys/net/ipv4/vs/bpf_maps. */
-  readonly mapsSysctl?: string;
+  /** Directory of the module's control files; default /proc/sys/net/ipv4/vs. */
+  readonly controls?: string;
 }
 
 type RawMap = TypedMap<Uint8Array, Uint8Array>;
@@ -71,6 +72,7 @@ const NO_MAPS = 'none';
 export class BpfDatapath implements Datapath {
   readonly #objectPath: string;
   readonly #mapsSysctl: string;
+  readonly #kfuncsSysctl: string;
   readonly #pins: DatapathPins;
   readonly #tc: DatapathTc;
   readonly #services = new SameBytes<readonly ServiceEntry[]>(decodeServices);
@@ -78,7 +80,9 @@ export class BpfDatapath implements Datapath {
   constructor(options: DatapathOptions) {
     const root = options.pinRoot ?? '/sys/fs/bpf/ipvs-bpf';
     this.#objectPath = options.objectPath;
-    this.#mapsSysctl = options.mapsSysctl ?? '/proc/sys/net/ipv4/vs/bpf_maps';
+    const controls = options.controls ?? '/proc/sys/net/ipv4/vs';
+    this.#mapsSysctl = join(controls, 'bpf_maps');
+    this.#kfuncsSysctl = join(controls, 'bpf_kfuncs');
     this.#pins = new DatapathPins(root);
     this.#tc = new DatapathTc(root, options.attachKind);
   }
@@ -88,20 +92,18 @@ export class BpfDatapath implements Datapath {
   }
 
   async objectFileHash(): Promise<string> {
-    try {
-      return sha256(await readFile(this.#objectPath));
-    } catch (error) {
-      throw errnoError(`read ${this.#objectPath}`, errnoOf(error) ?? 'EIO', error);
-    }
+    return hashOfFile(this.#objectFor(this.#offersKfuncs()));
   }
 
-  async load(options: {
-    readonly sessionMapMaxEntries: number;
-    readonly constants: DatapathConstants;
-  }): Promise<DatapathState> {
-    const constantsHash = sha256(encodePortRanges(options.constants.portRanges));
-    const generation = generationName(await this.objectFileHash(), constantsHash);
-    this.#pins.load({ ...options, objectPath: this.#objectPath, generation });
+  async load(options: LoadOptions): Promise<DatapathState> {
+    const usesModule = options.withoutModule !== true && this.#offersKfuncs();
+    const objectPath = this.#objectFor(usesModule);
+    const generation = generationName({
+      objectHash: await hashOfFile(objectPath),
+      constantsHash: sha256(encodePortRanges(options.constants.portRanges)),
+      usesModule,
+    });
+    this.#pins.load({ ...options, objectPath, generation });
     for (const attached of await this.attachments()) {
       if (!attached.current) await this.attach(attached.ifindex, attached.direction);
     }
@@ -264,6 +266,20 @@ export class BpfDatapath implements Datapath {
     return translated(`map ${name}`, () => act(map.raw()));
   }
 
+  #objectFor(usesModule: boolean): string {
+    return usesModule ? this.#objectPath.replace(/\.bpf\.o$/, '_kfuncs.bpf.o') : this.#objectPath;
+  }
+
+  /** The in-tree module has no such file. */
+  #offersKfuncs(): boolean {
+    try {
+      return readFileSync(this.#kfuncsSysctl, 'utf8').trim() === '1';
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return false;
+      throw errnoError(`read ${this.#kfuncsSysctl}`, errnoOf(error) ?? 'EIO', error);
+    }
+  }
+
   #readMapsSysctl(): string {
     try {
       return readFileSync(this.#mapsSysctl, 'utf8').trim();
@@ -282,6 +298,14 @@ export class BpfDatapath implements Datapath {
 
   #sysctlError(action: string, error: unknown): HostError {
     return errnoError(`${action} ${this.#mapsSysctl}`, errnoOf(error) ?? 'EIO', error);
+  }
+}
+
+async function hashOfFile(path: string): Promise<string> {
+  try {
+    return sha256(await readFile(path));
+  } catch (error) {
+    throw errnoError(`read ${path}`, errnoOf(error) ?? 'EIO', error);
   }
 }
 

@@ -5,7 +5,7 @@ import { isTestServer } from '../core/self-check-network.ts';
 import type { ProcessIdentity } from '../ports.ts';
 import type { NodePorts } from './observe.ts';
 
-const IN_USE_ATTEMPTS = 20;
+const IN_USE_ATTEMPTS = 50;
 const IN_USE_PAUSE_MS = 100;
 /** Somebody else may register a family between the aim and the module. */
 const AIM_ATTEMPTS = 3;
@@ -82,7 +82,10 @@ export async function withFamilyId(
   }
 }
 
-/** A module that is not loaded is what is wanted. References may take a moment to go after a flush. */
+/**
+ * A module that is not loaded is what is wanted. References may take a moment to go after a flush, and after
+ * programs that call it.
+ */
 export async function removeModule(name: string, ports: NodePorts): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     const loaded = (await ports.modules.list()).find((module) => module.name === name);

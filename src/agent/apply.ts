@@ -114,6 +114,9 @@ async function applyDatapathStep(
     case 'loadDatapath':
       await datapath.load(step.options);
       return;
+    case 'releaseModule':
+      await datapath.load({ ...step.options, withoutModule: true });
+      return;
     case 'unloadDatapath':
       return datapath.unload();
     case 'giveMaps':

@@ -55,7 +55,7 @@ export function createNode(
   const { IPVS_BPF_SYSCTL_DIR: sysctls = '/proc/sys', IPVS_BPF_HOST_ROOT: hostRoot } = process.env;
   const datapath = new BpfDatapath({
     objectPath: join(buildDirectory, 'bpf', 'ipvs_tc.bpf.o'),
-    mapsSysctl: join(sysctls, 'net/ipv4/vs/bpf_maps'),
+    controls: join(sysctls, 'net/ipv4/vs'),
   });
   const records = new StateFiles(stateDirectory);
   return {

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From the config to what maps, programs and sysctls should hold, as the steps that are still to be done. */
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
-import type { DatapathConstants, ServiceEntry, SnatInterface, TcDirection } from '../datapath-ports.ts';
+import type {
+  DatapathConstants,
+  DatapathState,
+  LoadOptions,
+  ServiceEntry,
+  SnatInterface,
+  TcDirection,
+} from '../datapath-ports.ts';
 import type { AddressFamily, Link, VirtualServer } from '../ports.ts';
 import { addressFamily } from './abi.ts';
 import { type DatapathFacts, mapsOfModule, type NodeFacts, type NodeRecord } from './facts.ts';
 import { coveredLinks, planSnat, type SnatPlan } from './interfaces.ts';
 import { snatPortRanges } from './port-pool.ts';
 import { withoutMapped } from './prefixes.ts';
-import type { DatapathOptions, Step } from './steps.ts';
+import type { Step } from './steps.ts';
 import { addressesOf, desiredServices, diffServices } from './virtual-servers.ts';
 
 export const DIRECTIONS: readonly TcDirection[] = ['Ingress', 'Egress'];
@@ -34,7 +41,7 @@ export function desiredSysctls(config: NodeConfig): readonly DesiredSysctl[] {
 }
 
 /** What the maps and programs are to be loaded with. */
-export function desiredOptions(config: NodeConfig, facts: NodeFacts): DatapathOptions {
+export function desiredOptions(config: NodeConfig, facts: NodeFacts): LoadOptions {
   const constants: DatapathConstants = {
     portRanges: snatPortRanges(facts.localPortRange, facts.localReservedPorts),
   };
@@ -66,6 +73,8 @@ export function planDatapath(
   const previous = facts.datapath?.state;
   const reload =
     previous === undefined ||
+    // The new module may offer kfuncs, or others than the one before.
+    freshModule ||
     needsNewMaps(config, facts) ||
     previous.objectHash !== facts.objectFileHash ||
     JSON.stringify(previous.constants) !== JSON.stringify(options.constants);
@@ -73,7 +82,7 @@ export function planDatapath(
   const contents = needsNewMaps(config, facts) ? undefined : facts.datapath;
   const covered = coveredLinks(config.datapath.interfaces, facts.links);
   return [
-    ...(reload ? [loadStep(options, previous)] : []),
+    ...(reload ? [loadStep(options, previous, freshModule)] : []),
     ...(held === undefined ? ([{ kind: 'giveMaps' }] as const) : []),
     ...planSnatTables(config, facts, record, { contents, covered }),
     ...planPrefixes(config, contents),
@@ -84,10 +93,16 @@ export function planDatapath(
   ];
 }
 
-function loadStep(options: DatapathOptions, previous: DatapathFacts['state'] | undefined): Step {
+function loadStep(options: LoadOptions, previous: DatapathState | undefined, freshModule: boolean): Step {
   if (previous === undefined) return { kind: 'loadDatapath', options };
-  const { sessionMapMaxEntries, constants } = previous;
-  return { kind: 'loadDatapath', options, previous: { sessionMapMaxEntries, constants } };
+  // Taken back, the module has to go as well.
+  const without = freshModule ? { withoutModule: true } : {};
+  return { kind: 'loadDatapath', options, previous: { ...optionsOf(previous), ...without } };
+}
+
+/** What these programs were loaded with. */
+export function optionsOf({ sessionMapMaxEntries, constants }: DatapathState): LoadOptions {
+  return { sessionMapMaxEntries, constants };
 }
 
 /** Families of the virtual servers that the config names, or that this table has. */

@@ -11,6 +11,7 @@ import {
   type SavedTable,
   switchIsOn,
 } from './facts.ts';
+import { optionsOf } from './plan-datapath.ts';
 import { isTestServer } from './self-check-network.ts';
 import type { Step } from './steps.ts';
 import { virtualServerKey } from './virtual-servers.ts';
@@ -33,7 +34,7 @@ export function swapToPatched(facts: NodeFacts, record: NodeRecord): readonly St
   const file = facts.moduleFile;
   if (file?.state !== 'Found') return [];
   const table = tableToCarry(facts, record);
-  return withoutProxy(facts, record, [
+  const exchange = withoutProxy(facts, record, [
     { kind: 'blockAutoload' },
     ...removeLoaded(facts, table, file.path),
     { kind: 'insertModule', file: file.path, srcversion: file.srcversion, ...wantedId(facts, table) },
@@ -42,6 +43,13 @@ export function swapToPatched(facts: NodeFacts, record: NodeRecord): readonly St
     { kind: 'unblockAutoload' },
     ...(isWorthSaving(table) ? ([{ kind: 'forgetTable' }] as const) : []),
   ]);
+  return [...releaseLoaded(facts), ...exchange];
+}
+
+/** Before kube-proxy stands still: to load programs may take long. */
+function releaseLoaded({ datapath }: NodeFacts): readonly Step[] {
+  if (datapath?.state.usesModule !== true) return [];
+  return [{ kind: 'releaseModule', options: optionsOf(datapath.state) }];
 }
 
 /**

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What `up` and `down` are made of, as data: each step, how it is undone, and what to say about it. */
 import type {
-  DatapathConstants,
+  LoadOptions,
   PortRange,
   ServiceEntry,
   SnatAddress,
@@ -10,11 +10,6 @@ import type {
 } from '../datapath-ports.ts';
 import type { ProcessIdentity } from '../ports.ts';
 import { type Baseline, companionsSince, type SavedTable } from './facts.ts';
-
-export interface DatapathOptions {
-  readonly sessionMapMaxEntries: number;
-  readonly constants: DatapathConstants;
-}
 
 export type Step =
   /** Remembers what the machine was before. */
@@ -67,7 +62,9 @@ export type Step =
   | { readonly kind: 'confirmBoot' }
   /** Removes those of these modules that nothing uses any more. */
   | { readonly kind: 'removeUnused'; readonly names: readonly string[] }
-  | { readonly kind: 'loadDatapath'; readonly options: DatapathOptions; readonly previous?: DatapathOptions }
+  | { readonly kind: 'loadDatapath'; readonly options: LoadOptions; readonly previous?: LoadOptions }
+  /** Has programs in place that do not call the module: as long as others are, it cannot be removed. */
+  | { readonly kind: 'releaseModule'; readonly options: LoadOptions }
   | { readonly kind: 'unloadDatapath' }
   | { readonly kind: 'giveMaps' }
   | { readonly kind: 'putSnatAddress'; readonly entry: SnatAddress }
@@ -167,6 +164,8 @@ function undoDatapathStep(step: Step): readonly Step[] | undefined {
       return step.previous === undefined
         ? [{ kind: 'unloadDatapath' }]
         : [{ kind: 'loadDatapath', options: step.previous }];
+    case 'releaseModule':
+      return [{ kind: 'loadDatapath', options: step.options }];
     case 'putSnatInterface':
       return [
         step.previous === undefined
@@ -268,6 +267,7 @@ const ADVICE: Partial<Record<StepKind, string>> = {
     'Remove ipvs-bpf.conf from /etc/modules-load.d and /etc/modprobe.d of the host by hand; docs/modules.md says more.',
   restoreTable:
     'The table is in saved-table.json of the state directory and is restored by the next "up" or "down".',
+  releaseModule: 'The programs in place go on; the module is not exchanged before others can be loaded.',
   loadDatapath: "The error holds the verifier's words; check that the tc object was built from this version.",
   giveMaps:
     'The module and the tc object are of different versions, or the module still holds older maps: run "down", then "up".',

@@ -2,7 +2,7 @@
 /** The ports together: ip_vs is exchanged under a table of virtual servers, and gets maps. */
 import { release } from 'node:os';
 import { resolve } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { FileHost } from '../../src/adapters/host.ts';
 import { NetlinkIpvs } from '../../src/adapters/ipvs.ts';
 import { ProcKernelModules } from '../../src/adapters/kmod.ts';
@@ -39,6 +39,7 @@ async function realMachine(): Promise<Machine> {
 
 const LOAD = { sessionMapMaxEntries: 1000, constants: { portRanges: [{ first: 1024, last: 29999 }] } };
 const MODE = 'net/ipv4/vs/bpf_mode';
+const KFUNCS = 'net/ipv4/vs/bpf_kfuncs';
 const MAPS = 'net/ipv4/vs/bpf_maps';
 
 const TABLE: readonly VirtualServer[] = ['rr', 'wlc', 'sh'].map((scheduler, index) => ({
@@ -64,12 +65,12 @@ describe.each([subject])('ip_vs under its table ($name)', ({ make }) => {
   });
   afterEach(async () => {
     const { modules, ipvs, datapath } = machine;
+    await datapath.unload();
     if (await ipvs.available()) {
       await ipvs.flush();
       await removeAll();
     }
     await modules.unblockAutoload('ip_vs');
-    await datapath.unload();
   });
 
   async function srcversion(): Promise<string | undefined> {
@@ -80,7 +81,8 @@ describe.each([subject])('ip_vs under its table ($name)', ({ make }) => {
   async function removeAll(): Promise<void> {
     const holders = (await machine.modules.list()).find((module) => module.name === 'ip_vs')?.holders ?? [];
     for (const holder of holders) await machine.modules.remove(holder);
-    await machine.modules.remove('ip_vs');
+    // The kernel frees programs that called it a moment after they are gone.
+    await vi.waitFor(() => machine.modules.remove('ip_vs'), { timeout: 10_000, interval: 100 });
   }
 
   async function loadPatched(): Promise<void> {
@@ -135,6 +137,27 @@ describe.each([subject])('ip_vs under its table ($name)', ({ make }) => {
     expect(await ipvs.familyId()).toBe(id);
   });
 
+  it('cannot be removed while programs call it', async () => {
+    const { host, modules, datapath } = machine;
+    const before = await datapath.load(LOAD);
+    expect(before.usesModule).toBe(false);
+    await loadPatched();
+    expect(await host.readSysctl(KFUNCS)).toBe('1');
+    const calling = await datapath.load(LOAD);
+    expect(calling).toMatchObject({ usesModule: true, mapIds: before.mapIds });
+    expect(calling.objectHash).toBe(await datapath.objectFileHash());
+    expect(calling.objectHash).not.toBe(before.objectHash);
+    await expect(modules.remove('ip_vs')).rejects.toMatchObject({ code: 'ModuleInUse' });
+    const released = await datapath.load({ ...LOAD, withoutModule: true });
+    expect(released).toMatchObject({
+      usesModule: false,
+      mapIds: before.mapIds,
+      objectHash: before.objectHash,
+    });
+    await removeAll();
+    expect(await host.readSysctl(KFUNCS)).toBeUndefined();
+  });
+
   it('is switched on only with maps, which it keeps while it is on', async () => {
     const { host, datapath } = machine;
     await loadPatched();
@@ -155,6 +178,7 @@ describe.each([subject])('ip_vs under its table ($name)', ({ make }) => {
     await host.writeSysctl(MODE, '0');
     await datapath.giveMapsToModule();
     expect(await host.readSysctl(MAPS)).not.toBe(given);
+    await datapath.load({ ...LOAD, sessionMapMaxEntries: 2000, withoutModule: true });
     await removeAll();
     expect(await host.readSysctl(MAPS)).toBeUndefined();
   });

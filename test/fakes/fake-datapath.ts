@@ -14,6 +14,7 @@ import type {
   DatapathConstants,
   DatapathState,
   ForeignProgram,
+  LoadOptions,
   ServiceEntry,
   SnatAddress,
   SnatInterface,
@@ -40,6 +41,7 @@ const MAPS = [
 ] as const;
 
 const MAPS_SYSCTL = 'net/ipv4/vs/bpf_maps';
+const KFUNCS_SYSCTL = 'net/ipv4/vs/bpf_kfuncs';
 const MODULE_MAPS = [
   'services',
   'sessions',
@@ -68,6 +70,7 @@ interface Programs {
   readonly egress: number;
   readonly constants: DatapathConstants;
   readonly objectHash: string;
+  readonly usesModule: boolean;
 }
 
 /** Pinned maps and programs; attachments survive unload() as in the kernel only if they are not detached. */
@@ -124,14 +127,17 @@ export class FakeDatapath implements Datapath {
   }
 
   async objectFileHash(): Promise<string> {
-    return this.#calls.read('datapath.objectFileHash', () => this.objectHash);
+    return this.#calls.read('datapath.objectFileHash', () => this.#hashOf(this.#offersKfuncs()));
   }
 
-  async load(options: {
-    readonly sessionMapMaxEntries: number;
-    readonly constants: DatapathConstants;
-  }): Promise<DatapathState> {
-    return this.#calls.change('datapath.load', '', () => {
+  /** True while ip_vs cannot be removed because of programs. */
+  get usesModule(): boolean {
+    return this.#programs?.usesModule === true;
+  }
+
+  async load(options: LoadOptions): Promise<DatapathState> {
+    return this.#calls.change('datapath.load', options.withoutModule === true ? 'withoutModule' : '', () => {
+      const usesModule = options.withoutModule !== true && this.#offersKfuncs();
       encodePortRanges(options.constants.portRanges);
       if (this.#maps !== undefined && this.#maps.sessionMapMaxEntries !== options.sessionMapMaxEntries) {
         const fresh = this.#newMaps(options.sessionMapMaxEntries).ids;
@@ -142,9 +148,9 @@ export class FakeDatapath implements Datapath {
       }
       this.#maps ??= this.#newMaps(options.sessionMapMaxEntries);
       const same =
-        this.#programs?.objectHash === this.objectHash &&
+        this.#programs?.objectHash === this.#hashOf(usesModule) &&
         JSON.stringify(this.#programs.constants) === JSON.stringify(options.constants);
-      if (!same) this.#loadPrograms(options.constants);
+      if (!same) this.#loadPrograms(options.constants, usesModule);
       return this.#state() as DatapathState;
     });
   }
@@ -327,8 +333,8 @@ export class FakeDatapath implements Datapath {
   #state(): DatapathState | undefined {
     if (this.#maps === undefined || this.#programs === undefined) return undefined;
     const { ids, sessionMapMaxEntries } = this.#maps;
-    const { ingress, egress, constants, objectHash } = this.#programs;
-    return { mapIds: ids, sessionMapMaxEntries, programIds: { ingress, egress }, constants, objectHash };
+    const { ingress, egress, ...loaded } = this.#programs;
+    return { mapIds: ids, sessionMapMaxEntries, programIds: { ingress, egress }, ...loaded };
   }
 
   #newMaps(sessionMapMaxEntries: number): Maps {
@@ -345,13 +351,18 @@ export class FakeDatapath implements Datapath {
     };
   }
 
-  #loadPrograms(constants: DatapathConstants): void {
-    this.#programs = {
-      ingress: this.#nextId++,
-      egress: this.#nextId++,
-      constants,
-      objectHash: this.objectHash,
-    };
+  #offersKfuncs(): boolean {
+    return this.#host.sysctls.get(KFUNCS_SYSCTL) === '1';
+  }
+
+  /** There are two objects. */
+  #hashOf(usesModule: boolean): string {
+    return usesModule ? `0${this.objectHash.slice(1)}` : this.objectHash;
+  }
+
+  #loadPrograms(constants: DatapathConstants, usesModule: boolean): void {
+    const objectHash = this.#hashOf(usesModule);
+    this.#programs = { ingress: this.#nextId++, egress: this.#nextId++, constants, objectHash, usesModule };
     for (const entry of this.#attached.values()) {
       entry.programId = entry.direction === 'Ingress' ? this.#programs.ingress : this.#programs.egress;
     }

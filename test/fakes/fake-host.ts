@@ -52,6 +52,8 @@ export class FakeHost implements Host {
   missing: string[] = [];
   signaturesRequired = false;
   btf = true;
+  /** What bpf_kfuncs of the next patched module says. */
+  offersKfuncs = true;
   boot = '5d3ff5c8-0c1c-4ad4-8b32-6f2f4ed5f0aa';
   /** True after maps were handed to the loaded patched module. */
   get mapsGiven(): boolean {
@@ -128,7 +130,7 @@ export class FakeHost implements Host {
       const inUse = ['bpf_mode', 'bpf_conns'].some((name) => this.sysctls.get(`${VS}${name}`) !== '0');
       if (value === 'none' ? inUse : this.mapsOfModule !== 'none') refuse('EBUSY');
     }
-    if (path === `${VS}bpf_conns`) refuse('EACCES');
+    if (path === `${VS}bpf_conns` || path === `${VS}bpf_kfuncs`) refuse('EACCES');
   }
 
   #moduleChanged(file: ModuleFile, loaded: boolean): void {
@@ -140,5 +142,6 @@ export class FakeHost implements Host {
     this.sysctls.set(`${VS}bpf_mode`, '0');
     this.sysctls.set(`${VS}bpf_maps`, 'none');
     this.sysctls.set(`${VS}bpf_conns`, '0');
+    this.sysctls.set(`${VS}bpf_kfuncs`, this.offersKfuncs ? '1' : '0');
   }
 }

@@ -53,6 +53,8 @@ export function fakeMachine(): FakeMachine {
   links.add({ name: 'eth0' }, '192.0.2.1/24');
   links.add({ name: 'eth1' }, '198.51.100.1/24', '2001:db8:1::1/64');
   const datapath = new FakeDatapath(calls, host, links);
+  const table = modules.users.get('ip_vs');
+  modules.users.set('ip_vs', () => (table?.() ?? 0) + (datapath.usesModule ? 1 : 0));
   const patchedModule = `/usr/lib/ipvs-bpf/${FAKE_RELEASE}/ip_vs.ko`;
   modules.files.set(patchedModule, {
     name: 'ip_vs',

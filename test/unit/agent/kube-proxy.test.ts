@@ -35,6 +35,12 @@ beforeEach(() => {
   node = worker();
 });
 
+function newerModule(): void {
+  const { modules, patchedModule } = node.machine;
+  const file = modules.files.get(patchedModule);
+  if (file !== undefined) modules.files.set(patchedModule, { ...file, srcversion: 'NEWER' });
+}
+
 describe('an exchange under kube-proxy', () => {
   it('happens while it stands still, and leaves it the id that it knows', async () => {
     const { steps } = await up(CONFIG, node);
@@ -56,6 +62,33 @@ describe('an exchange under kube-proxy', () => {
     await expectUntouched(node);
     expect(node.records.isEmpty).toBe(true);
   });
+
+  it('of a module that programs call has others loaded first, and then such as call the new one', async () => {
+    await up(CONFIG, node);
+    expect(node.machine.datapath.usesModule).toBe(true);
+    newerModule();
+    const { steps } = await up(CONFIG, node);
+    const kinds = steps.map(({ kind }) => kind);
+    expect(kinds.slice(0, 2)).toEqual(['releaseModule', 'freezeProxy']);
+    expect(kinds.indexOf('loadDatapath')).toBeGreaterThan(kinds.indexOf('thawProxy'));
+    expect(node.machine.modules.loadedFile('ip_vs')?.srcversion).toBe('NEWER');
+    expect(node.machine.datapath.usesModule).toBe(true);
+    expect((await up(CONFIG, node)).steps).toEqual([]);
+  });
+
+  it.each(['modules.insertFile', 'datapath.giveMapsToModule', 'host.writeSysctl net/ipv4/vs/bpf_mode=1'])(
+    'leaves no program that calls the module when %s fails',
+    async (method) => {
+      await up(CONFIG, node);
+      newerModule();
+      node.machine.calls.fail(method, new HostError('it does not work', { code: 'SystemError' }));
+      await expect(up(CONFIG, node)).rejects.toThrow('it does not work');
+      expect(node.machine.datapath.usesModule).toBe(false);
+      expect(node.machine.modules.loadedFile('ip_vs')?.srcversion).toBe('INTREEIP_VS');
+      await up(CONFIG, node);
+      expect(node.machine.datapath.usesModule).toBe(true);
+    },
+  );
 
   it('takes along what kube-proxy changed until it stood still', async () => {
     const { kubeProxy, ipvs } = node.machine;
