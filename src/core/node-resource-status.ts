@@ -105,6 +105,7 @@ function moduleStatus({ facts, file }: StatusInput): NonNullable<NodeResourceSta
     // Each virtual server counts; a number that changes with every Service says nothing here.
     holders: [...(module?.holders ?? [])].sort(),
     switch: switchIsOn(facts) ? 'On' : 'Off',
+    ...(facts.datapath === undefined ? {} : { kfuncs: facts.datapath.state.usesModule }),
     ...(file === undefined ? {} : { file: fileStatus(file) }),
   };
 }

@@ -918,6 +918,10 @@ export interface IpvsBpfNode {
        */
       srcversion?: string;
       /**
+       * True if the tc programs begin TCP connections by calling this module and tell it of their ends; if false, the packets that do so go through the IP stack.
+       */
+      kfuncs?: boolean;
+      /**
        * Modules that use it.
        *
        * @maxItems 32

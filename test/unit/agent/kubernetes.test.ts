@@ -27,7 +27,7 @@ describe('an IpvsBpfNode', () => {
       services: { accelerated: 1, rejected: 0, virtualServers: 2 },
       lastDisruption: { connectionsDropped: 0, revision: 'r1' },
       kubeProxy: { mode: 'ipvs', version: 'v1.34.4' },
-      module: { origin: 'Patched', switch: 'On' },
+      module: { origin: 'Patched', kfuncs: true, switch: 'On' },
     });
     const { writes } = api;
     node.machine.calls.reset();
