@@ -68,7 +68,14 @@ struct ipvs_path {
 	__u32 out_ifindex;  /* 0: no path */
 	__u16 mtu;          /* bytes of an IP packet */
 	__u8 nexthop_family; /* AF_INET or AF_INET6; IPVS_NEXTHOP_PEER: straight to the peer of out_ifindex */
-	__u8 tell;          /* not 0: IPVS is to be told of each packet (bpf_ip_vs_tell), or sees it itself */
+	__u8 tell;          /* enum ipvs_tell */
+};
+
+/* Which TCP segments tc ingress tells IPVS of (bpf_ip_vs_tell), or leaves to it; those with SYN, FIN or RST always. */
+enum ipvs_tell {
+	IPVS_TELL_CHANGES = 0,
+	IPVS_TELL_ALL = 1,
+	IPVS_TELL_HANDSHAKE = 2, /* all but SYN-ACKs: the client's acknowledgement comes next */
 };
 
 #define IPVS_PATH_SECONDS 1

@@ -128,10 +128,9 @@ void ip_vs_bpf_offer_path(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct s
  */
 void ip_vs_bpf_offer_first_paths(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
 				 const struct sk_buff *skb);
-/* True if a TCP segment without SYN, FIN and RST changes nothing but the timer. */
-bool ip_vs_bpf_is_settled(const struct ip_vs_conn *cp);
-/* Whether tc ingress is to tell of each segment. */
-void ip_vs_bpf_set_tell(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, bool tell);
+/* enum ipvs_tell: what IPVS wants to know of a TCP connection in this state; and has its paths say so. */
+u8 ip_vs_bpf_tell_of(const struct ip_vs_conn *cp);
+void ip_vs_bpf_update_tell(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp);
 
 /* ip_vs_bpf_timer.c */
 /* Adds what tc ingress has forwarded of a session to IPVS's numbers. Under the session's lock. */

@@ -135,7 +135,7 @@ static int tell(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb, const struct
 	struct tcphdr _th, *th;
 	struct ip_vs_iphdr iph;
 	struct ip_vs_conn *cp;
-	bool was_settled;
+	u8 before;
 
 	if (!pd || !ip_vs_fill_iph_skb(af, skb, false, &iph))
 		return err;
@@ -147,10 +147,10 @@ static int tell(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb, const struct
 		__ip_vs_conn_put(cp);
 		return err;
 	}
-	was_settled = ip_vs_bpf_is_settled(cp);
+	before = ip_vs_bpf_tell_of(cp);
 	pd->pp->state_transition(cp, direction, skb, pd, iph.len);
-	if (ip_vs_bpf_is_settled(cp) != was_settled)
-		ip_vs_bpf_set_tell(bpf, cp, was_settled);
+	if (ip_vs_bpf_tell_of(cp) != before)
+		ip_vs_bpf_update_tell(bpf, cp);
 	ip_vs_conn_put(cp);
 	count(bpf, IPVS_COUNT_TOLD);
 	return 0;

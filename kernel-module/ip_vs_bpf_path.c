@@ -22,9 +22,13 @@
 	(BIT(IP_VS_TCP_S_ESTABLISHED) | BIT(IP_VS_TCP_S_FIN_WAIT) |             \
 	 BIT(IP_VS_TCP_S_TIME_WAIT) | BIT(IP_VS_TCP_S_CLOSE_WAIT))
 
-bool ip_vs_bpf_is_settled(const struct ip_vs_conn *cp)
+u8 ip_vs_bpf_tell_of(const struct ip_vs_conn *cp)
 {
-	return BIT(READ_ONCE(cp->state)) & SETTLED_TCP_STATES;
+	int state = READ_ONCE(cp->state);
+
+	if (BIT(state) & SETTLED_TCP_STATES)
+		return IPVS_TELL_CHANGES;
+	return state == IP_VS_TCP_S_SYN_RECV ? IPVS_TELL_HANDSHAKE : IPVS_TELL_ALL;
 }
 
 /* A question by UDP and its answer are not worth a path: the client has to ask again. */
@@ -34,7 +38,7 @@ static bool is_settled(const struct ip_vs_conn *cp, int direction)
 	int earlier = direction == IP_VS_DIR_INPUT ? 0 : 1;
 
 	if (cp->protocol == IPPROTO_TCP)
-		return ip_vs_bpf_is_settled(cp);
+		return BIT(READ_ONCE(cp->state)) & SETTLED_TCP_STATES;
 	return atomic_read(&cp->in_pkts) > earlier;
 }
 
@@ -237,7 +241,7 @@ void ip_vs_bpf_offer_first_paths(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
 	request = describe_path(cp, dst, skb->dev, IP_VS_DIR_INPUT);
 	ip_vs_bpf_expect_reply(cp);
 	reply = remembered_reply_path(cp);
-	request.tell = reply.tell = !ip_vs_bpf_is_settled(cp);
+	request.tell = reply.tell = ip_vs_bpf_tell_of(cp);
 	session = ip_vs_bpf_lock_session(bpf, cp);
 	if (!session)
 		return;
@@ -247,9 +251,10 @@ void ip_vs_bpf_offer_first_paths(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
 	ip_vs_bpf_unlock_session(bpf, cp);
 }
 
-void ip_vs_bpf_set_tell(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, bool tell)
+void ip_vs_bpf_update_tell(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp)
 {
 	struct ipvs_session *session = ip_vs_bpf_lock_session(bpf, cp);
+	u8 tell = ip_vs_bpf_tell_of(cp);
 
 	if (!session)
 		return;

@@ -53,6 +53,11 @@ static __always_inline bool begins_connection(const struct transport *t)
 	return (t->flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK)) == TCP_SYN;
 }
 
+static __always_inline bool answers_syn(const struct transport *t)
+{
+	return (t->flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK)) == (TCP_SYN | TCP_ACK);
+}
+
 static __always_inline bool changes_state(const struct transport *t)
 {
 	return t->flags & (TCP_FIN | TCP_SYN | TCP_RST);
@@ -130,11 +135,8 @@ static __always_inline int send(struct __sk_buff *skb, const struct ipvs_path *p
 {
 	struct bpf_redir_neigh nexthop = { .nh_family = path->nexthop_family };
 
-	if (path->nexthop_family == IPVS_NEXTHOP_PEER) {
-		if (bpf_skb_store_bytes(skb, 0, &path->nexthop, IPVS_ETHERNET_LEN, 0))
-			return TC_ACT_SHOT;
+	if (path->nexthop_family == IPVS_NEXTHOP_PEER)
 		return bpf_redirect_peer(path->out_ifindex, 0);
-	}
 	if (path->nexthop_family == AF_INET6)
 		__builtin_memcpy(nexthop.ipv6_nh, &path->nexthop, sizeof(path->nexthop));
 	else
@@ -245,11 +247,19 @@ static __noinline int tell_ip_vs(struct __sk_buff *skb, const struct ipvs_sessio
 	return bpf_ip_vs_tell(skb, &event);
 }
 
+/* A SYN has just been scheduled; its answer changes nothing. */
+static __always_inline bool is_news(const struct transport *t, const struct forwarding *f)
+{
+	if (f->begun || (f->path.tell == IPVS_TELL_HANDSHAKE && is_reply(f) && answers_syn(t)))
+		return false;
+	return changes_state(t) || f->path.tell;
+}
+
 /* 0: IPVS knows, or need not. */
 static __always_inline int tell(struct __sk_buff *skb, const struct transport *t,
 				const struct forwarding *f)
 {
-	if (f->begun || !(changes_state(t) || f->path.tell))
+	if (!is_news(t, f))
 		return 0;
 	if (!HAS_KFUNCS)
 		return -EOPNOTSUPP;
@@ -294,8 +304,8 @@ static __always_inline int forward_by(struct __sk_buff *skb, __u8 family, struct
 		return IPVS_NOT_MINE;
 	__sync_fetch_and_add(f->counted, IPVS_COUNTED(1, counted_bytes(skb, family, p)));
 	session_touch(f->session);
-	result = family == AF_INET6 ? nat_both_ends_ipv6(skb, p, &f->source, &f->dest) :
-				      nat_both_ends(skb, family, p, &f->source, &f->dest);
+	result = family == AF_INET6 ? nat_both_ends_ipv6(skb, p, &f->source, &f->dest, &f->path) :
+				      nat_both_ends(skb, family, p, &f->source, &f->dest, &f->path);
 	if (result)
 		return result;
 	if (send(skb, &f->path) != TC_ACT_REDIRECT)

@@ -4,27 +4,50 @@
 #define IPVS_BPF_LIB_NAT_BOTH_H
 
 #include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "lib/nat.h"
 
-/* Everything from the hop count to the addresses, and the ports; the IPv4 header checksum is in between. */
-static __always_inline int write_both_ends(struct __sk_buff *skb, __u8 family,
-					   const struct packet *p, __u64 port_flags)
+/* The Ethernet header, if it is another one, and all behind it to the ports: one store costs less than two. */
+static __always_inline long write_ipv4_with_link(struct __sk_buff *skb, struct packet *p,
+						 const struct ipvs_path *path)
+{
+	__u8 *head = (__u8 *)&p->head.ip - ETH_HLEN;
+	__be16 type = bpf_htons(ETH_P_IP);
+
+	__builtin_memcpy(head, &path->nexthop, IPVS_ETHERNET_LEN);
+	__builtin_memcpy(head + IPVS_ETHERNET_LEN, &type, sizeof(type));
+	return bpf_skb_store_bytes(skb, 0, head, ETH_HLEN + sizeof(p->head.ip) + HEAD_L4_LEN, 0);
+}
+
+/*
+ * Everything from the hop count to the addresses, and the ports; the IPv4 header checksum is in between; and
+ * the Ethernet header that the path may have. Of that, no sum of the device knows.
+ */
+static __always_inline int write_both_ends(struct __sk_buff *skb, __u8 family, struct packet *p,
+					   __u64 port_flags, const struct ipvs_path *path)
 {
 	const struct ipv6hdr *ip6 = &p->head.ip6;
 	const struct iphdr *ip = &p->head.ip;
 	__u32 at = ETH_HLEN + offsetof(struct iphdr, ttl);
-	long failed;
+	bool to_peer = path->nexthop_family == IPVS_NEXTHOP_PEER;
+	long failed = 0;
 
+	if (family != AF_INET6 && to_peer && !port_flags)
+		return write_ipv4_with_link(skb, p, path);
+	if (to_peer)
+		failed = bpf_skb_store_bytes(skb, 0, &path->nexthop, IPVS_ETHERNET_LEN, 0);
 	if (family != AF_INET6)
-		return bpf_skb_store_bytes(skb, at, &ip->ttl,
-					   sizeof(*ip) - offsetof(struct iphdr, ttl) + HEAD_L4_LEN,
-					   port_flags);
+		return failed ?: bpf_skb_store_bytes(skb, at, &ip->ttl,
+						     sizeof(*ip) - offsetof(struct iphdr, ttl) +
+							     HEAD_L4_LEN,
+						     port_flags);
 	at = ETH_HLEN + offsetof(struct ipv6hdr, hop_limit);
-	failed = bpf_skb_store_bytes(skb, at, &ip6->hop_limit,
-				     sizeof(*ip6) - offsetof(struct ipv6hdr, hop_limit),
-				     BPF_F_RECOMPUTE_CSUM);
+	failed = failed ?: bpf_skb_store_bytes(skb, at, &ip6->hop_limit,
+					       sizeof(*ip6) - offsetof(struct ipv6hdr, hop_limit),
+					       BPF_F_RECOMPUTE_CSUM);
 	return failed ?: bpf_skb_store_bytes(skb, ETH_HLEN + p->l4_off, &p->head.l4, HEAD_L4_LEN,
 					     port_flags);
 }
@@ -56,10 +79,11 @@ static __always_inline __u64 set_both_addrs(__u8 family, struct packet *p,
 
 /*
  * A whole TCP or UDP packet without IP options or extension headers, on Ethernet: another source, another
- * destination, and one hop less.
+ * destination, one hop less, and the Ethernet header that the path may have.
  */
 static __always_inline int nat_both_ends(struct __sk_buff *skb, __u8 family, struct packet *p,
-					 const struct nat *source, const struct nat *dest)
+					 const struct nat *source, const struct nat *dest,
+					 const struct ipvs_path *path)
 {
 	bool tcp = p->protocol == IPPROTO_TCP;
 	__u32 at = ETH_HLEN + p->l4_off + (tcp ? TCP_CHECK_AT : UDP_CHECK_AT);
@@ -72,10 +96,10 @@ static __always_inline int nat_both_ends(struct __sk_buff *skb, __u8 family, str
 	p->head.l4.dport = dest->port;
 	/* As in nat_packet. */
 	if (!tcp && !p->head.l4.udp_check)
-		return write_both_ends(skb, family, p, BPF_F_RECOMPUTE_CSUM) ?
+		return write_both_ends(skb, family, p, BPF_F_RECOMPUTE_CSUM, path) ?
 			       ipvs_drop(IPVS_COUNT_DROP_REWRITE) :
 			       0;
-	if (write_both_ends(skb, family, p, 0) ||
+	if (write_both_ends(skb, family, p, 0, path) ||
 	    bpf_l4_csum_replace(skb, at, 0, csum_fold32(addr_diff), BPF_F_PSEUDO_HDR | mangled_0) ||
 	    bpf_l4_csum_replace(skb, at, 0, csum_fold32(port_diff), mangled_0))
 		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
@@ -84,9 +108,10 @@ static __always_inline int nat_both_ends(struct __sk_buff *skb, __u8 family, str
 
 /* A function of its own, for the sake of its caller's stack. */
 static __noinline int nat_both_ends_ipv6(struct __sk_buff *skb, struct packet *p,
-					 const struct nat *source, const struct nat *dest)
+					 const struct nat *source, const struct nat *dest,
+					 const struct ipvs_path *path)
 {
-	return nat_both_ends(skb, AF_INET6, p, source, dest);
+	return nat_both_ends(skb, AF_INET6, p, source, dest, path);
 }
 
 #endif

@@ -129,6 +129,8 @@ ends_with_the_module() {
 	for_families requests 10
 	equal "$(sessions)" 20 sessions
 	in_director ipvsadm -C
+	detach srv1
+	detach srv2
 	remove_modules
 	no_maps_left
 }
@@ -192,6 +194,8 @@ set_switch 1
 for_families accelerated_cases
 for_families virtual_servers
 it 'ends when the module is removed' ends_with_the_module
+rm -r "$PINS"
 insert_patched_module
+load_programs
 it 'ends when its network namespace is deleted' ends_with_its_namespace
 finish

@@ -327,7 +327,7 @@ module_goes_under_traffic() {
 	detach srv2
 	tick &
 	ticker=$!
-	timeout 20 bash -c "$(declare -f remove_modules); remove_modules" || status=$?
+	timeout 20 bash -c "PINS=$PINS; $(declare -f remove_modules); remove_modules" || status=$?
 	kill "$ticker"
 	return "$status"
 }
