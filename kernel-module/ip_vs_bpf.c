@@ -4,9 +4,8 @@
  * before conntrack, and every connection made there is a session in an eBPF map, from which the
  * tc programs do SNAT. The contract with them is abi.h.
  *
- * The packets run through ip_vs_in_hook and ip_vs_out_hook as on the native path; the route that
- * those expect is looked up for the first packet of a connection and direction, and remembered.
- * Whatever this file is not sure about it leaves to the native path.
+ * The packets run through ip_vs_in_hook and ip_vs_out_hook as on the native path; the route that those expect is looked
+ * up for the first packet of a connection and direction, and remembered. What is not sure is left to the native path.
  */
 #include <linux/ip.h>
 #include <linux/tcp.h>
@@ -91,10 +90,7 @@ void ip_vs_bpf_set_untracked(struct sk_buff *skb)
 	nf_ct_set(skb, NULL, IP_CT_UNTRACKED);
 }
 
-/*
- * What only the native path does right: IP options (not parsed yet at PRE_ROUTING), extension
- * headers, IPsec, packets merged by LRO.
- */
+/* What only the native path does right: IP options (not parsed yet), extension headers, IPsec, what LRO has merged. */
 bool ip_vs_bpf_needs_native_path(int af, const struct net *net, const struct sk_buff *skb)
 {
 	if (unlikely(af == AF_INET6 ? ip_vs_bpf_needs_native_path6(skb) : ip_hdr(skb)->ihl != 5))
@@ -161,8 +157,8 @@ static bool is_syn(int af, const struct sk_buff *skb)
 }
 
 /*
- * True if ip_vs_in_hook would end this native connection for the packet, and schedule it anew: a client
- * that uses its port again would keep a whitelisted virtual server on the native path for ever.
+ * True if ip_vs_in_hook would end this native connection for the packet, and schedule it anew: a client that uses its
+ * port again would keep a whitelisted virtual server on the native path for ever.
  */
 static bool is_over(const struct ip_vs_conn *cp, const struct sk_buff *skb)
 {
@@ -205,6 +201,9 @@ bool ip_vs_bpf_take_request(struct ip_vs_conn **conn, struct sk_buff *skb,
 	if (unlikely(!ip_vs_bpf_conn(cp)) && !atomic_read(&cp->in_pkts))
 		ip_vs_bpf_await_session(packet, skb);
 	if (!ip_vs_bpf_conn(cp)) {
+		/* Refused a moment ago, when a program had it scheduled for this packet. */
+		if (unlikely(!cp->timeout && !(cp->flags & IP_VS_CONN_F_ONE_PACKET)))
+			packet->verdict = NF_DROP;
 		if (likely(!is_over(cp, skb)) || !ip_vs_bpf_take_first(packet, skb))
 			goto leave;
 		end_native(cp);

@@ -157,7 +157,10 @@ accelerate_director() {
 	hand_over
 	set_switch 1
 	for_families virtual_servers
+	for_families whitelist_one
 }
+
+whitelist_one() { whitelist "$vip" "$port" tcp 1; }
 
 native_cases() {
 	virtual_servers
