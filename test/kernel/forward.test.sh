@@ -322,9 +322,10 @@ module_goes_under_traffic() {
 	local ticker status=0
 	for_families small_messages
 	in_director ipvsadm -C
-	detach cli
-	detach srv1
-	detach srv2
+	local interface
+	for interface in cli srv1 srv2 srv3; do
+		detach "$interface"
+	done
 	tick &
 	ticker=$!
 	timeout 20 bash -c "PINS=$PINS; $(declare -f remove_modules); remove_modules" || status=$?
