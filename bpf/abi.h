@@ -10,7 +10,7 @@
 
 #include <linux/types.h>
 
-#define IPVS_BPF_ABI 4
+#define IPVS_BPF_ABI 5
 
 /* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2). */
 struct ipvs_addr {
@@ -21,7 +21,7 @@ struct ipvs_addr {
 struct ipvs_service_key {
 	struct ipvs_addr vaddr;
 	__be16 vport;
-	__u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 protocol; /* IPPROTO_TCP, IPPROTO_UDP or IPPROTO_SCTP */
 	__u8 zero;
 };
 
@@ -146,7 +146,7 @@ struct ipvs_reply_key {
  * Key of ipvs_frags (LRU): the fragments of one request that leaves for a real server. Written by
  * the module before the first fragment is sent (RFC 791: the four fields that identify a datagram;
  * RFC 8200: the first three, and the protocol does no harm), removed by tc egress with the last
- * fragment. The value is the session's key.
+ * fragment.
  */
 struct ipvs_frag_key {
 	struct ipvs_addr saddr; /* client */
@@ -154,6 +154,12 @@ struct ipvs_frag_key {
 	__be32 id;              /* as in the header; IPv4: 16 bits in the low bytes of the word */
 	__u8 protocol;
 	__u8 zero[3];
+};
+
+/* Value of ipvs_frags. */
+struct ipvs_frag {
+	struct ipvs_session_key session;
+	__u32 length; /* bytes behind the IP header and its options or extension headers, of all fragments */
 };
 
 /* Value of ipvs_snat_addrs (array, index = address id); ipvs_snat_ids is its inverse. */
@@ -231,6 +237,7 @@ enum ipvs_counter {
 	IPVS_COUNT_FORWARD_REPLY,      /* tc ingress: replies, likewise */
 	IPVS_COUNT_BEGUN,              /* module: connections that tc ingress has had scheduled */
 	IPVS_COUNT_TOLD,               /* module: segments that tc ingress has told it of */
+	IPVS_COUNT_BYPASS_MULTIHOMED,  /* module: an end of an SCTP association lists further addresses */
 	IPVS_COUNTERS,
 };
 
@@ -242,6 +249,7 @@ _Static_assert(sizeof(struct ipvs_session) == 136, "abi");
 _Static_assert(sizeof(struct ipvs_event) == 48, "abi");
 _Static_assert(sizeof(struct ipvs_reply_key) == 24, "abi");
 _Static_assert(sizeof(struct ipvs_frag_key) == 40, "abi");
+_Static_assert(sizeof(struct ipvs_frag) == 28, "abi");
 _Static_assert(sizeof(struct ipvs_snat_addr) == 20, "abi");
 _Static_assert(sizeof(struct ipvs_snat_if) == 8, "abi");
 _Static_assert(sizeof(struct ipvs_prefix) == 20, "abi");

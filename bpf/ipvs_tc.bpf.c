@@ -13,9 +13,11 @@
 #include "lib/kfuncs.h"
 #include "lib/maps.h"
 #include "lib/nat.h"
+#include "lib/nat_error.h"
 #include "lib/packet.h"
 #include "lib/parse.h"
 #include "lib/reply.h"
+#include "lib/sctp.h"
 #include "lib/session.h"
 #include "lib/snat.h"
 #include "lib/stats.h"
@@ -79,15 +81,18 @@ static __always_inline int identify_fragment(__u8 family, struct request *r, boo
 {
 	const struct packet *p = &r->packet;
 	struct ipvs_frag_key datagram = { .protocol = p->protocol };
-	struct ipvs_session_key *key;
+	bool truncated = !is_later_fragment(family, p) && !has_whole_l4_head(p);
+	struct ipvs_frag *whole;
 
 	source_of(family, p, &datagram.saddr);
 	destination_of(family, p, &datagram.daddr);
 	datagram.id = family == AF_INET6 ? p->id : p->head.ip.id;
-	key = bpf_map_lookup_elem(&ipvs_frags, &datagram);
-	if (!key)
+	whole = bpf_map_lookup_elem(&ipvs_frags, &datagram);
+	if (!whole)
 		return hinted ? ipvs_drop(IPVS_COUNT_DROP_NO_SESSION) : IPVS_NOT_MINE;
-	r->key = *key;
+	r->key = whole->session;
+	/* What a checksum covers that has to follow the ports. */
+	r->packet.l4_len = whole->length;
 	if (is_last_fragment(family, p))
 		bpf_map_delete_elem(&ipvs_frags, &datagram);
 
@@ -95,9 +100,7 @@ static __always_inline int identify_fragment(__u8 family, struct request *r, boo
 	r->real.port = p->head.l4.dport;
 	r->real.protocol = p->protocol;
 	r->real.port_unknown = is_later_fragment(family, p);
-	if (!is_later_fragment(family, p) && !has_whole_l4_head(p))
-		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
-	return ipvs_done(IPVS_COUNT_FRAGMENT_EGRESS);
+	return truncated ? ipvs_drop(IPVS_COUNT_DROP_MALFORMED) : ipvs_done(IPVS_COUNT_FRAGMENT_EGRESS);
 }
 
 /*
@@ -180,7 +183,7 @@ static __always_inline int translate_request(struct __sk_buff *skb, __u8 family)
 	if (IPVS_SNAT_ADDR_ID(choice.word) == IPVS_SNAT_NONE)
 		return ipvs_done(IPVS_COUNT_SNAT_KEPT);
 	result = write_request(skb, family, &r, choice.word);
-	return result ? result : identified;
+	return result < 0 ? result : identified | result;
 }
 
 /* Functions of their own, because their stacks do not fit into one. */
@@ -229,13 +232,16 @@ SEC("tc")
 int ipvs_tc_egress(struct __sk_buff *skb)
 {
 	bool ipv4 = skb->cb[3] & IPVS_HINT_REROUTED, ipv6 = skb->cb[2] & IPVS_HINT_REROUTED6;
+	int result;
 
 	if (!(ipv4 || ipv6) || skb->cb[4] == IPVS_HINT_REPLY || skb->pkt_type == PACKET_OTHERHOST)
 		return TC_ACT_UNSPEC;
 	/* Either word means something else to the other family. */
 	if (is_ipv6(skb))
-		return ipv6 ? ipvs_verdict(translate_ipv6_request(skb)) : TC_ACT_UNSPEC;
-	return ipv4 ? ipvs_verdict(translate_ipv4_request(skb)) : TC_ACT_UNSPEC;
+		result = ipv6 ? translate_ipv6_request(skb) : IPVS_NOT_MINE;
+	else
+		result = ipv4 ? translate_ipv4_request(skb) : IPVS_NOT_MINE;
+	return ipvs_verdict(with_crc(skb, result));
 }
 
 SEC("tc")
@@ -257,5 +263,5 @@ int ipvs_tc_ingress(struct __sk_buff *skb)
 		if (!result && to == TO_SNAT_END)
 			result = translate_ipv6_reply(skb);
 	}
-	return ipvs_verdict(result);
+	return ipvs_verdict(with_crc(skb, result));
 }

@@ -29,6 +29,7 @@ const ownFiles = [
   'kernel-module/ip_vs_bpf_reply.c',
   'kernel-module/ip_vs_bpf_session.c',
   'kernel-module/ip_vs_bpf_timer.c',
+  'kernel-module/ip_vs_bpf_transport.c',
   'kernel-module/ipvs_bpf_family_id.c',
   'bpf/abi.h',
 ];

@@ -171,6 +171,7 @@ export const hooks: readonly Hook[] = [
       '\tint\t\t\tbpf_ifindex;\t/* its replies have come in there, valid */\n' +
       '\tint\t\t\tbpf_rp_filter;\t/* with this setting, */\n' +
       '\tint\t\t\tbpf_genid;\t/* at this state of the routes */\n' +
+      '\tint\t\t\tbpf_multihomed;\t/* SCTP: it lists further addresses */\n' +
       '#endif\n',
   },
   {

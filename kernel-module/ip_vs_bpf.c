@@ -8,7 +8,6 @@
  * up for the first packet of a connection and direction, and remembered. What is not sure is left to the native path.
  */
 #include <linux/ip.h>
-#include <linux/tcp.h>
 #include <net/dst_metadata.h>
 #include <net/ip.h>
 #include <net/ip6_fib.h>
@@ -139,38 +138,15 @@ bool ip_vs_bpf_take_first(struct ip_vs_bpf_packet *packet, struct sk_buff *skb)
 
 	if (READ_ONCE(packet->bpf->on))
 		packet->service = ip_vs_bpf_find_service(packet->bpf, af, skb);
+	if (unlikely(packet->service && ip_vs_bpf_is_sctp(af, skb) &&
+		     ip_vs_bpf_is_multihomed(af, skb))) {
+		count(packet->bpf, IPVS_COUNT_BYPASS_MULTIHOMED);
+		return false;
+	}
 	packet->taken = packet->service &&
 			!ip_vs_bpf_needs_native_path(af, packet->state.net, skb) &&
 			ip_vs_bpf_route_input(af, skb);
 	return packet->taken;
-}
-
-static bool is_syn(int af, const struct sk_buff *skb)
-{
-	struct ip_vs_iphdr iph;
-	struct tcphdr _th, *th;
-
-	if (!ip_vs_fill_iph_skb(af, skb, false, &iph))
-		return false;
-	th = skb_header_pointer(skb, iph.len, sizeof(_th), &_th);
-	return th && th->syn;
-}
-
-/*
- * True if ip_vs_in_hook would end this native connection for the packet, and schedule it anew: a client that uses its
- * port again would keep a whitelisted virtual server on the native path for ever.
- */
-static bool is_over(const struct ip_vs_conn *cp, const struct sk_buff *skb)
-{
-	int reuse = sysctl_conn_reuse_mode(cp->ipvs), state = READ_ONCE(cp->state);
-
-	/* Nor one of a persistent client, or one that others depend on: IPVS keeps them. */
-	if (cp->protocol != IPPROTO_TCP || cp->control || atomic_read(&cp->n_control))
-		return false;
-	if (state != IP_VS_TCP_S_TIME_WAIT && state != IP_VS_TCP_S_CLOSE &&
-	    !(reuse & 2 && state == IP_VS_TCP_S_FIN_WAIT && cp->flags & IP_VS_CONN_F_NOOUTPUT))
-		return false;
-	return reuse && is_syn(cp->af, skb);
 }
 
 /* As ip_vs_in_hook does; what conntrack knows of it ends by its own timeout. */
@@ -204,7 +180,7 @@ bool ip_vs_bpf_take_request(struct ip_vs_conn **conn, struct sk_buff *skb,
 		/* Refused a moment ago, when a program had it scheduled for this packet. */
 		if (unlikely(!cp->timeout && !(cp->flags & IP_VS_CONN_F_ONE_PACKET)))
 			packet->verdict = NF_DROP;
-		if (likely(!is_over(cp, skb)) || !ip_vs_bpf_take_first(packet, skb))
+		if (likely(!ip_vs_bpf_is_over(cp, skb)) || !ip_vs_bpf_take_first(packet, skb))
 			goto leave;
 		end_native(cp);
 		*conn = NULL;
@@ -213,6 +189,10 @@ bool ip_vs_bpf_take_request(struct ip_vs_conn **conn, struct sk_buff *skb,
 	packet->taken = true;
 	if (unlikely(ip_vs_bpf_needs_native_path(af, state->net, skb))) {
 		ip_vs_bpf_set_untracked(skb);
+		goto leave;
+	}
+	if (unlikely(ip_vs_bpf_begins_multihomed(cp, skb))) {
+		ip_vs_bpf_refuse_multihomed(packet, cp);
 		goto leave;
 	}
 	if (af == AF_INET6) {
@@ -249,6 +229,9 @@ static bool add_session(struct ip_vs_conn *cp, struct sk_buff *skb, struct ip_vs
 		packet->service = ip_vs_bpf_find_service(bpf, packet->state.pf, skb);
 	if (!packet->service || !is_supported(cp)) {
 		count(bpf, IPVS_COUNT_BYPASS_UNSUPPORTED);
+	} else if (unlikely(cp->protocol == IPPROTO_SCTP && cp->dest &&
+			    READ_ONCE(cp->dest->bpf_multihomed))) {
+		count(bpf, IPVS_COUNT_BYPASS_MULTIHOMED);
 	} else if (likely(!ip_vs_bpf_add_session(bpf, cp, packet->service))) {
 		spin_lock_bh(&cp->lock);
 		cp->flags &= ~IP_VS_CONN_F_NFCT;
@@ -286,7 +269,10 @@ bool ip_vs_bpf_take_connection(struct ip_vs_conn *cp, struct sk_buff *skb,
 static void announce_fragments(struct sk_buff *skb, struct ip_vs_conn *cp)
 {
 	const struct iphdr *iph = ip_hdr(skb);
-	struct ipvs_session_key session = ip_vs_bpf_session_key(cp, service_id_of(cp));
+	struct ipvs_frag whole = {
+		.session = ip_vs_bpf_session_key(cp, service_id_of(cp)),
+		.length = skb->len - ip_hdrlen(skb),
+	};
 	struct ipvs_frag_key key = {
 		.saddr = addr4(iph->saddr),
 		.daddr = addr4(iph->daddr),
@@ -294,7 +280,7 @@ static void announce_fragments(struct sk_buff *skb, struct ip_vs_conn *cp)
 		.protocol = iph->protocol,
 	};
 
-	map_update(cp->ipvs->bpf, FRAGS, &key, &session, BPF_ANY);
+	map_update(cp->ipvs->bpf, FRAGS, &key, &whole, BPF_ANY);
 }
 
 /* Sends without OUTPUT and POSTROUTING. */

@@ -44,7 +44,7 @@ static const struct ip_vs_bpf_map_spec {
 	[REPLIES] = { "replies", BPF_MAP_TYPE_HASH, sizeof(struct ipvs_reply_key),
 		      sizeof(struct ipvs_session_key), 1 },
 	[FRAGS] = { "frags", BPF_MAP_TYPE_LRU_HASH, sizeof(struct ipvs_frag_key),
-		    sizeof(struct ipvs_session_key), 1 },
+		    sizeof(struct ipvs_frag), 1 },
 	[SNAT_ADDRS] = { "snat_addrs", BPF_MAP_TYPE_ARRAY, sizeof(u32),
 			 sizeof(struct ipvs_snat_addr), IPVS_SNAT_ADDRS },
 	[SNAT_IDS] = { "snat_ids", BPF_MAP_TYPE_HASH, sizeof(struct ipvs_addr), sizeof(u32), 1 },

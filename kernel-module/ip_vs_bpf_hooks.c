@@ -109,8 +109,7 @@ static __be16 *find_quote(int af, const struct sk_buff *skb, struct ip_vs_iphdr 
 		if (!ip4 || ip4->ihl < 5 || ip4->frag_off & htons(IP_OFFSET))
 			return NULL;
 	}
-	if (quoted->fragoffs ||
-	    (quoted->protocol != IPPROTO_TCP && quoted->protocol != IPPROTO_UDP))
+	if (quoted->fragoffs || !has_ports(quoted->protocol))
 		return NULL;
 	return skb_header_pointer(skb, quoted->len, 2 * sizeof(*_ports), _ports);
 }
@@ -184,7 +183,7 @@ static unsigned int take_icmp(struct ip_vs_bpf_packet *packet, struct sk_buff *s
 	return verdict;
 }
 
-/* For the look-up of a TCP or UDP packet's connection, as request and as reply. */
+/* For the look-up of the connection of a packet with ports, as request and as reply. */
 static bool fill_param(struct netns_ipvs *ipvs, int af, const struct sk_buff *skb,
 		       struct ip_vs_conn_param *param, struct ip_vs_iphdr *iph)
 {
@@ -273,7 +272,7 @@ static __always_inline unsigned int pre_routing(int af, struct sk_buff *skb,
 	packet = (struct ip_vs_bpf_packet){
 		.state = *state, .bpf = ipvs->bpf, .verdict = NF_ACCEPT,
 	};
-	if (likely(protocol == IPPROTO_TCP || protocol == IPPROTO_UDP)) {
+	if (likely(has_ports(protocol))) {
 		if (nf_bridge_in_prerouting(skb))
 			return leave_to_ip_layer(ipvs->bpf, af, skb, fragment);
 		if (by_bridge)
@@ -314,8 +313,7 @@ static __always_inline unsigned int local_out(int af, struct sk_buff *skb,
 
 	if (likely(!atomic_read(&ipvs->bpf->local_conns)) || skb->ipvs_property)
 		return NF_ACCEPT;
-	if (!fill_param(ipvs, af, skb, &param, &iph) ||
-	    (iph.protocol != IPPROTO_TCP && iph.protocol != IPPROTO_UDP))
+	if (!fill_param(ipvs, af, skb, &param, &iph) || !has_ports(iph.protocol))
 		return NF_ACCEPT;
 	if (is_accelerated_reply(&param))
 		ip_vs_bpf_set_untracked(skb);

@@ -4,6 +4,8 @@
 #define IP_VS_BPF_INTERNAL_H
 
 #include <linux/bpf.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/netfilter.h>
 #include <net/ip_vs.h>
 
@@ -80,6 +82,17 @@ static inline void count(struct ip_vs_bpf *bpf, enum ipvs_counter counter)
 		(*value)++;
 }
 
+/* Of IPv6, behind nothing but the header: all others have the native path. */
+static inline bool ip_vs_bpf_is_sctp(int af, const struct sk_buff *skb)
+{
+	return (af == AF_INET6 ? ipv6_hdr(skb)->nexthdr : ip_hdr(skb)->protocol) == IPPROTO_SCTP;
+}
+
+static inline bool has_ports(int protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
 static inline struct ipvs_addr addr4(__be32 address)
 {
 	return (struct ipvs_addr){ .w = { 0, 0, htonl(0xffff), address } };
@@ -145,7 +158,7 @@ void ip_vs_bpf_register_kfuncs(void);
 bool ip_vs_bpf_has_kfuncs(void);
 
 /* ip_vs_bpf_reply.c */
-/* Whether a TCP or UDP packet, no fragment, is a reply that tc ingress is to translate. */
+/* Whether a packet with ports, no fragment, is a reply that tc ingress is to translate. */
 bool ip_vs_bpf_is_to_snat_end(struct ip_vs_bpf *bpf, int af, const struct sk_buff *skb);
 /* tc ingress leaves fragmented replies alone; here they are whole again. */
 void ip_vs_bpf_reverse_reassembled(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb);
@@ -195,7 +208,7 @@ static inline struct ip_vs_bpf_packet *packet_of(const struct nf_hook_state *sta
 	return container_of((struct nf_hook_state *)state, struct ip_vs_bpf_packet, state);
 }
 
-/* The whitelist entry of the virtual server that a TCP or UDP packet is for, or NULL. */
+/* The whitelist entry of the virtual server that a packet with ports is for, or NULL. */
 const struct ipvs_service *ip_vs_bpf_find_service(struct ip_vs_bpf *bpf, int af,
 						  const struct sk_buff *skb);
 
@@ -213,6 +226,25 @@ bool ip_vs_bpf_needs_native_path(int af, const struct net *net, const struct sk_
 /* A packet for which there is no connection: true if the accelerated mode is to schedule it; it has its route then. */
 bool ip_vs_bpf_take_first(struct ip_vs_bpf_packet *packet, struct sk_buff *skb);
 unsigned int ip_vs_bpf_output(struct net *net, int af, struct sk_buff *skb, u32 hint);
+
+/* ip_vs_bpf_transport.c */
+/*
+ * True if ip_vs_in_hook would end this native connection for the packet, and schedule it anew: a client
+ * that uses its port again would keep a whitelisted virtual server on the native path for ever.
+ */
+bool ip_vs_bpf_is_over(const struct ip_vs_conn *cp, const struct sk_buff *skb);
+/*
+ * Whether an SCTP packet lists further addresses of its sender, or says that there may be some later: an INIT or
+ * INIT ACK. Behind SNAT its peer would send to them what no session is known for.
+ */
+bool ip_vs_bpf_is_multihomed(int af, const struct sk_buff *skb);
+/*
+ * The same for a packet of a connection. Who is established ignores it or, as RFC 9260 has it in section 5.2.2, refuses
+ * it: whoever sends one with the addresses of others must not end their association here.
+ */
+bool ip_vs_bpf_begins_multihomed(const struct ip_vs_conn *cp, const struct sk_buff *skb);
+/* Ends an accelerated connection that an end with further addresses has begun. The packet is dropped. */
+void ip_vs_bpf_refuse_multihomed(struct ip_vs_bpf_packet *packet, struct ip_vs_conn *cp);
 
 /* ip_vs_bpf_session.c */
 /*

@@ -159,13 +159,21 @@ bool ip_vs_bpf_forward_reply6(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, stru
 	return true;
 }
 
-/* Whose packet this CPU is sending as fragments. */
-static DEFINE_PER_CPU(struct ip_vs_conn *, fragmented_conn);
+/* What this CPU is sending as fragments. */
+struct fragmented {
+	struct ip_vs_conn *cp;
+	u32 length; /* bytes behind the IPv6 header */
+};
+static DEFINE_PER_CPU(struct fragmented, fragmented);
 
 /* tc egress finds the session of the fragments by what identifies the datagram. */
-static void announce_fragments(struct sk_buff *skb, struct ip_vs_conn *cp)
+static void announce_fragments(struct sk_buff *skb, struct fragmented sent)
 {
-	struct ipvs_session_key session = ip_vs_bpf_session_key(cp, service_id_of(cp));
+	struct ip_vs_conn *cp = sent.cp;
+	struct ipvs_frag whole = {
+		.session = ip_vs_bpf_session_key(cp, service_id_of(cp)),
+		.length = sent.length,
+	};
 	struct ipvs_frag_key key = {
 		.saddr = addr_of(AF_INET6, (union nf_inet_addr *)&ipv6_hdr(skb)->saddr),
 		.daddr = addr_of(AF_INET6, (union nf_inet_addr *)&ipv6_hdr(skb)->daddr),
@@ -181,17 +189,17 @@ static void announce_fragments(struct sk_buff *skb, struct ip_vs_conn *cp)
 	if (!header || (header->frag_off & htons(IP6_OFFSET | IP6_MF)) != htons(IP6_MF))
 		return;
 	key.id = header->identification;
-	map_update(cp->ipvs->bpf, FRAGS, &key, &session, BPF_ANY);
+	map_update(cp->ipvs->bpf, FRAGS, &key, &whole, BPF_ANY);
 }
 
 /* A fragment's control block is empty, or the whole packet's. */
 static int send_fragment(struct net *net, struct sock *sk, struct sk_buff *skb)
 {
-	struct ip_vs_conn *cp = __this_cpu_read(fragmented_conn);
+	struct fragmented sent = *this_cpu_ptr(&fragmented);
 
 	memset(IP6CB(skb), 0, sizeof(struct inet6_skb_parm));
-	announce_fragments(skb, cp);
-	ip_vs_bpf_output(net, AF_INET6, skb, IPVS_HINT_MAGIC | service_id_of(cp));
+	announce_fragments(skb, sent);
+	ip_vs_bpf_output(net, AF_INET6, skb, IPVS_HINT_MAGIC | service_id_of(sent.cp));
 	return 0;
 }
 
@@ -203,15 +211,17 @@ unsigned int ip_vs_bpf_send_request6(struct sk_buff *skb, struct ip_vs_conn *cp)
 {
 	struct net *net = cp->ipvs->net;
 	unsigned int limit = IP6CB(skb)->frag_max_size ?: UINT_MAX;
-	struct ip_vs_conn *outer;
+	struct fragmented outer;
 
 	limit = min_t(unsigned int, limit, dst_mtu(skb_dst(skb)));
 	if (likely(skb_is_gso(skb) || skb->len <= limit))
 		return ip_vs_bpf_output(net, AF_INET6, skb,
 					IPVS_HINT_MAGIC | service_id_of(cp));
-	outer = __this_cpu_read(fragmented_conn);
-	__this_cpu_write(fragmented_conn, cp);
+	outer = *this_cpu_ptr(&fragmented);
+	*this_cpu_ptr(&fragmented) = (struct fragmented){
+		.cp = cp, .length = skb->len - sizeof(struct ipv6hdr),
+	};
 	ipv6_stub->ipv6_fragment(net, NULL, skb, send_fragment);
-	__this_cpu_write(fragmented_conn, outer);
+	*this_cpu_ptr(&fragmented) = outer;
 	return NF_STOLEN;
 }

@@ -34,12 +34,12 @@ u8 ip_vs_bpf_tell_of(const struct ip_vs_conn *cp)
 /* A question by UDP and its answer are not worth a path: the client has to ask again. */
 static bool is_settled(const struct ip_vs_conn *cp, int direction)
 {
-	/* The request that is being sent is not counted yet. */
-	int earlier = direction == IP_VS_DIR_INPUT ? 0 : 1;
-
 	if (cp->protocol == IPPROTO_TCP)
 		return BIT(READ_ONCE(cp->state)) & SETTLED_TCP_STATES;
-	return atomic_read(&cp->in_pkts) > earlier;
+	if (cp->protocol == IPPROTO_SCTP)
+		return READ_ONCE(cp->state) == IP_VS_SCTP_S_ESTABLISHED;
+	/* The request that is being sent is not counted yet. */
+	return atomic_read(&cp->in_pkts) > (direction == IP_VS_DIR_INPUT ? 0 : 1);
 }
 
 static bool is_ethernet(const struct net_device *dev)

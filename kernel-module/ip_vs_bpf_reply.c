@@ -14,6 +14,7 @@
 #include <net/ip.h>
 #include <net/ip6_fib.h>
 #include <net/route.h>
+#include <net/sctp/checksum.h>
 
 #include "ip_vs_bpf_internal.h"
 
@@ -49,30 +50,49 @@ static bool route_reply(struct ip_vs_conn *cp, struct sk_buff *skb)
 	return is_forwarded(rt);
 }
 
-/* Puts another end into a TCP or UDP packet, whose transport header is at `l4` and writable. */
-static void rewrite_destination(int af, struct sk_buff *skb, unsigned int l4, u8 protocol,
-				const struct ipvs_addr *address, __be16 port)
+/* The checksum of a TCP or UDP packet follows its new destination. */
+static void follow_destination(int af, struct sk_buff *skb, void *head, bool udp,
+			       const struct ipvs_addr *address, __be16 port)
 {
-	__be16 *dport = (__be16 *)(skb->data + l4) + 1;
-	bool udp = protocol == IPPROTO_UDP;
-	__sum16 *check = udp ? &((struct udphdr *)(dport - 1))->check :
-			       &((struct tcphdr *)(dport - 1))->check;
+	__sum16 *check = udp ? &((struct udphdr *)head)->check : &((struct tcphdr *)head)->check;
 
 	/* Of IPv6 such a sum has the header in it: it would have to stay as it is. */
 	if (af == AF_INET6 && skb->ip_summed == CHECKSUM_COMPLETE)
 		skb->ip_summed = CHECKSUM_NONE;
-	if (!udp || *check || skb->ip_summed == CHECKSUM_PARTIAL) {
-		if (af == AF_INET6)
-			inet_proto_csum_replace16(check, skb, ipv6_hdr(skb)->daddr.s6_addr32,
-						  address->w, true);
-		else
-			inet_proto_csum_replace4(check, skb, ip_hdr(skb)->daddr, address->w[3],
-						 true);
-		inet_proto_csum_replace2(check, skb, *dport, port, false);
-		if (udp && !*check)
-			*check = CSUM_MANGLED_0;
-	}
-	*dport = port;
+	if (udp && !*check && skb->ip_summed != CHECKSUM_PARTIAL)
+		return;
+	if (af == AF_INET6)
+		inet_proto_csum_replace16(check, skb, ipv6_hdr(skb)->daddr.s6_addr32, address->w,
+					  true);
+	else
+		inet_proto_csum_replace4(check, skb, ip_hdr(skb)->daddr, address->w[3], true);
+	inet_proto_csum_replace2(check, skb, ((__be16 *)head)[1], port, false);
+	if (udp && !*check)
+		*check = CSUM_MANGLED_0;
+}
+
+/* As IPVS does for a new port. A checksum that is still to be made will be right. */
+static void renew_sctp_check(struct sk_buff *skb, unsigned int l4)
+{
+	struct sctphdr *head = (struct sctphdr *)(skb->data + l4);
+
+	if (skb_is_gso(skb) || skb->ip_summed == CHECKSUM_PARTIAL)
+		return;
+	head->checksum = sctp_compute_cksum(skb, l4);
+	skb->ip_summed = CHECKSUM_UNNECESSARY;
+}
+
+/* Puts another end into a packet whose transport header is at `l4` and writable. */
+static void rewrite_destination(int af, struct sk_buff *skb, unsigned int l4, u8 protocol,
+				const struct ipvs_addr *address, __be16 port)
+{
+	void *head = skb->data + l4;
+
+	if (protocol != IPPROTO_SCTP)
+		follow_destination(af, skb, head, protocol == IPPROTO_UDP, address, port);
+	((__be16 *)head)[1] = port;
+	if (protocol == IPPROTO_SCTP)
+		renew_sctp_check(skb, l4);
 	if (af == AF_INET6) {
 		memcpy(&ipv6_hdr(skb)->daddr, address, sizeof(*address));
 	} else {
@@ -83,7 +103,10 @@ static void rewrite_destination(int af, struct sk_buff *skb, unsigned int l4, u8
 
 static bool make_l4_writable(struct sk_buff *skb, unsigned int l4, u8 protocol)
 {
-	l4 += protocol == IPPROTO_UDP ? sizeof(struct udphdr) : sizeof(struct tcphdr);
+	if (protocol == IPPROTO_SCTP)
+		l4 += sizeof(struct sctphdr);
+	else
+		l4 += protocol == IPPROTO_UDP ? sizeof(struct udphdr) : sizeof(struct tcphdr);
 	return !skb_ensure_writable(skb, l4);
 }
 
@@ -258,6 +281,13 @@ bool ip_vs_bpf_take_reply(struct ip_vs_conn *cp, struct sk_buff *skb,
 	ip_vs_bpf_set_untracked(skb);
 	if (unlikely(ip_vs_bpf_needs_native_path(cp->af, state->net, skb)))
 		goto leave;
+	if (unlikely(ip_vs_bpf_begins_multihomed(cp, skb))) {
+		/* What the client begins anew would meet the same again. */
+		if (cp->dest)
+			WRITE_ONCE(cp->dest->bpf_multihomed, 1);
+		ip_vs_bpf_refuse_multihomed(packet, cp);
+		goto leave;
+	}
 	if (unlikely(!ip_vs_bpf_use_dst(skb, ip_vs_bpf_remembered_reply_dst(cp),
 					cp->bpf_out_ifindex, cp->bpf_out_cookie))) {
 		if (!find_route(cp, skb))
@@ -276,7 +306,7 @@ leave:
 	return false;
 }
 
-/* The session whose SNAT end a TCP or UDP packet is sent to, by a real server of it. */
+/* The session whose SNAT end a packet with ports is sent to, by a real server of it. */
 static const struct ipvs_session_key *session_of_reply(struct ip_vs_bpf *bpf, int af,
 						       const struct sk_buff *skb,
 						       struct ip_vs_iphdr *iph)

@@ -39,6 +39,9 @@ static __always_inline struct transport transport_of(struct __sk_buff *skb, cons
 
 	if (p->protocol == IPPROTO_UDP)
 		return (struct transport){ .head_len = L4_HEAD_LEN };
+	if (p->protocol == IPPROTO_SCTP && l4 + SCTP_CHUNK_AT < (__u8 *)(long)skb->data_end &&
+	    is_plain_chunk(l4[SCTP_CHUNK_AT]))
+		return (struct transport){ .head_len = SCTP_HEAD_LEN };
 	if (p->protocol != IPPROTO_TCP || l4 + TCP_HEAD_LEN > (__u8 *)(long)skb->data_end)
 		return (struct transport){};
 	return (struct transport){
@@ -306,11 +309,11 @@ static __always_inline int forward_by(struct __sk_buff *skb, __u8 family, struct
 	session_touch(f->session);
 	result = family == AF_INET6 ? nat_both_ends_ipv6(skb, p, &f->source, &f->dest, &f->path) :
 				      nat_both_ends(skb, family, p, &f->source, &f->dest, &f->path);
-	if (result)
+	if (result < 0)
 		return result;
 	if (send(skb, &f->path) != TC_ACT_REDIRECT)
 		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
-	return ipvs_sent(f->counter);
+	return ipvs_sent(f->counter) | result;
 }
 
 /* IPVS_NOT_MINE if the packet has to go through ip_vs, or is no session's. */

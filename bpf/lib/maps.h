@@ -45,7 +45,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, struct ipvs_frag_key);
-	__type(value, struct ipvs_session_key);
+	__type(value, struct ipvs_frag);
 } ipvs_frags SEC(".maps");
 
 /* Written by the agent, read by tc egress. */

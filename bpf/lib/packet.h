@@ -37,6 +37,8 @@
 #define TCP_HEAD_LEN 20
 #define TCP_CHECK_AT 16
 #define UDP_CHECK_AT 6
+#define SCTP_HEAD_LEN 12
+#define SCTP_CHECK_AT 8
 
 /* The first 8 bytes behind the IP header. */
 union l4_head {
@@ -142,7 +144,8 @@ static __always_inline bool is_last_fragment(__u8 family, const struct packet *p
 
 static __always_inline bool has_ports(const struct packet *p)
 {
-	return p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP;
+	return p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP ||
+	       p->protocol == IPPROTO_SCTP;
 }
 
 static __always_inline bool is_icmp(__u8 family, const struct packet *p)
@@ -150,10 +153,18 @@ static __always_inline bool is_icmp(__u8 family, const struct packet *p)
 	return p->protocol == (family == AF_INET6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
 }
 
-/* False if a TCP or UDP packet ends before its checksum does. */
+/* The part of a transport header that has to be there before a packet is translated. */
+static __always_inline __u32 l4_head_len(__u8 protocol)
+{
+	if (protocol == IPPROTO_SCTP)
+		return SCTP_HEAD_LEN;
+	return protocol == IPPROTO_TCP ? TCP_HEAD_LEN : L4_HEAD_LEN;
+}
+
+/* False if a packet with ports ends before its checksum does. */
 static __always_inline bool has_whole_l4_head(const struct packet *p)
 {
-	return p->l4_len >= (p->protocol == IPPROTO_TCP ? TCP_HEAD_LEN : L4_HEAD_LEN);
+	return p->l4_len >= l4_head_len(p->protocol);
 }
 
 /* The ICMP errors that ip_vs forwards; all of them quote a packet behind 8 bytes. */

@@ -101,13 +101,14 @@ static __always_inline enum parse_result set_l4_len(struct packet *p, __u32 leng
 static __noinline enum parse_result find_l4_len(struct __sk_buff *skb, struct packet *p,
 						__u32 length, __u32 limit, bool missing)
 {
+	__u32 head = l4_head_len(p->protocol);
+
 	if (missing && !reaches(skb, p->l4_off - 1))
 		return PARSE_TRUNCATED;
 	if (set_l4_len(p, length, limit, missing) != PARSE_OK)
 		return PARSE_TRUNCATED;
-	if (p->protocol == IPPROTO_TCP && p->l4_len >= TCP_HEAD_LEN &&
-	    !reaches(skb, p->l4_off + TCP_HEAD_LEN - 1))
-		p->l4_len = TCP_HEAD_LEN - 1;
+	if (head > L4_HEAD_LEN && p->l4_len >= head && !reaches(skb, p->l4_off + head - 1))
+		p->l4_len = head - 1;
 	return PARSE_OK;
 }
 

@@ -8,6 +8,7 @@
 
 #include "abi.h"
 #include "lib/nat.h"
+#include "lib/nat_error.h"
 #include "lib/packet.h"
 #include "lib/parse.h"
 #include "lib/session.h"
@@ -68,7 +69,8 @@ static __always_inline enum addressee addressee_of(struct __sk_buff *skb, __u8 f
 	if (!head)
 		return TO_SNAT_END;
 	protocol = family == AF_INET6 ? head->ip6.nexthdr : head->ip.protocol;
-	if ((protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) || is_snat_port(head->l4.dport))
+	if ((protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_SCTP) ||
+	    is_snat_port(head->l4.dport))
 		return TO_SNAT_END;
 	return is_vport(head->l4.dport) ? TO_VIRTUAL_SERVER : TO_OTHERS;
 }
@@ -123,7 +125,7 @@ static __always_inline int translate_reply(struct __sk_buff *skb, __u8 family)
 	if (!has_whole_l4_head(&r.packet))
 		return ipvs_drop(IPVS_COUNT_DROP_MALFORMED);
 	result = nat_packet(skb, family, &r.packet, NAT_DEST, &nat);
-	return result ? result : ipvs_done(IPVS_COUNT_SNAT_REVERSED);
+	return result < 0 ? result : ipvs_done(IPVS_COUNT_SNAT_REVERSED) | result;
 }
 
 #endif

@@ -16,6 +16,7 @@
  */
 #define IPVS_NOT_MINE 0
 #define IPVS_SENT     0x100
+#define IPVS_CRC      0x200 /* beside the others: correct_crc is still to come */
 
 static __always_inline int ipvs_done(enum ipvs_counter counter)
 {
@@ -39,7 +40,7 @@ static __always_inline int ipvs_drop(enum ipvs_counter counter)
  */
 static __always_inline int ipvs_verdict(int result)
 {
-	__u32 index = ((result < 0 ? -result : result) & ~IPVS_SENT) - 1;
+	__u32 index = ((result < 0 ? -result : result) & ~(IPVS_SENT | IPVS_CRC)) - 1;
 	__u64 *packets;
 
 	if (result == IPVS_NOT_MINE)

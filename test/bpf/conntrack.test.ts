@@ -5,7 +5,7 @@ import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Datapath, REROUTED6, VERDICT } from './datapath.ts';
 import { type End, ETH_P, frame, type Transport } from './packet.ts';
 import { packet6 } from './packet6.ts';
-import { framed, transports } from './scene.ts';
+import { framed, summedTransports } from './scene.ts';
 
 const PORTS = { first: 20000, last: 20009 };
 
@@ -86,7 +86,7 @@ function connectAll(transport: Transport, { client, real }: Family): readonly nu
 describe.each(families)('$family', (family) => {
   const { virtual, real, snat } = family;
 
-  it.each(transports)('a %s session gets no port of a flow that is masqueraded', (transport) => {
+  it.each(summedTransports)('a %s session gets no port of a flow that is masqueraded', (transport) => {
     load(snat);
     const other: End = { address: family.client, port: 5000 };
     track(transport, [other, { address: virtual, port: 81 }], [real, { address: snat, port: 20003 }]);
@@ -96,7 +96,7 @@ describe.each(families)('$family', (family) => {
     expect(datapath.counted().DROP_NO_PORT).toBe(92);
   });
 
-  it.each(transports)('a %s session gets no port that the host has a connection from', (transport) => {
+  it.each(summedTransports)('a %s session gets no port that the host has a connection from', (transport) => {
     load(snat);
     const own: End = { address: snat, port: 20000 };
     track(transport, [own, real], [real, own]);
@@ -105,7 +105,7 @@ describe.each(families)('$family', (family) => {
     ]);
   });
 
-  it.each(transports)(
+  it.each(summedTransports)(
     'a pool whose last ports are the host’s is not searched for every %s session',
     (transport) => {
       load(snat);
@@ -118,7 +118,7 @@ describe.each(families)('$family', (family) => {
     },
   );
 
-  it.each(transports)('a %s session may have the port of a flow to another end', (transport) => {
+  it.each(summedTransports)('a %s session may have the port of a flow to another end', (transport) => {
     load(snat);
     const other: End = { address: family.client, port: 5000 };
     const elsewhere: End = { ...real, port: 8081 };

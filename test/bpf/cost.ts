@@ -28,6 +28,7 @@ using datapath = new Datapath();
 prepare(datapath);
 datapath.addTranslatedSession({ client, real, port: SNAT_PORT });
 datapath.addTranslatedSession({ client, real, port: SNAT_PORT, transport: 'UDP', serviceId: 2 });
+datapath.addTranslatedSession({ client, real, port: SNAT_PORT, transport: 'SCTP', serviceId: 3 });
 const fresh = { ...client, port: 50000 };
 const kept = { ...client, port: 50001 };
 datapath.addSession({ client: kept, real, mode: SNAT_MODE.never });
@@ -84,14 +85,18 @@ const first = () => {
     if (key.snat_port !== SNAT_PORT) datapath.maps.ipvs_replies.delete(key);
   }
 };
+const large = framed('SCTP', { from: client, to: real, payload: filler(1400) });
 const hits: readonly [string, Run, RunContext, (() => void)?][] = [
   ['egress, TCP request', egress(request('TCP')), {}],
   ['egress, UDP request', egress(request('UDP')), { hint: 0xb5000002 }],
+  ['egress, SCTP request', egress(request('SCTP')), { hint: 0xb5000003 }],
+  ['egress, SCTP request of 1,400 bytes', egress(large), { hint: 0xb5000003 }],
   ['egress, first request of a session', egress(framed('TCP', { from: fresh, to: real })), {}, first],
   ['egress, request that keeps its client', egress(framed('TCP', { from: kept, to: real })), {}],
   ['egress, ICMP error', egress(frame(icmpError(outgoing))), {}],
   ['ingress, TCP reply', ingress(reply('TCP')), {}],
   ['ingress, UDP reply', ingress(reply('UDP')), {}],
+  ['ingress, SCTP reply', ingress(reply('SCTP')), {}],
   ['ingress, ICMP error', ingress(frame(icmpError(incoming))), {}],
 ];
 process.stdout.write(`instructions a packet, ${overhead} for taking the time subtracted\n`);

@@ -22,7 +22,7 @@ import {
   type SessionKey,
 } from './maps.ts';
 import type { End, Transport } from './packet.ts';
-import { IPPROTO } from './packet.ts';
+import { protocolOf } from './packet.ts';
 
 export const OBJECT_FILE = fileURLToPath(new URL('../../build/bpf/ipvs_tc.bpf.o', import.meta.url));
 
@@ -63,6 +63,7 @@ export const COUNTERS = [
   'FORWARD_REPLY',
   'BEGUN',
   'TOLD',
+  'BYPASS_MULTIHOMED',
 ] as const;
 export type Counter = (typeof COUNTERS)[number];
 export type Counts = Partial<Record<Counter, number>>;
@@ -141,7 +142,7 @@ export function sessionKey(client: End, serviceId = 1): SessionKey {
 }
 
 export function replyKey(real: End, port: number, transport: Transport = 'TCP', addressId = 1): ReplyKey {
-  const protocol = transport === 'TCP' ? IPPROTO.tcp : IPPROTO.udp;
+  const protocol = protocolOf(transport);
   return {
     daddr: real.address,
     dport: real.port,
@@ -164,7 +165,7 @@ export function fragmentKey(from: string, to: string, id: number, transport: Tra
     saddr: from,
     daddr: to,
     id: swapped(id, familyOf(from) === AF_INET6 ? 4 : 2),
-    protocol: transport === 'TCP' ? IPPROTO.tcp : IPPROTO.udp,
+    protocol: protocolOf(transport),
     zero: new Uint8Array(3),
   };
 }
@@ -232,7 +233,7 @@ export class Datapath implements Disposable {
       daddr: real.address,
       vport: 80,
       dport: real.port,
-      protocol: transport === 'TCP' ? IPPROTO.tcp : IPPROTO.udp,
+      protocol: protocolOf(transport),
       family: familyOf(client.address),
       flags: mode ?? SNAT_MODE.always,
       snat: snat ?? snatWord(7, ADDRESS_ID.undecided),

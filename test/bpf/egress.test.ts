@@ -248,9 +248,9 @@ describe('a packet that is not ours', () => {
     },
     { name: 'ARP', input: frame(filler(28), 0x0806), context: { hint: 0 } },
     {
-      name: 'another protocol',
+      name: 'a protocol without ports',
       input: frame(
-        ipv4({ source: client.address, destination: real.address, protocol: 132, payload: filler(20) }),
+        ipv4({ source: client.address, destination: real.address, protocol: 47, payload: filler(20) }),
       ),
       context: {},
     },

@@ -9,8 +9,9 @@ import {
   filler,
   frame,
   frameProblems,
-  IPPROTO,
+  HEADER_LENGTH,
   packet,
+  protocolOf,
   type Segment,
   TCP_FLAGS,
   type Transport,
@@ -80,7 +81,7 @@ describe.each(families)('$family', ({ client, virtual, real, snat, make, problem
 
   /** A session whose paths have been offered, in both directions or one. */
   function established(transport: Transport, path: Partial<Path> = {}): void {
-    const protocol = transport === 'TCP' ? IPPROTO.tcp : IPPROTO.udp;
+    const protocol = protocolOf(transport);
     datapath.maps.ipvs_services.put(
       { vaddr: virtual.address, vport: virtual.port, protocol, zero: 0 },
       { id: 1, flags: SNAT_MODE.always },
@@ -130,7 +131,7 @@ describe.each(families)('$family', ({ client, virtual, real, snat, make, problem
         request(transport, { payload });
         reply(transport, { payload });
       }
-      const bytes = 2 * (headers + (transport === 'TCP' ? 20 : 8)) + 510;
+      const bytes = 2 * (headers + HEADER_LENGTH[transport]) + 510;
       const { request: there, reply: back } = datapath.session(key);
       for (const { counted } of [there, back]) {
         expect([counted >> 40n, counted & 0xffffffffffn]).toEqual([2n, BigInt(bytes)]);
@@ -234,7 +235,7 @@ describe('an IPv6 packet between IPv4 addresses that are mapped', () => {
   it.each(transports)('is none of an IPv4 session (%s)', (transport) => {
     datapath.reset();
     datapath.addSnatAddress(1, snat.address);
-    const protocol = transport === 'TCP' ? IPPROTO.tcp : IPPROTO.udp;
+    const protocol = protocolOf(transport);
     const server = { vaddr: virtual.address, vport: virtual.port, protocol, zero: 0 };
     datapath.maps.ipvs_services.put(server, { id: 1, flags: SNAT_MODE.never });
     const key = datapath.addTranslatedSession({ client, real, transport, port: SNAT_PORT });
@@ -266,7 +267,7 @@ describe('headers between IP and transport', () => {
     addressId: number,
   ): void {
     datapath.maps.ipvs_services.put(
-      { vaddr: end.virtual.address, vport: end.virtual.port, protocol: IPPROTO.tcp, zero: 0 },
+      { vaddr: end.virtual.address, vport: end.virtual.port, protocol: protocolOf('TCP'), zero: 0 },
       { id: 1, flags: SNAT_MODE.always },
     );
     const key = datapath.addTranslatedSession({ ...end, port: SNAT_PORT, addressId });

@@ -1,7 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { ADDRESS_ID, Datapath, fragmentKey, SNAT_MODE, VERDICT } from './datapath.ts';
-import { checksumProblems, type End, filler, frame, type Ipv4Fields, ipv4, packet } from './packet.ts';
+import { ADDRESS_ID, Datapath, fragmentKey, SNAT_MODE, sessionKey, VERDICT } from './datapath.ts';
+import {
+  checksumProblems,
+  type End,
+  filler,
+  frame,
+  HEADER_LENGTH,
+  type Ipv4Fields,
+  ipv4,
+  packet,
+  protocolOf,
+} from './packet.ts';
 import { client, longOptions, prepare, real, SNAT_PORT, shortOptions, snat, transports } from './scene.ts';
 
 const ID = 0xbeef;
@@ -24,7 +34,7 @@ function fragments(transport: Transport, from: End, extra: Partial<Ipv4Fields> =
       ipv4({
         source: from.address,
         destination: real.address,
-        protocol: transport === 'TCP' ? 6 : 17,
+        protocol: protocolOf(transport),
         payload: whole.subarray(cut, cut + 400),
         id: ID,
         fragmentOffset: cut,
@@ -49,6 +59,8 @@ function reassembled(frames: readonly Uint8Array[]): Uint8Array {
 
 describe.each(transports)('the fragments of a %s request', (transport) => {
   const datagram = fragmentKey(client.address, real.address, ID, transport);
+  const length = HEADER_LENGTH[transport] + 1000;
+  const session = sessionKey(client);
 
   it.each([
     ['none', {}],
@@ -56,7 +68,7 @@ describe.each(transports)('the fragments of a %s request', (transport) => {
     ['40 bytes', { options: longOptions }],
   ])('are all translated, and their entry goes with the last (options: %s)', (_, extra) => {
     const key = datapath.addTranslatedSession({ client, real, transport, port: SNAT_PORT });
-    datapath.maps.ipvs_frags.put(datagram, key);
+    datapath.maps.ipvs_frags.put(datagram, { session: key, length });
 
     const outcomes = fragments(transport, client, extra).map((input) => ({
       ...datapath.egress(input, { hint: 0 }),
@@ -77,7 +89,7 @@ describe.each(transports)('the fragments of a %s request', (transport) => {
 
   it('get a SNAT end with the first of them, and all the same', () => {
     const key = datapath.addSession({ client, real, transport });
-    datapath.maps.ipvs_frags.put(datagram, key);
+    datapath.maps.ipvs_frags.put(datagram, { session: key, length });
     const sent = fragments(transport, client).map((input) => datapath.egress(input, { hint: 0 }).frame);
     expect(sent).toEqual(fragments(transport, { ...snat, port: datapath.snatEnd(key).port }));
     expect(datapath.maps.ipvs_replies.count()).toBe(1);
@@ -85,7 +97,7 @@ describe.each(transports)('the fragments of a %s request', (transport) => {
 
   it('go by the entry also where a hint is left in the first', () => {
     const key = datapath.addTranslatedSession({ client, real, transport, port: SNAT_PORT });
-    datapath.maps.ipvs_frags.put(datagram, key);
+    datapath.maps.ipvs_frags.put(datagram, { session: key, length });
     const [first = new Uint8Array(0)] = fragments(transport, client);
     const outcome = datapath.egress(first);
     expect(outcome.frame).toEqual(fragments(transport, snat)[0]);
@@ -94,7 +106,7 @@ describe.each(transports)('the fragments of a %s request', (transport) => {
 
   it('stay as they are if the session keeps its client', () => {
     const key = datapath.addSession({ client, real, transport, mode: SNAT_MODE.never });
-    datapath.maps.ipvs_frags.put(datagram, key);
+    datapath.maps.ipvs_frags.put(datagram, { session: key, length });
     const inputs = fragments(transport, client);
     const outcomes = inputs.map((input) => datapath.egress(input, { hint: 0 }));
     expect(outcomes.map((outcome) => outcome.frame)).toEqual(inputs);
@@ -105,10 +117,8 @@ describe.each(transports)('the fragments of a %s request', (transport) => {
   it('are nobody of ours if nothing names their session', () => {
     datapath.addTranslatedSession({ client, real, transport, port: SNAT_PORT });
     datapath.maps.ipvs_frags.put(fragmentKey(client.address, real.address, ID + 1, transport), {
-      caddr: client.address,
-      service_id: 1,
-      cport: client.port,
-      zero: 0,
+      session,
+      length,
     });
     for (const input of fragments(transport, client)) {
       const outcome = datapath.egress(input, { hint: 0 });
@@ -125,12 +135,7 @@ describe.each(transports)('the fragments of a %s request', (transport) => {
   });
 
   it('are dropped if their session is gone', () => {
-    datapath.maps.ipvs_frags.put(datagram, {
-      caddr: client.address,
-      service_id: 1,
-      cport: client.port,
-      zero: 0,
-    });
+    datapath.maps.ipvs_frags.put(datagram, { session, length });
     const outcomes = fragments(transport, client).map((input) => datapath.egress(input, { hint: 0 }));
     for (const outcome of outcomes) {
       expect(outcome).toMatchObject({ verdict: VERDICT.shot, counted: { DROP_NO_SESSION: 1 } });
@@ -141,7 +146,7 @@ describe.each(transports)('the fragments of a %s request', (transport) => {
   it('are dropped if they are for another real server than their session', () => {
     const elsewhere = { address: '10.0.0.3', port: real.port };
     const key = datapath.addTranslatedSession({ client, real: elsewhere, transport, port: SNAT_PORT });
-    datapath.maps.ipvs_frags.put(datagram, key);
+    datapath.maps.ipvs_frags.put(datagram, { session: key, length });
     for (const input of fragments(transport, client)) {
       const outcome = datapath.egress(input, { hint: 0 });
       expect(outcome).toMatchObject({ verdict: VERDICT.shot, counted: { DROP_NO_SESSION: 1 } });
@@ -151,7 +156,10 @@ describe.each(transports)('the fragments of a %s request', (transport) => {
 
 it('drops a first fragment that ends before the checksum', () => {
   const key = datapath.addTranslatedSession({ client, real, port: SNAT_PORT });
-  datapath.maps.ipvs_frags.put(fragmentKey(client.address, real.address, ID, 'TCP'), key);
+  datapath.maps.ipvs_frags.put(fragmentKey(client.address, real.address, ID, 'TCP'), {
+    session: key,
+    length: 28,
+  });
   const tiny = ipv4({
     source: client.address,
     destination: real.address,
@@ -166,7 +174,7 @@ it('drops a first fragment that ends before the checksum', () => {
 
 it('translates a last fragment of a single byte', () => {
   const key = datapath.addTranslatedSession({ client, real, transport: 'UDP', port: SNAT_PORT });
-  datapath.maps.ipvs_frags.put(fragmentKey(client.address, real.address, ID), key);
+  datapath.maps.ipvs_frags.put(fragmentKey(client.address, real.address, ID), { session: key, length: 1481 });
   const last = (source: string) =>
     frame(
       ipv4({

@@ -12,7 +12,7 @@ import {
   SNAT_PORT,
   shortOptions,
   snat,
-  transports,
+  summedTransports,
 } from './scene.ts';
 
 let datapath: Datapath;
@@ -94,7 +94,7 @@ const shapes: readonly { name: string; shape: Shape }[] = [
   { name: 'a first fragment quoted', shape: { moreFragments: true } },
 ];
 
-describe.each(transports)('an ICMP error about a %s session', (transport) => {
+describe.each(summedTransports)('an ICMP error about a %s session', (transport) => {
   const unchecked = transport === 'UDP' ? [{ name: 'no checksum inside', shape: { unchecked: true } }] : [];
 
   it.each([...shapes, ...unchecked])('is translated towards the real server: $name', ({ shape }) => {

@@ -118,9 +118,9 @@ describe('a packet that is not ours', () => {
       ),
     },
     {
-      name: 'SCTP',
+      name: 'a protocol without ports',
       input: frame(
-        ipv4({ source: real.address, destination: SNAT_ADDRESS, protocol: 132, payload: filler(20) }),
+        ipv4({ source: real.address, destination: SNAT_ADDRESS, protocol: 47, payload: filler(20) }),
       ),
     },
   ];

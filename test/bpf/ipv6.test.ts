@@ -11,7 +11,7 @@ import {
   type RunContext,
   VERDICT,
 } from './datapath.ts';
-import { type End, ETH_P, filler, frame, type Transport } from './packet.ts';
+import { type End, ETH_P, filler, frame, HEADER_LENGTH, protocolOf, type Transport } from './packet.ts';
 import {
   checksumProblems6,
   EXTENSION,
@@ -25,7 +25,7 @@ import {
   packet6,
   routing,
 } from './packet6.ts';
-import { SNAT_PORT, transports } from './scene.ts';
+import { SNAT_PORT, summedTransports, transports } from './scene.ts';
 
 const client: End = { address: '2001:db8:c::7', port: 40000 };
 const real: End = { address: 'fd00:2::2', port: 8080 };
@@ -201,6 +201,7 @@ it.each([
 
 describe.each(transports)('the fragments of a %s request', (transport) => {
   const ID = 0xdeadbeef;
+  const length = HEADER_LENGTH[transport] + 1000;
   const fragments = (from: End): Uint8Array[] => {
     const whole = packet6(transport, { from, to: real, payload: filler(1000) }).subarray(40);
     return [0, 400, 800].map((cut) =>
@@ -208,7 +209,7 @@ describe.each(transports)('the fragments of a %s request', (transport) => {
         ipv6({
           source: from.address,
           destination: real.address,
-          protocol: transport === 'TCP' ? 6 : 17,
+          protocol: protocolOf(transport),
           payload: whole.subarray(cut, cut + 400),
           extensions: [fragmentHeader(ID, cut, cut < 800)],
         }),
@@ -218,7 +219,10 @@ describe.each(transports)('the fragments of a %s request', (transport) => {
 
   it.each([{}, COMPLETE])('are all translated, and their entry goes with the last (%o)', (context) => {
     const key = datapath.addTranslatedSession({ client, real, transport, port: SNAT_PORT });
-    datapath.maps.ipvs_frags.put(fragmentKey(client.address, real.address, ID, transport), key);
+    datapath.maps.ipvs_frags.put(fragmentKey(client.address, real.address, ID, transport), {
+      session: key,
+      length,
+    });
     const outcomes = fragments(client).map((input) => ({
       ...egress(input, context),
       entries: datapath.maps.ipvs_frags.count(),
@@ -265,7 +269,7 @@ const shapes: readonly { name: string; shape: Shape }[] = [
   { name: 'a first fragment quoted', shape: { inner: [fragmentHeader(9, 0, true)] } },
 ];
 
-describe.each(transports)('an ICMPv6 error about a %s session', (transport) => {
+describe.each(summedTransports)('an ICMPv6 error about a %s session', (transport) => {
   interface Ends {
     readonly source: string;
     readonly destination: string;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { ADDRESS_ID, Datapath, SNAT_MODE, VERDICT } from './datapath.ts';
+import { ADDRESS_ID, Datapath, HINT_MAGIC, SNAT_MODE, VERDICT } from './datapath.ts';
 import { ETHERNET_LENGTH, frame, icmpError, packet, type Transport } from './packet.ts';
 import {
   client,
@@ -19,6 +19,10 @@ import {
 /** BPF_PROG_RUN itself wants the whole IPv4 header. */
 const SHORTEST = ETHERNET_LENGTH + 20;
 
+const SERVICE_IDS = { TCP: 1, UDP: 2, SCTP: 3 } as const;
+/** What there has to be of a transport header. */
+const LEAST = { TCP: 20, UDP: 8, SCTP: 12 } as const;
+
 let datapath: Datapath;
 beforeAll(() => {
   datapath = new Datapath();
@@ -27,12 +31,12 @@ afterAll(() => datapath[Symbol.dispose]());
 beforeEach(() => {
   prepare(datapath);
   for (const transport of transports) {
-    const port = SNAT_PORT;
-    datapath.addTranslatedSession({ client, real, transport, port, serviceId: transport === 'TCP' ? 1 : 2 });
+    const serviceId = SERVICE_IDS[transport];
+    datapath.addTranslatedSession({ client, real, transport, port: SNAT_PORT, serviceId });
   }
 });
 
-const hintOf = { TCP: 0xb5000001, UDP: 0xb5000002 } as const;
+const hintOf = (transport: Transport) => HINT_MAGIC | SERVICE_IDS[transport];
 
 /** Sets the total length and leaves the checksum wrong: the programs go by the length alone. */
 function withTotalLength(bytes: Uint8Array, length: number): Uint8Array {
@@ -47,11 +51,11 @@ function endsWithData(
   { whole, length }: { whole: Uint8Array; length: number },
 ): boolean {
   const header = ((whole[ETHERNET_LENGTH] ?? 0) & 0xf) * 4;
-  return length >= ETHERNET_LENGTH + header + (transport === 'TCP' ? 20 : 8);
+  return length >= ETHERNET_LENGTH + header + LEAST[transport];
 }
 
 describe.each(transports)('a truncated %s packet', (transport) => {
-  const hint = hintOf[transport];
+  const hint = hintOf(transport);
   const tooShort = [undefined, { options: shortOptions }].flatMap((extra) => {
     const whole = request(transport, extra);
     return Array.from({ length: whole.length - SHORTEST }, (_, i) => SHORTEST + i).map((length) => ({
@@ -93,7 +97,7 @@ describe.each(transports)('a truncated %s packet', (transport) => {
   });
 
   it('is one as well if only its header says so', () => {
-    const least = transport === 'TCP' ? 40 : 28;
+    const least = 20 + LEAST[transport];
     for (let length = 1; length < least; length += 1) {
       const outcome = datapath.egress(withTotalLength(request(transport), length), { hint });
       expect(outcome).toMatchObject({ verdict: VERDICT.shot, counted: { DROP_MALFORMED: 1 } });
@@ -116,7 +120,7 @@ describe.each(transports)('a truncated %s packet', (transport) => {
 });
 
 describe.each(transports)('a truncated ICMP error about a %s session', (transport) => {
-  const hint = hintOf[transport];
+  const hint = hintOf(transport);
   const least = { outgoing: 20 + 8 + 20 + 8, incoming: 20 + 8 + 20 + 8 };
   const outgoing = frame(
     icmpError({
@@ -159,7 +163,7 @@ describe.each(transports)('a truncated ICMP error about a %s session', (transpor
   });
 
   it('without a length, which quotes no checksum, is translated all the same', () => {
-    if (transport === 'UDP') return;
+    if (transport !== 'TCP') return;
     for (const options of [undefined, shortOptions]) {
       const quote = packet('TCP', { from: real, to: client }).subarray(0, 20 + 17);
       const whole = frame(

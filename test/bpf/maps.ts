@@ -64,6 +64,11 @@ export interface FragmentKey {
   readonly zero: Uint8Array;
 }
 
+export interface Fragment {
+  readonly session: SessionKey;
+  readonly length: number;
+}
+
 export interface ServiceKey {
   readonly vaddr: string;
   readonly vport: number;
@@ -75,7 +80,7 @@ export interface Maps {
   readonly ipvs_services: TypedMap<ServiceKey, { id: number; flags: number }>;
   readonly ipvs_sessions: TypedMap<SessionKey, Session>;
   readonly ipvs_replies: TypedMap<ReplyKey, SessionKey>;
-  readonly ipvs_frags: TypedMap<FragmentKey, SessionKey>;
+  readonly ipvs_frags: TypedMap<FragmentKey, Fragment>;
   readonly ipvs_snat_addrs: TypedMap<number, { addr: string; family: number }>;
   readonly ipvs_snat_ids: TypedMap<string, number>;
   readonly ipvs_snat_ifs: TypedMap<{ ifindex: number; family: number }, number>;

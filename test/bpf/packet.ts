@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Builds packets with right checksums, and says what is wrong with those of a packet. IPv6: packet6.ts. */
 import { addressBytes } from '../../src/core/abi.ts';
+import { isSctpChecksumRight, withSctpChecksum } from './crc32c.ts';
 
-export const IPPROTO = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58 } as const;
+export const IPPROTO = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58, sctp: 132 } as const;
 export const ETH_P = { ipv4: 0x0800, vlan: 0x8100, ipv6: 0x86dd } as const;
 export const ETHERNET_LENGTH = 14;
 
@@ -98,6 +99,8 @@ export interface Segment {
   readonly payload?: Uint8Array | undefined;
   /** Of a TCP header, ACK and PSH by default. */
   readonly flags?: number | undefined;
+  /** Type of an SCTP packet's first chunk, DATA by default. */
+  readonly chunk?: number | undefined;
 }
 
 export const TCP_FLAGS = { fin: 0x01, syn: 0x02, rst: 0x04, psh: 0x08, ack: 0x10, urg: 0x20 } as const;
@@ -131,22 +134,43 @@ export function udpDatagram({ from, to, payload = filler(5), unchecked = false }
   return checked;
 }
 
-export type Transport = 'TCP' | 'UDP';
+/** `payload` is what the chunk carries. */
+export function sctpPacket({ from, to, payload = filler(5), chunk = 0 }: Segment): Uint8Array {
+  const header = join(be(2, from.port), be(2, to.port), be(4, 0x11223344), be(4, 0));
+  return withSctpChecksum(join(header, be(1, chunk), be(1, 3), be(2, 4 + payload.length), payload));
+}
+
+export type Transport = 'TCP' | 'UDP' | 'SCTP';
+
+/** Bytes of a transport header, of SCTP with that of the chunk. */
+export const HEADER_LENGTH: Readonly<Record<Transport, number>> = { TCP: 20, UDP: 8, SCTP: 16 };
+
+const PROTOCOLS: Readonly<Record<Transport, number>> = {
+  TCP: IPPROTO.tcp,
+  UDP: IPPROTO.udp,
+  SCTP: IPPROTO.sctp,
+};
+
+export const protocolOf = (transport: Transport): number => PROTOCOLS[transport];
+
+export function transportPayload(transport: Transport, segment: Datagram): Uint8Array {
+  if (transport === 'SCTP') return sctpPacket(segment);
+  return transport === 'TCP' ? tcpSegment(segment) : udpDatagram(segment);
+}
 
 type Extra = Partial<Ipv4Fields> & { readonly unchecked?: boolean };
 
-/** A whole TCP or UDP packet; `extra` goes to the IP header. */
+/** A whole packet with ports; `extra` goes to the IP header. */
 export function packet(
   transport: Transport,
   segment: Segment,
   { unchecked = false, ...extra }: Extra = {},
 ): Uint8Array {
-  const tcp = transport === 'TCP';
   return ipv4({
     source: segment.from.address,
     destination: segment.to.address,
-    protocol: tcp ? IPPROTO.tcp : IPPROTO.udp,
-    payload: tcp ? tcpSegment(segment) : udpDatagram({ ...segment, unchecked }),
+    protocol: protocolOf(transport),
+    payload: transportPayload(transport, { ...segment, unchecked }),
     ...extra,
   });
 }
@@ -193,6 +217,7 @@ function transportProblems(ip: Uint8Array, headerLength: number, what: string): 
     return (body[0] ?? 0) === 8 ? sum : [...sum, ...checksumProblems(body.subarray(8), `quoted `)];
   }
   if (protocol === IPPROTO.udp && at16(body, 6) === 0) return [];
+  if (protocol === IPPROTO.sctp) return isSctpChecksumRight(body) ? [] : [`${what}SCTP checksum`];
   const pseudo = join(ip.subarray(12, 20), be(2, protocol ?? 0), be(2, body.length));
   return onesSum(pseudo, body) === 0xffff ? [] : [`${what}transport checksum`];
 }

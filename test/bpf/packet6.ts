@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /** IPv6 packets with right checksums, and what is wrong with those of a packet. */
 import { addressBytes, formatAddress } from '../../src/core/abi.ts';
+import { isSctpChecksumRight } from './crc32c.ts';
 import {
   at16,
   be,
   IPPROTO,
   join,
   onesSum,
+  protocolOf,
   pseudoHeader,
   type Segment,
   type Transport,
-  tcpSegment,
-  udpDatagram,
+  transportPayload,
   withChecksum,
 } from './packet.ts';
 
@@ -76,18 +77,17 @@ export function ipv6({
 
 export type Extra6 = Partial<Ipv6Fields> & { readonly unchecked?: boolean };
 
-/** A whole TCP or UDP packet; `extra` goes to the IP header. */
+/** A whole packet with ports; `extra` goes to the IP header. */
 export function packet6(
   transport: Transport,
   segment: Segment,
   { unchecked = false, ...extra }: Extra6 = {},
 ): Uint8Array {
-  const tcp = transport === 'TCP';
   return ipv6({
     source: segment.from.address,
     destination: segment.to.address,
-    protocol: tcp ? IPPROTO.tcp : IPPROTO.udp,
-    payload: tcp ? tcpSegment(segment) : udpDatagram({ ...segment, unchecked }),
+    protocol: protocolOf(transport),
+    payload: transportPayload(transport, { ...segment, unchecked }),
     ...extra,
   });
 }
@@ -131,6 +131,7 @@ export function checksumProblems6(ip: Uint8Array, what = ''): string[] {
   const { protocol, at } = transport;
   const body = ip.subarray(at, end);
   if (protocol === IPPROTO.udp && at16(body, 6) === 0) return [];
+  if (protocol === IPPROTO.sctp) return isSctpChecksumRight(body) ? [] : [`${what}SCTP checksum`];
   const [source, destination] = [formatAddress(ip.subarray(8, 24)), formatAddress(ip.subarray(24, 40))];
   const right = onesSum(pseudoHeader(source, destination, protocol, body.length), body) === 0xffff;
   const problems = right ? [] : [`${what}checksum of protocol ${protocol}`];

@@ -12,7 +12,9 @@ export const SNAT_PORT = 20123;
 export const snat: End = { address: SNAT_ADDRESS, port: SNAT_PORT };
 export const router = '198.51.100.254';
 
-export const transports: readonly Transport[] = ['TCP', 'UDP'];
+export const transports: readonly Transport[] = ['TCP', 'UDP', 'SCTP'];
+/** Without SCTP, whose checksum stays as it is where it is quoted, and which conntrack cannot be asked about. */
+export const summedTransports: readonly Transport[] = ['TCP', 'UDP'];
 /** "No operation" three times and "end of options": 4 bytes of IP options. */
 export const shortOptions = Uint8Array.of(1, 1, 1, 0);
 /** The most that a header can have: 40 bytes. */

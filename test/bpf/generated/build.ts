@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Builds packets with right checksums, quickly; ../packet.ts does so in fewer words. */
+import { withSctpChecksum } from '../crc32c.ts';
 import { checksumOf, sumOf } from './checksum.ts';
 import { type Address, type Family, TCP, UDP } from './maps.ts';
 import { ETHERTYPE, EXTENSION, ICMP } from './packet.ts';
@@ -36,7 +37,7 @@ export interface Segment {
   readonly from: End;
   readonly to: End;
   readonly data: Buffer;
-  /** Of a TCP header. */
+  /** Of a TCP header; the type of an SCTP chunk. */
   readonly flags: number;
   /** TCP options, a multiple of 4 bytes. */
   readonly options?: Buffer | undefined;
@@ -72,6 +73,18 @@ export function udpDatagram({ family, from, to, data, unchecked }: Segment): Buf
   seal(datagram, 6, pseudoSum(family, from.address, to.address, UDP, datagram.length));
   if (datagram.readUInt16BE(6) === 0) datagram.writeUInt16BE(0xffff, 6);
   return datagram;
+}
+
+/** One chunk, whose type is `flags`. */
+export function sctpPacket({ from, to, data, flags }: Segment): Buffer {
+  const header = Buffer.alloc(16);
+  header.writeUInt16BE(from.port, 0);
+  header.writeUInt16BE(to.port, 2);
+  header.writeUInt32BE(0x11223344, 4);
+  header.writeUInt8(flags, 12);
+  header.writeUInt8(3, 13);
+  header.writeUInt16BE(4 + data.length, 14);
+  return Buffer.from(withSctpChecksum(Buffer.concat([header, data])));
 }
 
 export interface Message {

@@ -49,6 +49,8 @@ interface Request {
   readonly key: SessionKey;
   /** The real server's end; no port: a later fragment. */
   readonly real: { readonly address: Address; readonly port: number | undefined; readonly protocol: number };
+  /** Of a fragment: bytes of the whole datagram behind the IP header. */
+  readonly whole?: number;
   readonly counter: 'SNAT' | 'ICMP_EGRESS' | 'FRAGMENT_EGRESS';
   readonly changes: readonly Change[];
 }
@@ -92,7 +94,8 @@ function byDatagram(input: Input, packet: IpPacket, maps: Maps, isHinted: boolea
   if (!fragment.later && !hasWholeHeader(packet)) return dropped(input, 'DROP_MALFORMED', changes);
   const port = fragment.later ? undefined : destinationPort(input.frame, packet);
   const real = { address: destination, port, protocol };
-  return { packet, key: found.session, real, counter: 'FRAGMENT_EGRESS', changes };
+  const { session: key, length: whole } = found;
+  return { packet, key, real, whole, counter: 'FRAGMENT_EGRESS', changes };
 }
 
 function identify(input: Input, packet: IpPacket, maps: Maps, serviceId: number | undefined): Identified {
@@ -111,7 +114,7 @@ function fits({ daddr, dport, protocol, snat }: Session, { real }: Request): boo
 
 /** With its SNAT end in it, in both headers of an error. */
 function write(input: Input, request: Request, maps: Maps, snat: SnatEnd, changes: Change[]): Outcome {
-  const { packet, quote, counter } = request;
+  const { packet, quote, whole, counter } = request;
   const own = maps.addresses.get(snat.addressId);
   if (own?.family !== packet.family) return dropped(input, 'DROP_NO_ADDRESS', changes);
   if (packet.start + (packet.stated ?? (packet.family === 6 ? 40 : 0)) > input.frame.length)
@@ -119,7 +122,7 @@ function write(input: Input, request: Request, maps: Maps, snat: SnatEnd, change
   const source = { address: own.addr, port: snat.port };
   const frame =
     quote === undefined
-      ? translated(input.frame, packet, { source })
+      ? translated(input.frame, packet, { source }, { isCutUp: input.gsoSize > 0, ...(whole && { whole }) })
       : translatedError(input.frame, packet, quote, { source });
   return { verdict: 'pass', counter, frame, cb: input.cb, changes };
 }

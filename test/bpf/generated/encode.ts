@@ -150,12 +150,12 @@ export function sceneElements(maps: Maps, now: number): SceneElements {
       replyKeyBytes(key),
       sessionKeyBytes(session),
     ]),
-    ipvs_frags: [...maps.fragments.values()].map(({ key, session }) => [
+    ipvs_frags: [...maps.fragments.values()].map(({ key, session, length }) => [
       struct(40, (bytes) => {
         bytes.write(key.saddr + key.daddr + key.id, 0, 'hex');
         bytes.writeUInt8(key.protocol, 36);
       }),
-      sessionKeyBytes(session),
+      Buffer.concat([sessionKeyBytes(session), u32(length)]),
     ]),
     ipvs_exhausted: [...maps.exhausted.values()].map(({ key, hold }) => [poolKeyBytes(key), holdBytes(hold)]),
   };

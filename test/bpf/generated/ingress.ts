@@ -13,6 +13,7 @@ import {
   type Path,
   type ReplyKey,
   replyText,
+  SCTP,
   type Session,
   serviceText,
   sessionText,
@@ -35,6 +36,8 @@ import {
 import { type Ends, translated, translatedError } from './rewrite.ts';
 
 const FIN_SYN_RST = 0x07;
+/** DATA, SACK, HEARTBEAT, HEARTBEAT ACK. */
+const PLAIN_CHUNKS = [0, 3, 4, 5];
 
 const isSnatPort = ({ ports }: Maps, port: number) =>
   ports.some(({ first, last }) => port >= first && port <= last);
@@ -99,6 +102,8 @@ function isPlain({ frame }: Input, packet: IpPacket): boolean {
   const { family, start, transport, fragment } = packet;
   if (transport !== start + (family === 4 ? 20 : 40) || fragment !== undefined) return false;
   if (!hasPorts(packet) || !hasWholeHeader(packet)) return false;
+  // The first chunk stands for all.
+  if (packet.protocol === SCTP) return PLAIN_CHUNKS.includes(frame[transport + 12] ?? 1);
   if (packet.protocol !== TCP) return true;
   const headerLength = frame.readUInt8(transport + 12) >> 4;
   return headerLength > 0 && (frame.readUInt8(transport + 13) & FIN_SYN_RST) === 0;
@@ -139,7 +144,7 @@ function forward(input: Input, packet: IpPacket, maps: Maps): Outcome | undefine
   const { session, direction, ends } = found;
   const path = session[direction];
   if (!mayForward(input, packet, path)) return undefined;
-  const frame = translated(input.frame, packet, ends, 1);
+  const frame = translated(input.frame, packet, ends, { hops: 1 });
   // To a peer the packet goes as a frame; to a neighbour without anything that egress could take for a hint.
   const isPeer = path.nexthopFamily === NEXTHOP.peer;
   if (isPeer) frame.write(path.nexthop.slice(0, 24), 0, 'hex');
@@ -185,7 +190,7 @@ function reverse(input: Input, packet: IpPacket, maps: Maps): Outcome {
     counter: quote === undefined ? 'SNAT_REVERSED' : 'ICMP_INGRESS',
     frame:
       quote === undefined
-        ? translated(frame, packet, { destination })
+        ? translated(frame, packet, { destination }, { isCutUp: input.gsoSize > 0 })
         : translatedError(frame, packet, quote, { destination }),
     cb: [...input.cb.slice(0, 4), (HINT_MAGIC | session.key.serviceId) >>> 0],
     changes,

@@ -8,6 +8,7 @@ export type Family = 4 | 6;
 export const MAPPED = '00000000000000000000ffff';
 export const TCP = 6;
 export const UDP = 17;
+export const SCTP = 132;
 /** Ids in the SNAT word that stand for no address. */
 export const UNDECIDED = 0;
 export const KEPT = 0xffff;
@@ -84,6 +85,13 @@ export interface FragmentKey {
   readonly protocol: number;
 }
 
+/** A datagram that leaves in fragments. `length`: bytes behind the IP header of all of them. */
+export interface Announced {
+  readonly key: FragmentKey;
+  readonly session: SessionKey;
+  readonly length: number;
+}
+
 export type PoolKey = Omit<ReplyKey, 'port'>;
 /** What ipvs_exhausted says: the hold is over, goes on for long, or was written by a program and lasts a second. */
 export type Hold = 'over' | 'long' | 'written';
@@ -112,7 +120,7 @@ export interface Maps {
   readonly maxReplies: number;
   readonly sessions: Map<string, Session>;
   readonly replies: Map<string, { readonly key: ReplyKey; readonly session: SessionKey }>;
-  readonly fragments: Map<string, { readonly key: FragmentKey; readonly session: SessionKey }>;
+  readonly fragments: Map<string, Announced>;
   readonly exhausted: Map<string, { readonly key: PoolKey; readonly hold: Hold }>;
   /** Ports of virtual servers that the programs know of, because a session's request has left. */
   readonly knownPorts: Set<number>;

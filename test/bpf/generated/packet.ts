@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Reads packets, by RFC 791, 792, 4443 and 8200, and bpf/abi.h where that says more. */
-import { type Address, type Family, MAPPED, TCP, UDP } from './maps.ts';
+import { type Address, type Family, MAPPED, SCTP, TCP, UDP } from './maps.ts';
 
 export const ETHERNET = 14;
 export const ETHERTYPE = { ipv4: 0x0800, ipv6: 0x86dd, vlan: 0x8100 } as const;
@@ -39,7 +39,7 @@ export interface IpPacket {
 export type Read = IpPacket | 'truncated' | 'other';
 
 export const isPacket = (read: Read): read is IpPacket => typeof read === 'object';
-export const hasPorts = ({ protocol }: IpPacket) => protocol === TCP || protocol === UDP;
+export const hasPorts = ({ protocol }: IpPacket) => [TCP, UDP, SCTP].includes(protocol);
 export const isIcmp = ({ family, protocol }: IpPacket) => protocol === ICMP[family];
 export const sourcePort = (frame: Buffer, { transport }: IpPacket) => frame.readUInt16BE(transport);
 export const destinationPort = (frame: Buffer, { transport }: IpPacket) => frame.readUInt16BE(transport + 2);
@@ -49,6 +49,7 @@ export const addressAt = (packet: IpPacket, end: 'source' | 'destination') =>
 
 /** True for a packet that has the part of the transport header which a translation rewrites. */
 export function hasWholeHeader({ protocol, length }: IpPacket): boolean {
+  if (protocol === SCTP) return length >= 12;
   return length >= (protocol === TCP ? 20 : LEAST_TRANSPORT);
 }
 

@@ -7,6 +7,7 @@ import {
   icmpMessage,
   ipPacket,
   type Segment,
+  sctpPacket,
   tcpSegment,
   udpDatagram,
 } from './build.ts';
@@ -17,6 +18,7 @@ import {
   KEPT,
   MAPPED,
   type Maps,
+  SCTP,
   type Session,
   type SessionKey,
   TCP,
@@ -38,6 +40,7 @@ interface Sent {
 }
 
 const TCP_FLAGS = [0x10, 0x18, 0x18, 0x10, 0x30, 0x02, 0x12, 0x11, 0x14, 0x04, 0x00];
+const CHUNKS = [0, 0, 3, 3, 4, 5, 1, 2, 6, 7, 10, 11, 14, 64, 193];
 const ETHERNET_LEAST = 60;
 const PROTOCOLS = [0, 1, 4, 41, 47, 50, 58, 59, 132, 255];
 const clientOf = ({ key }: Session): End => ({ address: key.caddr, port: key.cport });
@@ -66,8 +69,12 @@ function dataOf(random: Random): Buffer {
   return random.bytes(length);
 }
 
+/** Without a checksum it looks as if a device had to make it, which none has where programs are tested. */
+const sctpOf = (random: Random, packet: Buffer) => (random.oneIn(12) ? packet.fill(0, 8, 12) : packet);
+
 function payloadOf(random: Random, protocol: number, ends: Pick<Segment, 'family' | 'from' | 'to'>): Buffer {
   const data = dataOf(random);
+  if (protocol === SCTP) return sctpOf(random, sctpPacket({ ...ends, data, flags: random.pick(CHUNKS) }));
   if (protocol === UDP) return udpDatagram({ ...ends, data, flags: 0, unchecked: random.oneIn(4) });
   const options = random.oneIn(3) ? Buffer.alloc(4 * random.between(1, 10), 1) : undefined;
   return tcpSegment({ ...ends, data, flags: random.pick(TCP_FLAGS), options });
@@ -145,7 +152,7 @@ function stray(random: Random, maps: Maps): Sent {
   const all = [...pool.clients, ...pool.virtuals, ...pool.reals, ...pool.own];
   const port = () => random.pick([random.pick(VPORTS), randomPort(random, maps), random.below(65536)]);
   const [from, to] = [0, 0].map(() => ({ address: random.pick(all), port: port() })) as [End, End];
-  const draft = segment(random, family, random.pick([TCP, UDP]), from, to);
+  const draft = segment(random, family, random.pick([TCP, UDP, SCTP]), from, to);
   return { draft: random.oneIn(4) ? { ...draft, protocol: random.pick(PROTOCOLS) } : draft };
 }
 

@@ -3,8 +3,9 @@
  * What a translated packet looks like. A checksum that was right is computed anew over the whole packet; any
  * other (a fragment's, a wrong one's) changes by what has changed under it.
  */
+import { crc32c, isSctpChecksumRight, SCTP_CHECK_AT, sctpChecksum } from '../crc32c.ts';
 import { carriedOver, checksumOf, isRight, sumOf } from './checksum.ts';
-import { type Address, TCP, UDP } from './maps.ts';
+import { type Address, SCTP, TCP, UDP } from './maps.ts';
 import { addressAt, type IpPacket } from './packet.ts';
 
 export interface End {
@@ -51,7 +52,43 @@ function followed(before: Buffer, after: Buffer, at: number, packet: IpPacket): 
   return carriedOver(before.readUInt16BE(at), endsSum(before, packet), endsSum(after, packet));
 }
 
-function followTransport(before: Buffer, after: Buffer, packet: IpPacket): void {
+/** What a translation does beside giving a packet other ends. */
+export interface How {
+  /** Hops less to go. */
+  readonly hops?: number;
+  /** The packet is cut up later, and its parts get their SCTP checksums then. */
+  readonly isCutUp?: boolean;
+  /** Of a fragment: bytes of the whole datagram behind the IP header. */
+  readonly whole?: number;
+}
+
+/** CRC of the ports with as many zero bytes behind them as the checksum covers. */
+function portsCrc(frame: Buffer, { transport }: IpPacket, length: number): number {
+  const bytes = Buffer.alloc(length);
+  frame.copy(bytes, 0, transport, transport + 4);
+  return crc32c(bytes);
+}
+
+/** A CRC that was wrong, or of which not all is there, changes as that of zero bytes with these ports does. */
+function followSctp(before: Buffer, after: Buffer, packet: IpPacket, { isCutUp, whole }: How): void {
+  const { transport, length, fragment } = packet;
+  const at = transport + SCTP_CHECK_AT;
+  if (isCutUp) return;
+  const end = transport + length;
+  if (fragment === undefined && isSctpChecksumRight(before.subarray(transport, end))) {
+    after.set(sctpChecksum(after.subarray(transport, end)), at);
+    return;
+  }
+  const covered = fragment === undefined ? length : (whole ?? 0);
+  const change = portsCrc(before, packet, covered) ^ portsCrc(after, packet, covered);
+  after.writeUInt32LE((before.readUInt32LE(at) ^ change) >>> 0, at);
+}
+
+function followTransport(before: Buffer, after: Buffer, packet: IpPacket, how: How): void {
+  if (packet.protocol === SCTP) {
+    followSctp(before, after, packet, how);
+    return;
+  }
   const at = packet.transport + checkOffset(packet.protocol);
   const isUdp = packet.protocol === UDP;
   // UDP without a checksum stays so, and 0 is written in its other representation (RFC 768).
@@ -71,19 +108,21 @@ function followIpv4Header(before: Buffer, after: Buffer, { family, start, transp
   after.writeUInt16BE(check, at);
 }
 
-/** A TCP or UDP packet, or a fragment of one, with other ends and `hops` less to go. */
-export function translated(before: Buffer, packet: IpPacket, ends: Ends, hops = 0): Buffer {
+/** A packet with ports, or a fragment of one, with other ends. */
+export function translated(before: Buffer, packet: IpPacket, ends: Ends, how: How = {}): Buffer {
   const after = Buffer.from(before);
   writeEnds(after, packet, ends);
   const hopCount = packet.start + (packet.family === 4 ? 8 : 7);
-  after.writeUInt8(after.readUInt8(hopCount) - hops, hopCount);
+  after.writeUInt8(after.readUInt8(hopCount) - (how.hops ?? 0), hopCount);
   followIpv4Header(before, after, packet);
-  if (!packet.fragment?.later) followTransport(before, after, packet);
+  if (!packet.fragment?.later) followTransport(before, after, packet, how);
   return after;
 }
 
-/** Where the transport checksum of a quote stands, if the quote goes so far and has one. */
+/** Where the transport checksum of a quote stands that is followed, if the quote goes so far and has one. */
 function quotedCheckAt(frame: Buffer, quote: IpPacket): number | undefined {
+  // What an SCTP checksum covers is seldom quoted: it stays as it is.
+  if (quote.protocol === SCTP) return undefined;
   const offset = checkOffset(quote.protocol);
   if (quote.length < offset + 2) return undefined;
   const at = quote.transport + offset;

@@ -19,6 +19,7 @@ import {
   poolText,
   type ReplyKey,
   replyText,
+  SCTP,
   type ServiceKey,
   type Session,
   type SessionKey,
@@ -136,7 +137,7 @@ export function makeWorld(random: Random, { ports, maxReplies }: Variant): World
   for (let i = random.between(3, 8); i > 0; i -= 1) {
     const pool = POOLS[random.pick([4, 6] as const)];
     const vaddr = random.pick(pool.virtuals);
-    const key = { vaddr, vport: random.pick(VPORTS), protocol: random.pick([TCP, UDP]) };
+    const key = { vaddr, vport: random.pick(VPORTS), protocol: random.pick([TCP, UDP, SCTP]) };
     services.set(serviceText(key), { key, id: random.oneIn(4) ? random.between(1, 0xffffff) : i });
   }
   return {
@@ -248,7 +249,8 @@ function addFragments(random: Random, maps: Maps): void {
       id,
       protocol: session.protocol,
     };
-    maps.fragments.set(fragmentText(key), { key, session: session.key });
+    const length = random.between(20, random.oneIn(4) ? 65_535 : 3000);
+    maps.fragments.set(fragmentText(key), { key, session: session.key, length });
   }
 }
 

@@ -2,9 +2,16 @@
 /** What test/bpf/generated stands on: packets that a seed fixes, and a model with right checksums. */
 import { describe, expect, it } from 'vitest';
 import { mappedBytes } from '../../../src/core/abi.ts';
-import { frameOf, icmpMessage, ipPacket, tcpSegment, udpDatagram } from '../../bpf/generated/build.ts';
+import {
+  frameOf,
+  icmpMessage,
+  ipPacket,
+  sctpPacket,
+  tcpSegment,
+  udpDatagram,
+} from '../../bpf/generated/build.ts';
 import { damaged, shortest } from '../../bpf/generated/damage.ts';
-import { type Family, TCP, UDP } from '../../bpf/generated/maps.ts';
+import { type Family, SCTP, TCP, UDP } from '../../bpf/generated/maps.ts';
 import { ETHERNET, ICMP, isPacket, readPacket, readQuote } from '../../bpf/generated/packet.ts';
 import { makeInput } from '../../bpf/generated/packets.ts';
 import { Random } from '../../bpf/generated/random.ts';
@@ -59,6 +66,7 @@ describe.each(families)('a packet of family $family', ({ family, client, real, s
     ['TCP', {}],
     ['UDP', {}],
     ['UDP', { unchecked: true }],
+    ['SCTP', {}],
   ] as const;
 
   it.each(kinds)('is what it would have been with other ends (%s, %o)', (transport, extra) => {
@@ -69,7 +77,7 @@ describe.each(families)('a packet of family $family', ({ family, client, real, s
       );
       const wanted = (from: End, to: End, left: number) =>
         framed(family, make(transport, { from, to, payload }, { ...extra, ...hops(left) }));
-      const model = (ends: Ends, less?: number) => translated(before, read(family, before), ends, less);
+      const model = (ends: Ends, less = 0) => translated(before, read(family, before), ends, { hops: less });
       const source = mapped(snat);
       expect(model({ source })).toEqual(wanted(snat, real, 9));
       expect(model({ destination: source })).toEqual(wanted(client, snat, 9));
@@ -104,13 +112,14 @@ describe.each(families)('a packet of family $family', ({ family, client, real, s
       ipPacket({ ...draft, protocol: TCP, payload: tcpSegment({ ...segment, options: Buffer.alloc(8, 1) }) }),
       quote,
       ipPacket({ ...draft, protocol: UDP, payload: udpDatagram({ ...segment, unchecked: true }) }),
+      ipPacket({ ...draft, protocol: SCTP, payload: sctpPacket(segment) }),
       ipPacket({
         ...draft,
         protocol: ICMP[family],
         payload: icmpMessage({ family, source, destination, type: 3, quote }),
       }),
     ];
-    expect(built.map((bytes) => problems(bytes))).toEqual([[], [], [], []]);
+    expect(built.map((bytes) => problems(bytes))).toEqual([[], [], [], [], []]);
   });
 });
 
