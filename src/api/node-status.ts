@@ -13,7 +13,6 @@ export type VirtualServerReason =
   | 'MappedAddress'
   /** net.ipv6.conf.all.forwarding is not 1: no reply from a real server would reach an IPv6 client. */
   | 'IPv6ForwardingOff'
-  | 'SctpNotSupported'
   /** Defined by a firewall mark: it has no address that a packet could be recognised by. */
   | 'FirewallMark'
   /** Port 0 catches every port of a persistent virtual server: no single whitelist entry stands for it. */

@@ -181,7 +181,7 @@ function servicesSchema(snat: Schema): Schema {
             protocol: {
               type: 'string',
               enum: ['TCP', 'UDP', 'SCTP'],
-              description: 'The transport protocol. SCTP is not accelerated yet.',
+              description: 'The transport protocol.',
             },
             snat: {
               type: 'object',

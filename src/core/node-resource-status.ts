@@ -134,7 +134,6 @@ function sessions({ entries, maxEntries }: { readonly entries: number; readonly 
 const REJECTIONS: Readonly<Partial<Record<VirtualServerReason, RejectReason>>> = {
   LinkLocalAddress: 'LinkLocalAddress',
   IPv6ForwardingOff: 'IPv6ForwardingOff',
-  SctpNotSupported: 'SctpNotSupported',
   NoSuchVirtualServer: 'NoSuchVirtualServer',
   FirewallMark: 'UnsupportedVirtualServer',
   MappedAddress: 'UnsupportedVirtualServer',

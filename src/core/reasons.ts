@@ -134,7 +134,6 @@ export const REJECT_REASONS = [
   'TooManyPorts',
   /** It has only IPv6 link-local addresses. */
   'LinkLocalAddress',
-  'SctpNotSupported',
   'NetworkPolicy',
   'SourceRanges',
   /** Another Service of the whitelist has the same address, port and protocol. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The addresses and ports at which clients reach a Service, as virtual servers, and whose requests are translated. */
 import type { PolicySpec, SliceService } from '../api/resources.ts';
+import type { Protocol } from '../ports.ts';
 import { endText, isLinkLocal, unmapped } from './addresses.ts';
 import type { ClusterService, ServicePort } from './cluster-facts.ts';
 import type { RejectReason } from './reasons.ts';
@@ -51,11 +52,7 @@ export function serviceFrontends(
   taken: Set<string>,
 ): Frontends {
   const dropped: Dropped[] = [];
-  const supported = ports.filter(({ protocol }) => protocol !== 'SCTP');
-  if (supported.length < ports.length) {
-    dropped.push({ reason: 'SctpNotSupported', message: 'Its SCTP ports stay on the native path.' });
-  }
-  const virtual = supported.map(({ port, protocol }) => ({ port, protocol: protocolOf(protocol) }));
+  const virtual = ports.map(({ port, protocol }) => ({ port, protocol: protocolOf(protocol) }));
   const { spec } = service;
   const cluster = texts((spec?.clusterIPs ?? [spec?.clusterIP ?? '']).filter((address) => address !== ''));
   const external = texts(externalAddresses(service)).filter((address) => !cluster.includes(address));
@@ -67,7 +64,7 @@ export function serviceFrontends(
           group(cluster, virtual, snatMode, taken, dropped),
           group(external, virtual, fromOutside, taken, dropped),
         ].filter(({ addresses }) => addresses.length > 0);
-  const nodePorts = supported.flatMap(({ nodePort, protocol }) =>
+  const nodePorts = ports.flatMap(({ nodePort, protocol }) =>
     nodePort === undefined || nodePort === 0
       ? []
       : [{ port: nodePort, protocol: protocolOf(protocol), snatMode: fromOutside }],
@@ -132,6 +129,6 @@ function virtualAddress(address: string): string | undefined {
   }
 }
 
-function protocolOf(protocol: string | undefined): 'TCP' | 'UDP' {
-  return protocol === 'UDP' ? 'UDP' : 'TCP';
+function protocolOf(protocol: string | undefined): Protocol {
+  return protocol === 'UDP' || protocol === 'SCTP' ? protocol : 'TCP';
 }

@@ -55,7 +55,6 @@ export function obstacle(server: VirtualServer): VirtualServerReason | undefined
   if (server.fwmark !== undefined && server.fwmark !== 0) return 'FirewallMark';
   const ofAddress = server.address === undefined ? undefined : addressObstacle(server.address);
   if (ofAddress !== undefined) return ofAddress;
-  if (server.protocol === 'SCTP') return 'SctpNotSupported';
   if (server.port === undefined || server.port === 0) return 'AnyPort';
   if ((server.flags & ONE_PACKET) !== 0) return 'OnePacketScheduling';
   if (server.persistenceEngine !== undefined && server.persistenceEngine !== '') return 'PersistenceEngine';
@@ -64,11 +63,8 @@ export function obstacle(server: VirtualServer): VirtualServerReason | undefined
 }
 
 /** The same for one that the config names and IPVS does not have (yet). */
-export function namedObstacle(server: {
-  readonly address: string;
-  readonly protocol: Protocol;
-}): VirtualServerReason | undefined {
-  return addressObstacle(server.address) ?? (server.protocol === 'SCTP' ? 'SctpNotSupported' : undefined);
+export function namedObstacle({ address }: { readonly address: string }): VirtualServerReason | undefined {
+  return addressObstacle(address);
 }
 
 /** The module leaves packets with link-local addresses alone, and takes an IPv4-mapped one for the IPv4 address. */

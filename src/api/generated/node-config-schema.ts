@@ -74,7 +74,7 @@ export const NODE_CONFIG_SCHEMA = {
                   "UDP",
                   "SCTP"
                 ],
-                "description": "The transport protocol. SCTP is not accelerated yet."
+                "description": "The transport protocol."
               },
               "snat": {
                 "type": "object",

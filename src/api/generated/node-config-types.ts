@@ -40,7 +40,7 @@ export interface NodeConfig {
        */
       port: number;
       /**
-       * The transport protocol. SCTP is not accelerated yet.
+       * The transport protocol.
        */
       protocol: 'TCP' | 'UDP' | 'SCTP';
       /**

@@ -268,11 +268,15 @@ const FEATURES: readonly (readonly [string, Setting, Outcome])[] = [
     { spec: { type: 'LoadBalancer' }, balancer: [...vip, { ip: 'fe80::1' }] },
     { servers: outside('Always').servers ?? [], caveats: ['PartlyAccelerated'] },
   ],
-  ['SCTP only', { spec: { ports: [{ port: 99, protocol: 'SCTP' }] } }, { rejected: ['SctpNotSupported'] }],
+  [
+    'SCTP only',
+    { spec: { ports: [{ port: 99, protocol: 'SCTP' }] } },
+    { servers: ['10.96.0.1 SCTP/99 External'] },
+  ],
   [
     'SCTP beside others',
     { spec: { ports: threePorts } },
-    { servers: [CLUSTER, '10.96.0.1 UDP/53 External'], caveats: ['PartlyAccelerated'] },
+    { servers: [CLUSTER, '10.96.0.1 UDP/53 External', '10.96.0.1 SCTP/99 External'] },
   ],
   ['headless', { spec: { clusterIP: 'None', clusterIPs: ['None'] } }, { rejected: ['Headless'] }],
   [
@@ -303,7 +307,6 @@ const REJECTIONS: Readonly<Record<Exclude<RejectReason, NodeRejection>, Setting>
   PortNotFound: { policy: { include: [{ namespace: 'a', name: 'web', ports: ['nope'] }] } },
   TooManyPorts: { spec: { ports: Array.from({ length: 1001 }, (_, i) => ({ port: i + 1 })) } },
   LinkLocalAddress: { spec: { clusterIP: 'fe80::1', clusterIPs: ['fe80::1'] } },
-  SctpNotSupported: { spec: { ports: [{ port: 99, protocol: 'SCTP' }] } },
   NetworkPolicy: { facts: ingress },
   SourceRanges: { spec: sourceRanges },
   AddressInUse: {
@@ -318,7 +321,7 @@ const CAVEAT_SETTINGS: Readonly<Record<Caveat, Setting>> = {
   EgressPoliciesBypassed: { facts: egress },
   NetworkPolicyBypassed: { facts: ingress, policy: { filtering: 'Bypass' } },
   SourceRangesBypassed: { spec: sourceRanges, policy: { filtering: 'Bypass' } },
-  PartlyAccelerated: { spec: { ports: threePorts } },
+  PartlyAccelerated: { spec: { type: 'LoadBalancer' }, balancer: [...vip, { ip: 'fe80::1' }] },
 };
 
 describe('a Service gets the', () => {

@@ -60,7 +60,6 @@ describe('a Service of the whitelist', () => {
     ['NoAddress', { clusterIP: '', clusterIPs: [''] }, {}],
     ['OtherProxy', {}, { 'service.kubernetes.io/service-proxy-name': 'other' }],
     ['LinkLocalAddress', { clusterIP: 'fe80::1', clusterIPs: ['fe80::1'] }, {}],
-    ['SctpNotSupported', { ports: [{ port: 1, protocol: 'SCTP' }] }, {}],
     ['SourceRanges', { type: 'LoadBalancer', loadBalancerSourceRanges: ['192.0.2.0/24'] }, {}],
     ['TooManyPorts', { ports: Array.from({ length: 1001 }, (_, i) => ({ port: i + 1 })) }, {}],
     ['PortNotFound', { ports: [] }, {}],
