@@ -105,13 +105,17 @@ snat_addresses_of_family() {
 # Of both real servers' interfaces, for all families.
 snat_addresses() { for_families snat_addresses_of_family; }
 
-service_key() { echo "$(hex_addr "$1")$(hex_be16 "$2")$([ "$3" = udp ] && echo 11 || echo 06)00"; }
-# whitelist ADDRESS PORT tcp|udp ID [FLAGS]
+service_key() {
+	local protocol
+	case $3 in tcp) protocol=06 ;; udp) protocol=11 ;; sctp) protocol=84 ;; esac
+	echo "$(hex_addr "$1")$(hex_be16 "$2")${protocol}00"
+}
+# whitelist ADDRESS PORT tcp|udp|sctp ID [FLAGS]
 whitelist() {
 	"$MAPS" put "$PINS/ipvs_services" "$(service_key "$1" "$2" "$3")" \
 		"$(hex_u32 "$(id_for "$1" "$4")")$(hex_u32 "${5:-$SNAT_ALWAYS}")"
 }
-# unlist ADDRESS PORT tcp|udp
+# unlist ADDRESS PORT tcp|udp|sctp
 unlist() { "$MAPS" delete "$PINS/ipvs_services" "$(service_key "$@")"; }
 
 map_names="services sessions replies frags snat_addrs snat_ids counters forwarded peer_ifs"

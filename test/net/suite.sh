@@ -102,7 +102,7 @@ answered() {
 	equal "$(field ok "$1")" true "$1 ok" && equal "$(field answered "$1")" "$2" "$1 answered"
 }
 
-connections() { in_director ipvsadm -Lcn | grep -cE '^(TCP|UDP)' || true; }
+connections() { in_director ipvsadm -Lcn | grep -cE '^(TCP|UDP|SCTP)' || true; }
 
 # no_conntrack COMMAND…: runs it, and fails if any conntrack entry was made meanwhile.
 no_conntrack() {
@@ -140,7 +140,7 @@ masquerade() {
 	in_director sysctl -qw net.ipv4.vs.conntrack=1
 }
 
-# virtual_server -t|-u PORT SCHEDULER REAL…: real servers as ADDRESS:PORT.
+# virtual_server -t|-u|--sctp-service PORT SCHEDULER REAL…: real servers as ADDRESS:PORT.
 virtual_server() {
 	local flag=$1 port=$2 scheduler=$3 real
 	shift 3

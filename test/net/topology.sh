@@ -179,7 +179,7 @@ net_routes() {
 	net_route rs2 default 10.2.2.1
 }
 
-# net_serve NS ADDRESS:PORT [OPTION…]: a TCP (--udp: UDP) server that listens when this returns. That at
+# net_serve NS ADDRESS:PORT [OPTION…]: a TCP (--udp: UDP; --sctp: SCTP) server that listens when this returns. That at
 # all IPv4 addresses has a companion for IPv6.
 net_serve() {
 	local ns=$1 listen=$2 command=server suffix=

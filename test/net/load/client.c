@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The client's side over TCP: short requests, long transfers, ping-pong, and held connections. */
+/* The client's side over TCP or SCTP: short requests, long transfers, ping-pong, and held connections. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -214,9 +213,9 @@ int run_pingpong(const struct options *o)
 	struct request r = { .op = OP_PINGPONG };
 	static uint8_t data[1 << 16];
 	uint64_t i, start = 0;
-	int one = 1, fd = client_socket(o, SOCK_STREAM);
+	int fd = client_socket(o, SOCK_STREAM);
 
-	if (fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)))
+	if (fd < 0 || set_nodelay(o, fd))
 		die("connect");
 	if (o->size < 1 || o->size > sizeof(data)) {
 		errno = EINVAL;

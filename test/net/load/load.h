@@ -48,8 +48,8 @@ struct options {
 	socklen_t to_len;
 	const char *name, *pidfile;
 	uint64_t count, warmup, bytes, size, reply_size, write_size, fragment_size;
-	int source_port, timeout_ms, deadline_s, ttl, order, reply_order, gap_ms, like;
-	int udp, df, who, latency, sequential, download, reset, ip_options;
+	int source_port, timeout_ms, deadline_s, ttl, order, reply_order, gap_ms, like, path_mtu;
+	int sctp, udp, df, who, latency, sequential, download, reset, ip_options;
 };
 
 /* What a reply said. */
@@ -74,6 +74,12 @@ int parse_who(const char *text, struct who *who);
 int client_socket(const struct options *o, int type);
 int add_options(const struct options *o, int fd);
 const char *errno_name(int e);
+
+/* sctp.c */
+int open_socket(const struct options *o, int type);
+int set_nodelay(const struct options *o, int fd);
+int set_sctp_options(const struct options *o, int fd);
+int sctp_error(int fd);
 
 /* raw.c: needs CAP_NET_RAW */
 int send_fragments(const struct sockaddr_storage *from, const struct sockaddr_storage *to,

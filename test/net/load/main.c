@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * load: a TCP and UDP client and server for the topologies of this folder. One JSON object a line
+ * load: a TCP, SCTP and UDP client and server for the topologies of this folder. One JSON object a line
  * on standard output. Times are CLOCK_MONOTONIC nanoseconds: instructions, under -icount.
  */
 #define _GNU_SOURCE
@@ -19,7 +19,8 @@ static const struct {
 	int (*run)(const struct options *o);
 	const char *help;
 } commands[] = {
-	{ "server", run_server, "TCP server; --listen, --name, --pidfile, --sequential" },
+	{ "server", run_server, "TCP server; --listen, --name, --pidfile, --sequential; like all that is about"
+				" TCP, --sctp, --path-mtu" },
 	{ "udp-server", run_udp_server, "UDP server; --listen, --name, --pidfile" },
 	{ "requests", run_requests, "short connections; --to, --count, --warmup, --who, --latency,"
 				    " --source-port, --gap-ms, --reset" },
@@ -41,7 +42,7 @@ enum {
 	OPT_SIZE, OPT_REPLY_SIZE, OPT_WRITE_SIZE, OPT_FRAGMENT_SIZE, OPT_SOURCE_PORT, OPT_TIMEOUT,
 	OPT_DEADLINE, OPT_TTL, OPT_ORDER, OPT_REPLY_ORDER, OPT_GAP, OPT_UDP, OPT_DF, OPT_WHO,
 	OPT_LATENCY, OPT_SEQUENTIAL, OPT_DOWNLOAD, OPT_RESET, OPT_LIKE,
-	OPT_IP_OPTIONS,
+	OPT_IP_OPTIONS, OPT_SCTP, OPT_PATH_MTU,
 };
 
 static const struct option long_options[] = {
@@ -56,7 +57,8 @@ static const struct option long_options[] = {
 	{ "udp", 0, 0, OPT_UDP }, { "df", 0, 0, OPT_DF }, { "who", 0, 0, OPT_WHO },
 	{ "latency", 0, 0, OPT_LATENCY }, { "sequential", 0, 0, OPT_SEQUENTIAL },
 	{ "download", 0, 0, OPT_DOWNLOAD }, { "reset", 0, 0, OPT_RESET },
-	{ "like", 1, 0, OPT_LIKE }, { "ip-options", 0, 0, OPT_IP_OPTIONS }, { 0 },
+	{ "like", 1, 0, OPT_LIKE }, { "ip-options", 0, 0, OPT_IP_OPTIONS },
+	{ "sctp", 0, 0, OPT_SCTP }, { "path-mtu", 1, 0, OPT_PATH_MTU }, { 0 },
 };
 
 static void usage(void)
@@ -115,6 +117,7 @@ static int set_number(struct options *o, int c, const char *arg)
 	case OPT_TTL: o->ttl = (int)number(arg); break;
 	case OPT_GAP: o->gap_ms = (int)number(arg); break;
 	case OPT_LIKE: o->like = (int)number(arg); break;
+	case OPT_PATH_MTU: o->path_mtu = (int)number(arg); break;
 	default: return 0;
 	}
 	return 1;
@@ -133,6 +136,7 @@ static void set_option(struct options *o, int c, const char *arg)
 	case OPT_ORDER: o->order = arg[0]; break;
 	case OPT_REPLY_ORDER: o->reply_order = arg[0]; break;
 	case OPT_UDP: o->udp = 1; break;
+	case OPT_SCTP: o->sctp = 1; break;
 	case OPT_DF: o->df = 1; break;
 	case OPT_WHO: o->who = 1; break;
 	case OPT_LATENCY: o->latency = 1; break;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The real server's side: TCP, one process a connection or strictly one after the other, and UDP. */
+/* The real server's side: TCP or SCTP, one process a connection or strictly one after the other, and UDP. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,11 +64,9 @@ static int send_download(int fd, uint64_t length)
 	return 0;
 }
 
-static int play_pingpong(int fd, uint64_t size, uint64_t count)
+static int play_pingpong(int fd, const struct options *o, uint64_t size, uint64_t count)
 {
-	int one = 1;
-
-	if (size > sizeof(buffer) || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)))
+	if (size > sizeof(buffer) || set_nodelay(o, fd))
 		return -1;
 	while (count--)
 		if (receive_all(fd, buffer, size) || send_all(fd, buffer, size))
@@ -101,7 +98,7 @@ static int serve_request(int fd, const struct options *o)
 	case OP_DOWNLOAD:
 		return send_download(fd, length) ? -1 : 1;
 	case OP_PINGPONG:
-		return play_pingpong(fd, length, get64(r.count)) ? -1 : 1;
+		return play_pingpong(fd, o, length, get64(r.count)) ? -1 : 1;
 	}
 	errno = EBADMSG;
 	return -1;
@@ -144,13 +141,14 @@ static void to_background(const struct options *o)
 
 static int bound_socket(const struct options *o, int type)
 {
-	int one = 1, fd = socket(o->to.ss_family, type, 0);
+	int one = 1, fd = open_socket(o, type);
 
 	/* Another socket listens for IPv4. */
 	if (fd >= 0 && o->to.ss_family == AF_INET6 &&
 	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)))
 		die("v6only");
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) ||
+	    (o->sctp && set_sctp_options(o, fd)) ||
 	    bind(fd, (const struct sockaddr *)&o->to, o->to_len))
 		die("bind");
 	return fd;

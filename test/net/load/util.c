@@ -151,7 +151,7 @@ static int set_ttl(int fd, int family, int ttl)
 static int connected_socket(const struct options *o, int type)
 {
 	struct sockaddr_storage own = o->bind;
-	int one = 1, fd = socket(o->to.ss_family, type, 0), e;
+	int one = 1, fd = open_socket(o, type), e;
 
 	if (fd < 0)
 		die("socket");
@@ -159,6 +159,8 @@ static int connected_socket(const struct options *o, int type)
 		set_timeouts(fd, o->timeout_ms);
 	if (o->ttl && set_ttl(fd, o->to.ss_family, o->ttl))
 		die("ttl");
+	if (o->sctp && set_sctp_options(o, fd))
+		die("sctp");
 	if (o->source_port || own.ss_family) {
 		own.ss_family = o->to.ss_family;
 		if (o->source_port)
@@ -171,6 +173,7 @@ static int connected_socket(const struct options *o, int type)
 		return fd;
 	/* A connect that SO_SNDTIMEO cut short. */
 	e = errno == EINPROGRESS ? ETIMEDOUT : errno;
+	e = (o->sctp ? sctp_error(fd) : 0) ?: e;
 	close(fd);
 	errno = e;
 	return -1;
