@@ -27,6 +27,7 @@ const ownFiles = [
   'kernel-module/ip_vs_bpf_kfuncs.c',
   'kernel-module/ip_vs_bpf_path.c',
   'kernel-module/ip_vs_bpf_reply.c',
+  'kernel-module/ip_vs_bpf_route.c',
   'kernel-module/ip_vs_bpf_session.c',
   'kernel-module/ip_vs_bpf_timer.c',
   'kernel-module/ip_vs_bpf_transport.c',

@@ -157,17 +157,21 @@ void ip_vs_bpf_register_kfuncs(void);
 /* True if tc programs may call them: the kernel has taken the types of this module. */
 bool ip_vs_bpf_has_kfuncs(void);
 
-/* ip_vs_bpf_reply.c */
-/* Whether a packet with ports, no fragment, is a reply that tc ingress is to translate. */
-bool ip_vs_bpf_is_to_snat_end(struct ip_vs_bpf *bpf, int af, const struct sk_buff *skb);
-/* tc ingress leaves fragmented replies alone; here they are whole again. */
-void ip_vs_bpf_reverse_reassembled(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb);
+/* ip_vs_bpf_route.c */
+/* False: a reply that is not to be forwarded from here, or not to have come in there. */
+bool ip_vs_bpf_route_reply4(struct ip_vs_conn *cp, struct sk_buff *skb);
 /*
  * Has the route of the replies looked up before there is one, or if the last one's is too old to be used again. They
  * are expected by the interface by which the last one came, or the last one of the real server's other connections.
  * IPVS cannot tell replies of two connections of one client port and one real server from each other, and tc can.
  */
 void ip_vs_bpf_expect_reply(struct ip_vs_conn *cp);
+
+/* ip_vs_bpf_reply.c */
+/* Whether a packet with ports, no fragment, is a reply that tc ingress is to translate. */
+bool ip_vs_bpf_is_to_snat_end(struct ip_vs_bpf *bpf, int af, const struct sk_buff *skb);
+/* tc ingress leaves fragmented replies alone; here they are whole again. */
+void ip_vs_bpf_reverse_reassembled(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb);
 /* Tells the real server why its reply goes no further; type, code and info of the family's ICMP. */
 void ip_vs_bpf_refuse_reply(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb,
 			    int type, int code, u32 info);
