@@ -301,19 +301,23 @@ static __always_inline int choose_source(struct __sk_buff *skb, const struct tra
 static __always_inline int forward_by(struct __sk_buff *skb, __u8 family, struct packet *p,
 				      const struct forwarding *f)
 {
-	int result;
+	int crc, result;
 
 	if (session_snat(f->session) != f->choice.word)
 		return IPVS_NOT_MINE;
 	__sync_fetch_and_add(f->counted, IPVS_COUNTED(1, counted_bytes(skb, family, p)));
 	session_touch(f->session);
+	crc = p->protocol == IPPROTO_SCTP ?
+		      leave_crc(ETH_HLEN + p->l4_off, p->l4_len, p->head.l4.sport ^ f->source.port,
+				p->head.l4.dport ^ f->dest.port) :
+		      0;
 	result = family == AF_INET6 ? nat_both_ends_ipv6(skb, p, &f->source, &f->dest, &f->path) :
 				      nat_both_ends(skb, family, p, &f->source, &f->dest, &f->path);
-	if (result < 0)
-		return result;
+	if (crc < 0 || result)
+		return crc < 0 ? crc : result;
 	if (send(skb, &f->path) != TC_ACT_REDIRECT)
 		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
-	return ipvs_sent(f->counter) | result;
+	return ipvs_sent(f->counter) | crc;
 }
 
 /* IPVS_NOT_MINE if the packet has to go through ip_vs, or is no session's. */

@@ -80,7 +80,7 @@ static __always_inline __u64 set_both_addrs(__u8 family, struct packet *p,
 /*
  * A whole TCP, UDP or SCTP packet without IP options or extension headers, on Ethernet: another source, another
  * destination, one hop less, and the Ethernet header that the path may have.
- * Answers as nat_packet does.
+ * A CRC is left as it is.
  */
 static __always_inline int nat_both_ends(struct __sk_buff *skb, __u8 family, struct packet *p,
 					 const struct nat *source, const struct nat *dest,
@@ -89,7 +89,6 @@ static __always_inline int nat_both_ends(struct __sk_buff *skb, __u8 family, str
 	bool tcp = p->protocol == IPPROTO_TCP, sctp = p->protocol == IPPROTO_SCTP;
 	__u32 at = ETH_HLEN + p->l4_off + (tcp ? TCP_CHECK_AT : UDP_CHECK_AT);
 	__u64 mangled_0 = tcp ? 0 : BPF_F_MARK_MANGLED_0, addr_diff, port_diff;
-	__be16 sport = p->head.l4.sport ^ source->port, dport = p->head.l4.dport ^ dest->port;
 
 	addr_diff = set_both_addrs(family, p, source, dest);
 	port_diff = csum_diff16(p->head.l4.sport, source->port) +
@@ -97,11 +96,10 @@ static __always_inline int nat_both_ends(struct __sk_buff *skb, __u8 family, str
 	p->head.l4.sport = source->port;
 	p->head.l4.dport = dest->port;
 	/* As in nat_packet. */
-	if (sctp || (!tcp && !p->head.l4.udp_check)) {
-		if (write_both_ends(skb, family, p, BPF_F_RECOMPUTE_CSUM, path))
-			return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
-		return sctp ? leave_crc(ETH_HLEN + p->l4_off, p->l4_len, sport, dport) : 0;
-	}
+	if (sctp || (!tcp && !p->head.l4.udp_check))
+		return write_both_ends(skb, family, p, BPF_F_RECOMPUTE_CSUM, path) ?
+			       ipvs_drop(IPVS_COUNT_DROP_REWRITE) :
+			       0;
 	if (write_both_ends(skb, family, p, 0, path) ||
 	    bpf_l4_csum_replace(skb, at, 0, csum_fold32(addr_diff), BPF_F_PSEUDO_HDR | mangled_0) ||
 	    bpf_l4_csum_replace(skb, at, 0, csum_fold32(port_diff), mangled_0))
