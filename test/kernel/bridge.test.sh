@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# vm: icount=yes timeout=900
+# vm: icount=yes timeout=900 kernels=6.12
 # Pods on a bridge of the director, with bridge-nf-call-iptables as kube-proxy wants it: the only real
 # PRE_ROUTING of their packets is the one inside the bridge. IPv4 and IPv6.
 NET_IPV6=1

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# vm: icount=yes timeout=900
+# vm: icount=yes timeout=900 kernels=6.12
 # How connections end, what the switch and the whitelist do to open ones, and reused client ports: IPv4 and IPv6.
 NET_IPV6=1
 . "$(dirname "$0")/../net/suite.sh"

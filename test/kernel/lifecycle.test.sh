@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# vm: icount=yes timeout=900
+# vm: icount=yes timeout=900 kernels=6.1
 # TCP, UDP and fragmented connections live as long as their timers say, and leave nothing behind.
 # IPv4 and IPv6. Other ways to end: connections.test.sh.
 NET_IPV6=1

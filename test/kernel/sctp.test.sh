@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# vm: icount=yes timeout=1800
+# vm: icount=yes timeout=1800 kernels=6.12
 # SCTP associations of real sockets, IPv4 and IPv6, with a router on each side of the director: the same cases natively
 # and accelerated. Ports: 9000 two real servers; of the first one alone 9001, 9002 with fragments, 9003 multi-homed;
 # 9004 one on the director.

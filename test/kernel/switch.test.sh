@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# vm: smp=2 timeout=900
+# vm: smp=2 timeout=900 kernels=6.1
 # The switch and the whitelist change while connections are open and requests come in, and clients ask twice at once on
 # two processors: IPv4 and IPv6. As many pairs of questions as a resolver's day may have:
 #   VM_THREADS=multi IPVS_BPF_PAIRS=100000 npm run vm -- --timeout 3600 test/kernel/switch.test.sh
