@@ -61,8 +61,9 @@ describe('a policy', () => {
     // Connections that exist when the module is exchanged end, and new ones wait: each node says how long.
     for (const node of NODES) {
       await untilCondition('Ready', 'True Accelerating', node);
-      const disruption = (await nodeResource(session, node))?.status?.lastDisruption;
-      expect(disruption).toMatchObject({ outageMilliseconds: expect.any(Number) });
+      const status = (await nodeResource(session, node))?.status;
+      expect(status?.lastDisruption).toMatchObject({ outageMilliseconds: expect.any(Number) });
+      expect(status?.module).toMatchObject({ origin: 'Patched', kfuncs: true });
       expect(reports[node].answered).toBeGreaterThan(0);
     }
     expect(await outside(REQUESTS)).toEqual({ answered: 2 * REQUESTS, tracked: 0 });
