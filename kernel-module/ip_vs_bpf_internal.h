@@ -194,6 +194,7 @@ unsigned int ip_vs_bpf_send_request6(struct sk_buff *skb, struct ip_vs_conn *cp)
 
 /* ip_vs_bpf_hooks.c */
 #define IP_VS_BPF_HOOKS 4
+/* PRE_ROUTING of IPv4 is the first, of IPv6 the third. */
 extern const struct nf_hook_ops ip_vs_bpf_hook_ops[IP_VS_BPF_HOOKS];
 
 /* ip_vs_bpf.c */

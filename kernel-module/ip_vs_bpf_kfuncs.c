@@ -45,6 +45,17 @@ static bool is_plain_packet(const struct sk_buff *skb)
 	       !rcu_access_pointer(skb->dev->rx_handler) && !netif_is_l3_slave(skb->dev);
 }
 
+/* Who has a hook before ours, as a firewall may, sees what begins a connection. */
+static bool is_first_hook(const struct net *net, int af)
+{
+	struct nf_hook_entries __rcu *const *hooks = af == AF_INET6 ? net->nf.hooks_ipv6 :
+								      net->nf.hooks_ipv4;
+	const struct nf_hook_entries *entries = rcu_dereference(hooks[NF_INET_PRE_ROUTING]);
+
+	return entries && entries->num_hook_entries &&
+	       entries->hooks[0].hook == ip_vs_bpf_hook_ops[af == AF_INET6 ? 2 : 0].hook;
+}
+
 static struct ip_vs_conn *schedule_tcp(struct ip_vs_bpf_packet *packet, struct sk_buff *skb,
 				       struct ip_vs_iphdr *iph, struct ip_vs_proto_data *pd)
 {
@@ -86,8 +97,8 @@ static int begin_connection(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb)
 	struct ip_vs_iphdr iph;
 	struct ip_vs_conn *cp;
 
-	if (!pd || !ip_vs_fill_iph_skb(af, skb, false, &iph) ||
-	    !ip_vs_bpf_take_first(&packet, skb))
+	if (!pd || !is_first_hook(bpf->ipvs->net, af) ||
+	    !ip_vs_fill_iph_skb(af, skb, false, &iph) || !ip_vs_bpf_take_first(&packet, skb))
 		return -EAGAIN;
 	cp = begin(&packet, skb, &iph, pd);
 	if (!cp)

@@ -119,6 +119,29 @@ no_master() { in_director ipvsadm --stop-daemon master; }
 mark() { in_director tc filter add dev cli ingress pref 1 matchall action skbedit mark 7 pipe; }
 no_mark() { in_director tc filter del dev cli ingress pref 1; }
 
+# A firewall of somebody's own sees what begins a connection.
+firewall() {
+	in_director nft -f - <<-RULES
+		table inet firewall {
+			chain pre {
+				type filter hook prerouting priority -450
+				tcp dport 80 tcp flags syn counter $1
+			}
+		}
+	RULES
+}
+no_firewall() { in_director nft delete table inet firewall; }
+lets_a_firewall_see_it() {
+	firewall ''
+	begins 0 requests 5
+	at_least "$(in_director nft list chain inet firewall pre | grep -o 'packets [0-9]*' | cut -d' ' -f2)" 5 "packets that the firewall saw"
+	no_firewall
+	firewall drop
+	equal "$(field answered "$(in_client "$LOAD" requests --to "$vip:80" --count 2 --timeout-ms 300 --deadline 10 || true)")" 0 answered
+	no_firewall
+	begins 5 requests 5
+}
+
 refused_requests() { client_requests --to "$vip:80" --count 2 || true; }
 refuses_without_a_real_server() {
 	local answer
@@ -158,6 +181,7 @@ cases() {
 	no_master
 	it "leaves packets with a mark to IPVS, $ip" leaves_to_ipvs mark
 	no_mark
+	it "lets a firewall before it see what begins a connection, $ip" lets_a_firewall_see_it
 	it "refuses connections without a real server, $ip" refuses_without_a_real_server
 	it "keeps a persistent client's real server, $ip" keeps_persistence
 	it "follows the switch, $ip" follows_the_switch
