@@ -40,7 +40,7 @@ struct {
  * After a change of ports, each before XOR after. `at` and `length`: see above. 0, IPVS_CRC, or a drop. A function
  * of its own, because its callers have no stack left.
  */
-static __noinline int leave_crc(__u32 at, __u32 length, __be16 source, __be16 dest)
+__noinline int leave_crc(__u32 at, __u32 length, __be16 source, __be16 dest)
 {
 	__u32 only = 0;
 	struct sctp_change *change = bpf_map_lookup_elem(&ipvs_sctp_change, &only);
@@ -67,7 +67,8 @@ static const __u32 crc_powers[CRC_DIGITS][16] SEC(".rodata.crc") = {
 	  0xe2ea32dc, 0xf5b95b32, 0x695a4c87, 0xf204502c, 0x9a4f01b6, 0x941a0916, 0x4303cb97, 0x4c3d3d65 },
 };
 
-static __always_inline __u32 crc_multiply(__u32 a, __u32 b)
+/* A global function, so that the verifier goes through its loop once. */
+__noinline __u32 crc_multiply(__u32 a, __u32 b)
 {
 	__u32 product = 0;
 

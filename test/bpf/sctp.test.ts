@@ -176,9 +176,7 @@ describe.each(families)('$family', (family) => {
 
   it('leaves all other chunks to IPVS', () => {
     established();
-    const plain: readonly number[] = [CHUNK.data, CHUNK.sack, CHUNK.heartbeat, CHUNK.heartbeatAck];
-    const others = Array.from({ length: 256 }, (_, i) => i).filter((chunk) => !plain.includes(chunk));
-    for (const chunk of others) {
+    for (const chunk of [1, 2, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 32, 35, 64, 128, 192, 193, 255]) {
       expect(datapath.ingress(make(client, virtual, { chunk }))).toMatchObject({
         verdict: VERDICT.unspec,
         counted: {},
