@@ -206,8 +206,13 @@ export class NetlinkSocket {
     open.raw.ref();
     try {
       return await receive(open, { sequences, action: requests[0]?.action ?? '', bytes });
+    } catch (error) {
+      // The kernel may not be done with it, and refuses another dump by the same socket until then.
+      this.#open = undefined;
+      open.raw.close();
+      throw error;
     } finally {
-      open.raw.unref();
+      if (this.#open !== undefined) open.raw.unref();
     }
   }
 
@@ -239,13 +244,18 @@ interface Datagram {
   readonly bytes: Uint8Array[];
 }
 
-/** Sends, and collects messages until each request has its acknowledgement or the end of its dump. */
+/**
+ * Sends, and collects messages until each request has its acknowledgement or the end of its dump. Rejects if the kernel
+ * says nothing for TIMEOUT_MS.
+ */
 function receive(open: Open, { sequences, action, bytes }: Datagram): Promise<readonly Reply[]> {
   return new Promise((resolve, reject) => {
     const replies = new Replies(sequences);
     const onError = (error: Error): void => end(() => reject(errnoError(action, sendErrno(error), error)));
     const onMessage = (datagram: Buffer, from: MessageInfo): void => {
       if (from.port !== 0) return; // only the kernel answers
+      cancel();
+      cancel = waitForMore();
       try {
         for (const message of open.parse(datagram)) replies.add(message);
         if (replies.complete) end(() => resolve(replies.all()));
@@ -255,9 +265,11 @@ function receive(open: Open, { sequences, action, bytes }: Datagram): Promise<re
       }
     };
     const tooLate = { code: 'NetlinkError', retry: true } as const;
-    const cancel = deadline(TIMEOUT_MS, () =>
-      end(() => reject(new HostError(`${action}: no answer from the kernel`, tooLate))),
-    );
+    const waitForMore = (): (() => void) =>
+      deadline(TIMEOUT_MS, () =>
+        end(() => reject(new HostError(`${action}: no answer from the kernel`, tooLate))),
+      );
+    let cancel = waitForMore();
     const end = (act: () => void): void => {
       cancel();
       open.raw.off('message', onMessage);
