@@ -45,15 +45,25 @@ static bool is_plain_packet(const struct sk_buff *skb)
 	       !rcu_access_pointer(skb->dev->rx_handler) && !netif_is_l3_slave(skb->dev);
 }
 
-/* Who has a hook before ours, as a firewall may, sees what begins a connection. */
-static bool is_first_hook(const struct net *net, int af)
+/*
+ * Who has a hook before ours sees what begins a connection, if it may be a firewall: iptables, nftables and eBPF programs
+ * have something of theirs in `priv`, and br_netfilter, whose hook is the very first, has nothing.
+ */
+static bool may_pass_hooks(const struct net *net, int af)
 {
+	nf_hookfn *ours = ip_vs_bpf_hook_ops[af == AF_INET6 ? 2 : 0].hook;
 	struct nf_hook_entries __rcu *const *hooks = af == AF_INET6 ? net->nf.hooks_ipv6 :
 								      net->nf.hooks_ipv4;
 	const struct nf_hook_entries *entries = rcu_dereference(hooks[NF_INET_PRE_ROUTING]);
+	int i;
 
-	return entries && entries->num_hook_entries &&
-	       entries->hooks[0].hook == ip_vs_bpf_hook_ops[af == AF_INET6 ? 2 : 0].hook;
+	for (i = 0; entries && i < entries->num_hook_entries; i++) {
+		if (likely(entries->hooks[i].hook == ours))
+			return true;
+		if (entries->hooks[i].priv)
+			return false;
+	}
+	return false;
 }
 
 static struct ip_vs_conn *schedule_tcp(struct ip_vs_bpf_packet *packet, struct sk_buff *skb,
@@ -97,7 +107,7 @@ static int begin_connection(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb)
 	struct ip_vs_iphdr iph;
 	struct ip_vs_conn *cp;
 
-	if (!pd || !is_first_hook(bpf->ipvs->net, af) ||
+	if (!pd || !may_pass_hooks(bpf->ipvs->net, af) ||
 	    !ip_vs_fill_iph_skb(af, skb, false, &iph) || !ip_vs_bpf_take_first(&packet, skb))
 		return -EAGAIN;
 	cp = begin(&packet, skb, &iph, pd);

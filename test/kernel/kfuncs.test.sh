@@ -142,6 +142,14 @@ lets_a_firewall_see_it() {
 	begins 5 requests 5
 }
 
+# As on a node with a bridge: br_netfilter has a hook before all others.
+begins_beside_a_bridge() {
+	modprobe br_netfilter
+	in_director ip link add bridge0 type bridge
+	begins 5 requests 5
+	in_director ip link del bridge0
+}
+
 refused_requests() { client_requests --to "$vip:80" --count 2 || true; }
 refuses_without_a_real_server() {
 	local answer
@@ -182,6 +190,7 @@ cases() {
 	it "leaves packets with a mark to IPVS, $ip" leaves_to_ipvs mark
 	no_mark
 	it "lets a firewall before it see what begins a connection, $ip" lets_a_firewall_see_it
+	it "begins connections beside a bridge, $ip" begins_beside_a_bridge
 	it "refuses connections without a real server, $ip" refuses_without_a_real_server
 	it "keeps a persistent client's real server, $ip" keeps_persistence
 	it "follows the switch, $ip" follows_the_switch
