@@ -159,6 +159,18 @@ static void end_native(struct ip_vs_conn *cp)
 	__ip_vs_conn_put(cp);
 }
 
+/* True if the packet begins an accelerated connection where this native one has been, which it ends. */
+static bool replaces_native(struct ip_vs_bpf_packet *packet, struct ip_vs_conn *cp, struct sk_buff *skb)
+{
+	/* Refused a moment ago, when a program had it scheduled for this packet. */
+	if (unlikely(!cp->timeout && !(cp->flags & IP_VS_CONN_F_ONE_PACKET)))
+		packet->verdict = NF_DROP;
+	if (likely(!ip_vs_bpf_is_over(cp, skb)) || !ip_vs_bpf_take_first(packet, skb))
+		return false;
+	end_native(cp);
+	return true;
+}
+
 bool ip_vs_bpf_take_request(struct ip_vs_conn **conn, struct sk_buff *skb,
 			    const struct nf_hook_state *state)
 {
@@ -177,12 +189,8 @@ bool ip_vs_bpf_take_request(struct ip_vs_conn **conn, struct sk_buff *skb,
 	if (unlikely(!ip_vs_bpf_conn(cp)) && !atomic_read(&cp->in_pkts))
 		ip_vs_bpf_await_session(packet, skb);
 	if (!ip_vs_bpf_conn(cp)) {
-		/* Refused a moment ago, when a program had it scheduled for this packet. */
-		if (unlikely(!cp->timeout && !(cp->flags & IP_VS_CONN_F_ONE_PACKET)))
-			packet->verdict = NF_DROP;
-		if (likely(!ip_vs_bpf_is_over(cp, skb)) || !ip_vs_bpf_take_first(packet, skb))
+		if (!replaces_native(packet, cp, skb))
 			goto leave;
-		end_native(cp);
 		*conn = NULL;
 		return true;
 	}
