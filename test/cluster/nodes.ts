@@ -98,6 +98,9 @@ export async function waitForNodes(layout: Layout, settings: Settings, api: ApiC
 /** In the folder that a machine has as /run/vm: what its kube-proxy reads its mode from when it starts. */
 export const PROXY_MODE_FILE = 'proxy-mode';
 
+/** Socket of QEMU's monitor, in a node's folder. */
+export const MONITOR = 'monitor';
+
 /** Name of the daemon that is a node's machine. */
 export function machine(node: NodeIdentity): string {
   return `node-${node.name}`;
@@ -184,7 +187,8 @@ async function qemuCommand(layout: Layout, settings: Settings, node: NodeIdentit
   const kernel = await kernelFor(kernelOf(settings, node));
   // kube-proxy does all of its work once more for IPv6 where the kernel has it.
   const ipv6 = hasIpv6(settings.ipFamilies) ? [] : ['ipv6.disable=1'];
-  const append = [...kernelArgs, 'sysctl.kernel.hung_task_timeout_secs=120', ...ipv6].join(' ');
+  const settled = ['sysctl.kernel.hung_task_timeout_secs=120', 'unknown_nmi_panic'];
+  const append = [...kernelArgs, ...settled, ...ipv6].join(' ');
   return [
     'qemu-system-x86_64',
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'pc'],
@@ -193,6 +197,7 @@ async function qemuCommand(layout: Layout, settings: Settings, node: NodeIdentit
     ...['-smp', '1', '-m', String(settings.memoryMb), '-accel', 'tcg,thread=single'],
     ...['-kernel', await kernelElf(kernel), '-initrd', await initramfsFor(kernel), '-append', append],
     ...['-serial', `file:${join(folder, 'console.log')}`],
+    ...['-monitor', `unix:${join(folder, MONITOR)},server=on,wait=off`],
     ...['-netdev', `tap,id=net,ifname=${node.name},script=no,downscript=no`],
     ...['-device', `virtio-net-pci,netdev=net,mac=${node.mac}`],
     ...share('root', '/', 'readonly=on'),

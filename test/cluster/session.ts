@@ -11,7 +11,8 @@ import { place } from './control-plane.ts';
 import { deploy, namespace } from './deploy.ts';
 import { helmBinary, kubernetesBinary } from './go.ts';
 import type { IpFamilies } from './ip-families.ts';
-import { addresses, type Layout, layoutOf, nodeNamed, statePaths } from './layout.ts';
+import { addresses, type Layout, layoutOf, nodeIdentities, nodeNamed, statePaths } from './layout.ts';
+import { machineReport } from './machine-report.ts';
 import { insideOf } from './network.ts';
 import { machine, PROXY_MODE_FILE } from './nodes.ts';
 import { ownImage } from './own-image.ts';
@@ -215,7 +216,17 @@ export class ClusterSession {
       ['ipvsbpfpolicy,ipvsbpfnode,pods', '-A', '-o', 'wide'],
     ];
     const answers = asked.map((words) => this.kubectl(['get', ...words]).catch(String));
-    return (await Promise.all(answers)).join('\n');
+    return [...(await Promise.all(answers)), ...(await this.#machines())].join('\n');
+  }
+
+  /** Of those that do not answer, what they are found doing. */
+  async #machines(): Promise<readonly string[]> {
+    const { nodes } = await runningSettings(this.#layout);
+    const reports = nodeIdentities(nodes).map(async (node) => {
+      const problem = await this.onNode(node.name, 'true').then(() => '', String);
+      return problem === '' ? '' : `${problem}\n${await machineReport(this.#layout, node)}`;
+    });
+    return (await Promise.all(reports)).filter(Boolean);
   }
 }
 
