@@ -59,6 +59,10 @@ mount --bind /run/vm/kept /var/lib/ipvs-bpf
 # where the chart expects the kernel modules by default
 mkdir -p /var/lib/ipvs-bpf/modules
 mount --bind "$BUILD" /var/lib/ipvs-bpf/modules
+for settings in modules-load.d modprobe.d; do
+	mkdir -p "/run/vm/etc/$settings" "/etc/$settings"
+	mount --bind "/run/vm/etc/$settings" "/etc/$settings"
+done
 mount --make-rshared /
 
 # The images, as containerd on the host has unpacked them: its databases, and links to the files.
@@ -76,6 +80,8 @@ blobs=io.containerd.content.v1.content/blobs/sha256
 	cp "$IMAGE_STORE/$snapshots/metadata.db" "$snapshots/"
 )
 
+# As systemd does long before a container runs: what a node was prepared to load.
+/lib/systemd/systemd-modules-load
 modprobe -a overlay br_netfilter ip_vs ip_vs_rr nf_conntrack xt_comment xt_mark xt_nat xt_MASQUERADE \
 	xt_set xt_conntrack xt_statistic ip_set_hash_ip ip_set_hash_ipport ip_set_hash_ipportip \
 	ip_set_hash_ipportnet ip_set_bitmap_port dummy veth bridge nft_compat

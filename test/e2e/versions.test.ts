@@ -100,6 +100,27 @@ describe('an accelerated cluster', () => {
     await untilCondition('Ready', 'True AllNodesReady');
     expect(await condition('Degraded')).toBe('False AsExpected');
   });
+
+  it('gives a node another module by its next boot only, with activation NextBoot', async () => {
+    // The one replica of the operator goes on.
+    const [first, second] = NODES;
+    const node = (await processes(first, 'operator')).length === 0 ? first : second;
+    const were = await Promise.all(NODES.map(identities));
+    const disruption = (await nodeStatus(node))?.lastDisruption;
+    await applyPolicy(['web'], { module: { ...fromImages(), activation: 'NextBoot' } });
+    for (const each of NODES) await untilCondition('Ready', 'False WaitingForBoot', each);
+    expect(await Promise.all(NODES.map(identities))).toEqual(were);
+    expect((await outside()).tracked).toBe(0);
+    const srcversion = await session.onNode(node, SRCVERSION);
+    await session.reboot(node, '6.1');
+    await untilCondition('Ready', 'True Accelerating', node);
+    expect(await session.onNode(node, SRCVERSION)).not.toBe(srcversion);
+    const boot = await session.onNode(node, 'cat /proc/sys/kernel/random/boot_id');
+    const outcome = await session.onNode(node, 'cat /var/lib/ipvs-bpf/boot/outcome');
+    expect(outcome).toMatch(new RegExp(`^${boot.trim()} Loaded\\b`));
+    expect((await nodeStatus(node))?.lastDisruption).toEqual(disruption);
+    expect(await outside()).toEqual({ answered: 40, tracked: 0 });
+  });
 });
 
 function mapped(regexp: string, suffix = ''): readonly object[] {
