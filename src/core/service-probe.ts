@@ -15,7 +15,7 @@ export interface Unprobed {
 }
 
 /** Virtual servers that are probed in one look. */
-export const PROBES_A_LOOK = 20;
+export const PROBES_A_LOOK = 100;
 const MAX_TRIES = 3;
 
 /** Steps that change what packets of every virtual server pass. */
