@@ -19,7 +19,7 @@ import { PreflightFailed, StepFailed } from '../core/outcome.ts';
 import type { FailureReason } from '../core/reasons.ts';
 import { unprobedAfter } from '../core/service-probe.ts';
 import { entryName, ownerOf, withServiceOff } from '../core/services-off.ts';
-import { describeStep } from '../core/steps.ts';
+import { describeStep, type Step } from '../core/steps.ts';
 import { virtualServerKey } from '../core/virtual-servers.ts';
 import { descend, type Landing, messageOf } from './ladder.ts';
 import { down, type Node, type Observation, type UpOptions, up } from './reconcile.ts';
@@ -34,6 +34,22 @@ export interface Attempt {
   readonly again: boolean;
   /** What was observed last, if nothing was done after it. */
   readonly after?: Observation;
+}
+
+/** What is to be remembered before the first of these steps, so that a crash does not lose it. */
+export function beginning(
+  { config, revision }: Extract<Decision, { readonly act: 'Up' }>,
+  progress: NodeProgress,
+  steps: readonly Step[],
+): NodeProgress {
+  const unprobed = unprobedAfter(progress.unprobed ?? [], steps, config);
+  const exchanges = steps.some(({ kind }) => kind === 'restoreTable');
+  if (unprobed.length === 0 && !exchanges) return progress;
+  return {
+    ...progress,
+    ...(unprobed.length === 0 ? {} : { unprobed }),
+    ...(exchanges ? { exchangedFor: revision } : {}),
+  };
 }
 
 /** Goes up. Never throws for a failed step: that is remembered. */

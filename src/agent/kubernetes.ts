@@ -14,9 +14,8 @@ import {
   sharesServices,
 } from '../core/node-target.ts';
 import { IPVS_BPF_NODES } from '../core/resource-types.ts';
-import { unprobedAfter } from '../core/service-probe.ts';
 import type { NodeMemories } from '../ports.ts';
-import { afterFailedProbe, attemptDown, attemptUp } from './attempt.ts';
+import { afterFailedProbe, attemptDown, attemptUp, beginning } from './attempt.ts';
 import { thawAll, thawLeftBehind } from './execute.ts';
 import { messageOf, probe } from './ladder.ts';
 import type { NodeMeasures } from './measures.ts';
@@ -205,8 +204,8 @@ export class KubernetesAgent {
     if (steps.some(({ kind }) => kind === 'removeModule' || kind === 'insertModule')) {
       await this.#report(target, seen, undefined, true);
     }
-    const unprobed = unprobedAfter(this.#progress.unprobed ?? [], steps, decision.config);
-    if (unprobed.length > 0) await this.#setProgress({ ...this.#progress, unprobed });
+    const begun = beginning(decision, this.#progress, steps);
+    if (begun !== this.#progress) await this.#setProgress(begun);
     const attempt = await attemptUp(decision, target, {
       before: seen,
       progress: this.#progress,

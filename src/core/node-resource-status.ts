@@ -71,7 +71,12 @@ export function resourceStatus(input: StatusInput): NodeResourceStatus {
     ...(progress.failure === undefined ? {} : { lastFailure: progress.failure }),
     ...(record.lastDisruption === undefined
       ? {}
-      : { lastDisruption: { ...record.lastDisruption, revision: progress.appliedRevision } }),
+      : {
+          lastDisruption: {
+            ...record.lastDisruption,
+            revision: progress.exchangedFor ?? progress.appliedRevision,
+          },
+        }),
     conditions: [...conditions],
   };
 }

@@ -42,7 +42,9 @@ export type NodeDisruption = NonNullable<NodeResourceStatus['lastDisruption']>;
 /** How far the node came. Kept on disk. */
 export interface NodeProgress {
   readonly appliedRevision: string;
-  /** What of the spec that revision stands for. */
+  /** The revision that the last exchange of the module was made for; unset if it was not made for one. */
+  readonly exchangedFor?: string;
+  /** What of the spec appliedRevision stands for. */
   readonly applied?: Pick<NodeSpec, 'module' | 'datapath'>;
   /** The last attempt that ended. */
   readonly attempt: number;

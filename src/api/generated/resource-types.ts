@@ -1190,7 +1190,7 @@ export interface IpvsBpfNode {
        */
       connectionsDropped?: number;
       /**
-       * The revision that the node was brought to.
+       * The revision that it was made for.
        */
       revision?: string;
       /**

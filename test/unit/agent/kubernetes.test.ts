@@ -36,6 +36,17 @@ describe('an IpvsBpfNode', () => {
     expect(node.machine.calls.changes).toEqual([]);
   });
 
+  it('goes on saying which revision its last exchange was made for', async () => {
+    const agent = await started();
+    await look(agent);
+    const before = api.status?.lastDisruption;
+    expect(before).toMatchObject({ revision: 'r1' });
+    api.edit({ revision: 'r2', disruptionGrant: { revision: 'r2', expiresAt: '2100-01-01T00:00:00Z' } });
+    await look(agent);
+    expect(api.status).toMatchObject({ appliedRevision: 'r2' });
+    expect(api.status?.lastDisruption).toEqual(before);
+  });
+
   it('is observed once where nothing is done, and before and after a change', async () => {
     const agent = await started();
     await look(agent);
