@@ -187,8 +187,8 @@ async function qemuCommand(layout: Layout, settings: Settings, node: NodeIdentit
   const kernel = await kernelFor(kernelOf(settings, node));
   // kube-proxy does all of its work once more for IPv6 where the kernel has it.
   const ipv6 = hasIpv6(settings.ipFamilies) ? [] : ['ipv6.disable=1'];
-  const settled = ['sysctl.kernel.hung_task_timeout_secs=120', 'unknown_nmi_panic'];
-  const append = [...kernelArgs, ...settled, ...ipv6].join(' ');
+  const hangs = ['sysctl.kernel.hung_task_timeout_secs=120', 'unknown_nmi_panic'];
+  const append = [...kernelArgs, ...hangs, ...ipv6].join(' ');
   return [
     'qemu-system-x86_64',
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'pc'],

@@ -216,7 +216,10 @@ export class ClusterSession {
       ['ipvsbpfpolicy,ipvsbpfnode,pods', '-A', '-o', 'wide'],
     ];
     const answers = asked.map((words) => this.kubectl(['get', ...words]).catch(String));
-    return [...(await Promise.all(answers)), ...(await this.#machines())].join('\n');
+    return [
+      ...(await Promise.all(answers)),
+      ...(await this.#machines().catch((error: unknown) => [String(error)])),
+    ].join('\n');
   }
 
   /** Of those that do not answer, what they are found doing. */
