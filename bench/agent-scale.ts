@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/** npm run bench:agent: what a node's agent does with many Services, in memory and on a real kernel; docs/benchmark.md. */
+/** npm run bench:agent: what a node's agent does with many Services, in memory, on a real kernel and in a cluster; docs/benchmark.md. */
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { buildAll } from '../scripts/build.ts';
 import { main, say } from '../scripts/exec.ts';
 import { type KernelSeries, kernelFor, kernelSeries } from '../scripts/kernels.ts';
 import { seriesOption } from '../scripts/options.ts';
+import { measureInCluster } from './agent-cluster.ts';
 import { prepareAgentGuest } from './agent-files.ts';
 import { measureNative } from './agent-native.ts';
 import type { Figures, Time } from './agent-run.ts';
@@ -18,7 +19,7 @@ const GUEST_REPEATS = 5;
 interface Options {
   readonly services: number;
   readonly kernel: KernelSeries;
-  readonly only?: 'memory' | 'kernel';
+  readonly only?: 'memory' | 'kernel' | 'cluster';
 }
 
 const KINDS = [
@@ -80,12 +81,16 @@ function count(text: string): number {
 }
 
 const program = new Command('npm run bench:agent --')
-  .description("Measure a node's agent with many Services: on an in-memory kernel, and in a virtual machine.")
+  .description(
+    "Measure a node's agent with many Services: on an in-memory kernel, in a virtual machine, in a cluster.",
+  )
   .option('--services <count>', 'Services with a virtual server each', count, 10_000)
   .option('--kernel <series>', `Debian kernel to boot: ${kernelSeries.join(', ')}`, seriesOption, '6.1')
-  .addOption(new Option('--only <half>', 'measure one half').choices(['memory', 'kernel']));
+  .addOption(new Option('--only <part>', 'measure one part').choices(['memory', 'kernel', 'cluster']));
 const { services, kernel, only } = program.parse().opts<Options>();
 await main(async () => {
-  if (only !== 'kernel') await inMemory(services);
-  if (only !== 'memory') await onKernel(services, kernel);
+  const asked = (part: Options['only']): boolean => only === undefined || only === part;
+  if (asked('memory')) await inMemory(services);
+  if (asked('kernel')) await onKernel(services, kernel);
+  if (asked('cluster')) await measureInCluster(services, kernel);
 });
