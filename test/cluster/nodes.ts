@@ -6,6 +6,7 @@ import { hashOf, repository } from '../../scripts/cache.ts';
 import { run } from '../../scripts/exec.ts';
 import { type KernelSeries, kernelElf, kernelFor } from '../../scripts/kernels.ts';
 import { settingsFile } from '../vm/command.ts';
+import { counterArgs } from '../vm/counter.ts';
 import { initramfsFor } from '../vm/initramfs.ts';
 import { kernelArgs, processor, share } from '../vm/qemu.ts';
 import type { ApiClient } from './api-client.ts';
@@ -188,7 +189,7 @@ async function qemuCommand(layout: Layout, settings: Settings, node: NodeIdentit
   // kube-proxy does all of its work once more for IPv6 where the kernel has it.
   const ipv6 = hasIpv6(settings.ipFamilies) ? [] : ['ipv6.disable=1'];
   const hangs = ['sysctl.kernel.hung_task_timeout_secs=120', 'unknown_nmi_panic'];
-  const append = [...kernelArgs, ...hangs, ...ipv6].join(' ');
+  const append = [...kernelArgs, await counterArgs(), ...hangs, ...ipv6].join(' ');
   return [
     'qemu-system-x86_64',
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'pc'],

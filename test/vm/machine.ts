@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Kernel, type KernelSeries, kernelElf, kernelFor } from '../../scripts/kernels.ts';
 import { commandFile, settingsFile } from './command.ts';
+import { counterArgs } from './counter.ts';
 import { initramfsFor } from './initramfs.ts';
 import { kernelProblems } from './kernel-log.ts';
 import { kernelArgs, processor, share } from './qemu.ts';
@@ -58,7 +59,8 @@ export async function runInVm(options: VmOptions): Promise<VmResult> {
   const job = await mkdtemp(join(tmpdir(), 'ipvs-bpf-vm-'));
   try {
     await mkdir(join(job, 'guest'));
-    return await new Machine(options, kernel, { vmlinux, initrd }, job).run();
+    const counter = options.icount === true ? '' : await counterArgs();
+    return await new Machine(options, kernel, { vmlinux, initrd, counter }, job).run();
   } finally {
     await rm(job, { recursive: true, force: true });
   }
@@ -66,6 +68,8 @@ export async function runInVm(options: VmOptions): Promise<VmResult> {
 
 interface BootFiles {
   readonly vmlinux: string;
+  /** Argument of the kernel. */
+  readonly counter: string;
   readonly initrd: string;
 }
 
@@ -202,7 +206,7 @@ class Machine {
       ...['-kernel', this.#boot.vmlinux, '-initrd', this.#boot.initrd],
       ...[
         '-append',
-        [...kernelArgs, hungTaskArg(icount)].join(' '),
+        [...kernelArgs, this.#boot.counter, hungTaskArg(icount)].join(' '),
         '-serial',
         `file:${join(this.#job, 'console.log')}`,
       ],
