@@ -10,14 +10,14 @@
 
 #include <linux/types.h>
 
-#define IPVS_BPF_ABI 5
+#define IPVS_BPF_ABI 6
 
 /* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2). */
 struct ipvs_addr {
 	__be32 w[4];
 };
 
-/* Key of ipvs_services: a virtual server that runs accelerated. Written by the agent. */
+/* Key of ipvs_services: a virtual server that runs accelerated. Written by the agent. Of ipvs_held: any server's end. */
 struct ipvs_service_key {
 	struct ipvs_addr vaddr;
 	__be16 vport;
@@ -238,6 +238,7 @@ enum ipvs_counter {
 	IPVS_COUNT_BEGUN,              /* module: connections that tc ingress has had scheduled */
 	IPVS_COUNT_TOLD,               /* module: segments that tc ingress has told it of */
 	IPVS_COUNT_BYPASS_MULTIHOMED,  /* module: an end of an SCTP association lists further addresses */
+	IPVS_COUNT_DROP_HELD,          /* tc ingress: held back while modules were exchanged */
 	IPVS_COUNTERS,
 };
 

@@ -10,6 +10,7 @@
 
 #include "abi.h"
 #include "lib/forward.h"
+#include "lib/hold.h"
 #include "lib/kfuncs.h"
 #include "lib/maps.h"
 #include "lib/nat.h"
@@ -250,6 +251,8 @@ int ipvs_tc_ingress(struct __sk_buff *skb)
 	int result = IPVS_NOT_MINE;
 	enum addressee to;
 
+	if (is_holding() && is_held(skb, is_ipv6(skb) ? AF_INET6 : AF_INET))
+		return ipvs_verdict(ipvs_drop(IPVS_COUNT_DROP_HELD));
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		to = addressee_of(skb, AF_INET);
 		if (to != TO_OTHERS)

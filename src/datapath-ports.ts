@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The pinned maps and tc programs that the agent acts on, as types. */
 
+import type { End, SessionEnds } from './connection-ports.ts';
 import type { AddressFamily, Protocol } from './ports.ts';
 
 export interface PortRange {
@@ -80,6 +81,11 @@ export interface LoadOptions {
   readonly withoutModule?: boolean;
 }
 
+/** Of a virtual server, or of a real one. */
+export interface HeldEnd extends End {
+  readonly protocol: Protocol;
+}
+
 /** Pinned maps and tc programs (below /sys/fs/bpf/ipvs-bpf). */
 export interface Datapath {
   /** What is pinned, or undefined. `bpftool map/prog show pinned` */
@@ -114,7 +120,16 @@ export interface Datapath {
   peerInterfaces(): Promise<readonly number[]>;
   putPeerInterface(ifindex: number): Promise<void>;
   removePeerInterface(ifindex: number): Promise<void>;
+  /**
+   * Has tc ingress drop what comes from or is for one of these ends, until release(), or for so long by itself. Those
+   * of before are forgotten.
+   */
+  hold(ends: readonly HeldEnd[], milliseconds: number): Promise<void>;
+  /** Does nothing if nothing is held, or no maps are pinned. */
+  release(): Promise<void>;
   sessionCount(): Promise<number>;
+  /** Sessions of which a packet has left: those before it are nobody's yet. */
+  sessionEnds(): Promise<readonly SessionEnds[]>;
   /** Id of a whitelist entry → its sessions; those without one are left out. */
   sessionsByService(): Promise<ReadonlyMap<number, number>>;
   /** Id of a whitelist entry → packets that tc ingress has forwarded past the IP stack; none are left out. */

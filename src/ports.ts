@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The outside worlds that the agent acts on, as types. Each method names the command that it equals. */
 
+import type { ConnectionRecords } from './connection-ports.ts';
 import type { Baseline, Disruption, FrozenProcesses, NodeRecord, SavedTable } from './core/facts.ts';
 import type { NodeProgress, NodeTarget } from './core/node-target.ts';
 import type { Outage } from './core/outage.ts';
@@ -256,7 +257,7 @@ export interface JournalEntry {
 }
 
 /** The state directory. Every write is whole or not at all, and is on the disk when it returns. */
-export interface NodeRecords {
+export interface NodeRecords extends ConnectionRecords {
   read(): Promise<NodeRecord>;
   writeBaseline(baseline: Baseline): Promise<void>;
   /** Undefined removes it. */

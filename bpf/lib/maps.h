@@ -143,6 +143,26 @@ struct {
 	__type(value, __u32);
 } ipvs_peer_ifs SEC(".maps");
 
+/*
+ * Both ends of every virtual server while modules are exchanged: its own, and those of its real servers. Written by the
+ * agent, read by tc ingress; the value means nothing.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, struct ipvs_service_key);
+	__type(value, __u32);
+} ipvs_held SEC(".maps");
+
+/* Until when packets from and to those ends are held back, as bpf_ktime_get_ns() has it; 0: they are not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} ipvs_hold SEC(".maps");
+
 /* Ports that SNAT ends are taken from. Set by the loader, disjoint and ascending. */
 const volatile struct ipvs_port_range ipvs_port_ranges[IPVS_PORT_RANGES] = {};
 

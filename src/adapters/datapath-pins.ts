@@ -34,6 +34,8 @@ export const MAP_NAMES = [
   'ipvs_exhausted',
   'ipvs_forwarded',
   'ipvs_frags',
+  'ipvs_held',
+  'ipvs_hold',
   'ipvs_peer_ifs',
   'ipvs_replies',
   'ipvs_services',

@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BpfMap, TypedMap } from 'libbpf-ts';
+import type { SessionEnds } from '../connection-ports.ts';
 import {
   COUNTERS,
   canonicalAddress,
@@ -26,10 +27,12 @@ import {
   sessionServiceId,
 } from '../core/abi.ts';
 import { errnoError, errnoOf, HostError } from '../core/errors.ts';
+import { decodeSession } from '../core/session-abi.ts';
 import type {
   Datapath,
   DatapathState,
   ForeignProgram,
+  HeldEnd,
   LoadOptions,
   ServiceEntry,
   SnatAddress,
@@ -38,6 +41,7 @@ import type {
   TcDirection,
 } from '../datapath-ports.ts';
 import { translated } from './bpf-errors.ts';
+import { holdPackets, releasePackets } from './datapath-hold.ts';
 import { DatapathPins, generationName, type MapName } from './datapath-pins.ts';
 import { DatapathTc } from './datapath-tc.ts';
 import { SameBytes } from './same-bytes.ts';
@@ -215,8 +219,22 @@ export class BpfDatapath implements Datapath {
     this.#with('ipvs_peer_ifs', (map) => map.delete(encodeUint32(ifindex)));
   }
 
+  async hold(ends: readonly HeldEnd[], milliseconds: number): Promise<void> {
+    holdPackets(this.#pins, ends, milliseconds);
+  }
+
+  async release(): Promise<void> {
+    if (this.#pins.state() !== undefined) releasePackets(this.#pins);
+  }
+
   async sessionCount(): Promise<number> {
     return this.#with('ipvs_sessions', (map) => map.count());
+  }
+
+  async sessionEnds(): Promise<readonly SessionEnds[]> {
+    const addresses = new Map((await this.snatAddresses()).map(({ id, address }) => [id, address]));
+    const entries = this.#with('ipvs_sessions', (map) => [...map.entries()]);
+    return entries.flatMap(([key, value]) => decodeSession(key, value, addresses) ?? []);
   }
 
   async sessionsByService(): Promise<ReadonlyMap<number, number>> {

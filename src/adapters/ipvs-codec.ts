@@ -65,6 +65,7 @@ const DAEMON_STATE = 1;
 const DAEMON_MCAST_IFN = 2;
 const DAEMON_SYNC_ID = 3;
 const DAEMON_STATE_MASTER = 1;
+const DAEMON_STATE_BACKUP = 2;
 
 type Attributes = ReadonlyMap<number, Buffer>;
 
@@ -231,6 +232,15 @@ export function decodeTimeouts(message: Buffer): IpvsTimeouts {
     tcpFinSeconds: seconds(CMD_ATTR_TIMEOUT_TCP_FIN),
     udpSeconds: seconds(CMD_ATTR_TIMEOUT_UDP),
   };
+}
+
+/** For IPVS_CMD_NEW_DAEMON and IPVS_CMD_DEL_DAEMON. */
+export function encodeDaemon({ state, interface: name, syncId }: IpvsDaemon): Uint8Array {
+  return nested(CMD_ATTR_DAEMON, [
+    attributeUint32(DAEMON_STATE, state === 'master' ? DAEMON_STATE_MASTER : DAEMON_STATE_BACKUP),
+    attributeString(DAEMON_MCAST_IFN, name),
+    attributeUint32(DAEMON_SYNC_ID, syncId),
+  ]);
 }
 
 /** A message of IPVS_CMD_GET_DAEMON. */

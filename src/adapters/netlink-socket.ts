@@ -11,6 +11,7 @@ import { errnoError, HostError } from '../core/errors.ts';
 import { deadline } from './deadline.ts';
 
 export const NETLINK_ROUTE = 0;
+export const NETLINK_NETFILTER = 12;
 export const NETLINK_GENERIC = 16;
 
 export const NLM_F_REPLACE = 0x100;
@@ -98,6 +99,13 @@ export function attributeUint16be(type: number, value: number): Uint8Array {
 export function attributeUint32(type: number, value: number): Uint8Array {
   const data = Buffer.alloc(4);
   data.writeUInt32LE(value >>> 0);
+  return attribute(type, data);
+}
+
+/** Network byte order. */
+export function attributeUint32be(type: number, value: number): Uint8Array {
+  const data = Buffer.alloc(4);
+  data.writeUInt32BE(value >>> 0);
   return attribute(type, data);
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The state directory: a few JSON files, each written whole. */
+
 import { link, mkdir, readdir, readFile, rm, rmdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { SavedConnections } from '../connection-ports.ts';
 import { errnoOf, HostError, isNotFound } from '../core/errors.ts';
 import type { Baseline, Disruption, FrozenProcesses, NodeRecord, SavedTable } from '../core/facts.ts';
 import type { JournalEntry, NodeMemories, NodeMemory, NodeRecords } from '../ports.ts';
@@ -10,6 +12,7 @@ import { writeDurably, writeWhole } from './durable-files.ts';
 const FILES = {
   baseline: 'baseline.json',
   saved: 'saved-table.json',
+  connections: 'saved-connections.json',
   journal: 'journal.json',
   ids: 'service-ids.json',
   frozen: 'frozen-processes.json',
@@ -62,6 +65,14 @@ export class StateFiles implements NodeRecords {
 
   async writeSavedTable(table: SavedTable | undefined): Promise<void> {
     await this.#write(FILES.saved, table);
+  }
+
+  async readConnections(): Promise<SavedConnections | undefined> {
+    return this.#read<SavedConnections>(FILES.connections);
+  }
+
+  async writeConnections(connections: SavedConnections | undefined): Promise<void> {
+    await this.#write(FILES.connections, connections);
   }
 
   async writeJournal(entry: JournalEntry | undefined): Promise<void> {

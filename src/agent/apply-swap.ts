@@ -3,6 +3,7 @@
 import { HostError } from '../core/errors.ts';
 import { isTestServer } from '../core/self-check-network.ts';
 import type { ProcessIdentity } from '../ports.ts';
+import { withMessages } from './apply-connections.ts';
 import type { NodePorts } from './observe.ts';
 
 const IN_USE_ATTEMPTS = 50;
@@ -54,8 +55,8 @@ export async function stopOutageProbe({ outageProbe, records }: NodePorts): Prom
     const virtualServers = saved.virtualServers.filter((server) => !isTestServer(server));
     await records.writeSavedTable({ ...saved, virtualServers });
   }
-  if (lastDisruption?.measuredBy !== 'Timestamps' || lastDisruption.message !== undefined) return;
-  if (!result.measured) return records.writeDisruption({ ...lastDisruption, message: result.why });
+  if (lastDisruption?.measuredBy !== 'Timestamps') return;
+  if (!result.measured) return records.writeDisruption(withMessages(lastDisruption, [result.why]));
   const { longestGapMilliseconds: outageMilliseconds, probesLost } = result.outage;
   await records.writeDisruption({ ...lastDisruption, measuredBy: 'Probe', outageMilliseconds, probesLost });
 }

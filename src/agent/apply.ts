@@ -2,10 +2,12 @@
 /** One executor for each kind of step. Each may run again after it was interrupted. */
 import { isModuleControl, type SavedTable } from '../core/facts.ts';
 import type { Step } from '../core/steps.ts';
+import { holdTraffic, restoreConnections, saveConnections, trackSessions } from './apply-connections.ts';
 import { freezeProxy, removeModule, stopOutageProbe, thawProxy, withFamilyId } from './apply-swap.ts';
 import type { NodePorts } from './observe.ts';
 
 const VS = 'net/ipv4/vs';
+const EXPIRE_NODEST = `${VS}/expire_nodest_conn`;
 const DRAIN_PAUSE_MS = 500;
 
 /** Carries out one step. Throws what the port throws. */
@@ -23,11 +25,21 @@ export async function applyStep(step: Step, ports: NodePorts): Promise<void> {
     case 'thawProxy':
       return thawProxy(step.processes, ports);
     case 'forgetTable':
-      return ports.records.writeSavedTable(undefined);
+      return forgetTable(ports);
+    case 'holdTraffic':
+      return holdTraffic(ports);
+    case 'releaseTraffic':
+      return ports.datapath.release();
+    case 'trackSessions':
+      return trackSessions(ports);
+    case 'saveConnections':
+      return saveConnections(ports);
     case 'flush':
       return flush(ports);
     case 'restoreTable':
       return restoreTable(ports);
+    case 'restoreConnections':
+      return restoreConnections(ports);
     case 'startOutageProbe':
       return ports.outageProbe.start(step.scheduler);
     case 'stopOutageProbe':
@@ -54,8 +66,13 @@ type Handled =
   | 'freezeProxy'
   | 'thawProxy'
   | 'forgetTable'
+  | 'holdTraffic'
+  | 'releaseTraffic'
+  | 'trackSessions'
+  | 'saveConnections'
   | 'flush'
   | 'restoreTable'
+  | 'restoreConnections'
   | 'startOutageProbe'
   | 'stopOutageProbe'
   | 'selfCheck'
@@ -183,13 +200,23 @@ async function currentTable({ ipvs, modules, host }: NodePorts): Promise<SavedTa
   };
 }
 
+/** The table last: as long as it is there, a run that goes on restores both. */
+async function forgetTable({ records }: NodePorts): Promise<void> {
+  await records.writeConnections(undefined);
+  await records.writeSavedTable(undefined);
+}
+
 /** From here on the table on disk is the one that counts. */
-async function flush({ ipvs, records, clock }: NodePorts): Promise<void> {
+async function flush({ ipvs, connections: ofIpvs, records, clock, host }: NodePorts): Promise<void> {
+  await ofIpvs.endRestore();
   const { saved } = await records.read();
   if (saved !== undefined && !saved.flushed) {
     const connections = await ipvs.connectionCount();
     await records.writeSavedTable({ ...saved, flushed: true, connections, flushedAtMs: clock.now() });
   }
+  // Or the kernel ends connections with their real servers, and what connection tracking knows of them. The value comes
+  // back with the table.
+  if ((await host.readSysctl(EXPIRE_NODEST)) === '1') await host.writeSysctl(EXPIRE_NODEST, '0');
   if (await ipvs.available()) await ipvs.flush();
 }
 

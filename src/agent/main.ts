@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Wiring: adapters, environment, signals. The only file that constructs adapters. */
+
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { firstProcessRoot, HostBootFiles } from '../adapters/boot-files.ts';
+import { KernelConnections } from '../adapters/connections.ts';
 import { BpfDatapath } from '../adapters/datapath.ts';
 import { FileHost } from '../adapters/host.ts';
 import { NetlinkIpvs } from '../adapters/ipvs.ts';
@@ -70,6 +72,7 @@ export function createNode(
         deliveredDirectory: join(stateDirectory, 'delivered'),
       }),
       ipvs,
+      connections: new KernelConnections(),
       host: new FileHost({ sysctls, hostRoot }),
       links,
       datapath,

@@ -81,7 +81,7 @@ export const AGENT_METRICS = {
   },
   last_outage_connections_dropped: {
     type: 'gauge',
-    help: 'Connections that ended when the module was last exchanged.',
+    help: 'Connections that were lost when the module was last exchanged.',
     labels: [],
   },
   last_outage_timestamp_seconds: {

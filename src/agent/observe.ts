@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** All reads of a reconciliation: ports in, facts out. */
 import type { BootFiles } from '../boot-ports.ts';
+import type { Connections } from '../connection-ports.ts';
 import { isNotFound } from '../core/errors.ts';
 import type { DatapathFacts, IpvsFacts, KubeProxyFacts, ModuleFileFacts, NodeFacts } from '../core/facts.ts';
 import { needsRoutes } from '../core/interfaces.ts';
@@ -23,6 +24,7 @@ import type {
 export interface NodePorts {
   readonly modules: KernelModules;
   readonly ipvs: Ipvs;
+  readonly connections: Connections;
   readonly host: Host;
   readonly links: Links;
   readonly datapath: Datapath;

@@ -29,8 +29,8 @@ export interface Outcome {
   readonly warnings: readonly Check[];
   /** True if the module comes by the next boot. */
   readonly waitsForBoot: boolean;
-  /** True if connections that IPVS had were ended, because its module was exchanged. */
-  readonly connectionsLost: boolean;
+  /** Connections of IPVS that did not outlive an exchange of its module. */
+  readonly connectionsLost: number;
   /** What was observed last, if nothing was done after it. */
   readonly after?: Observation;
 }
@@ -112,7 +112,8 @@ export async function up(config: NodeConfig, node: Node, options: UpOptions = {}
     await execute(steps, { ...node, ...options, verb: 'up', bootId: facts.bootId });
     done.push(...steps);
   }
-  const outcome = { steps: done, warnings, waitsForBoot, connectionsLost: endsConnections(done) };
+  const connectionsLost = await lostConnections(done, node);
+  const outcome = { steps: done, warnings, waitsForBoot, connectionsLost };
   return after === undefined ? outcome : { ...outcome, after };
 }
 
@@ -126,12 +127,19 @@ function withNextBootFile(seen: Observation, first: Observation | undefined): Ob
 export async function down(node: Node, drainTimeoutMs: number): Promise<Outcome> {
   const facts = await observe(node.ports);
   const steps = planDown(facts, await node.ports.records.read(), { drainTimeoutMs });
-  if (steps.length > 0) await execute(steps, { ...node, verb: 'down', bootId: facts.bootId });
-  return { steps, warnings: [], waitsForBoot: false, connectionsLost: endsConnections(steps) };
+  const execution = { ...node, verb: 'down', bootId: facts.bootId } as const;
+  // What was lost is in the records, which are forgotten last.
+  const end = steps.findIndex(({ kind }) => kind === 'forgetAll');
+  const work = end < 0 ? steps : steps.slice(0, end);
+  if (work.length > 0) await execute(work, execution);
+  const connectionsLost = await lostConnections(work, node);
+  if (end >= 0) await execute(steps.slice(end), execution);
+  return { steps, warnings: [], waitsForBoot: false, connectionsLost };
 }
 
-function endsConnections(steps: readonly Step[]): boolean {
-  return steps.some((step) => step.kind === 'removeModule' && step.name === 'ip_vs');
+async function lostConnections(steps: readonly Step[], { ports }: Node): Promise<number> {
+  if (!steps.some(({ kind }) => kind === 'restoreTable')) return 0;
+  return (await ports.records.read()).lastDisruption?.connectionsDropped ?? 0;
 }
 
 /** The checks of `up`. Reads only. */

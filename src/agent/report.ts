@@ -10,9 +10,11 @@ import type { Outcome, StatusReport } from './reconcile.ts';
 export function outcomeText(verb: 'up' | 'down', outcome: Outcome): string {
   const count = outcome.steps.length;
   const done = count === 0 ? 'Nothing to do.' : `${verb}: ${count} step${count === 1 ? '' : 's'} done.`;
-  const lost = outcome.connectionsLost
-    ? 'The module was exchanged: connections that IPVS had before were ended.'
-    : 'No connection was ended.';
+  const { connectionsLost } = outcome;
+  const lost =
+    connectionsLost === 0
+      ? 'No connection was lost.'
+      : `The module was exchanged: ${connectionsLost} connection${connectionsLost === 1 ? ' was' : 's were'} lost.`;
   const boot = outcome.waitsForBoot
     ? ['The next boot loads the patched module: reboot this machine, then run the command again.']
     : [];

@@ -150,7 +150,7 @@ export interface Disruption {
   readonly probesLost?: number;
   /** Why no probe could tell. */
   readonly message?: string;
-  /** Connections that IPVS had, which ended with it. */
+  /** Connections that IPVS had, and has no more. */
   readonly connectionsDropped: number;
   /** Date of its end, ISO 8601. */
   readonly at: string;
@@ -206,6 +206,9 @@ export function mapsOfModule(facts: NodeFacts): Readonly<Record<string, number>>
  * be removed under the interfaces of others.
  */
 const COMPANIONS: readonly string[] = [
+  'nf_conntrack_netlink',
+  'nf_nat',
+  'nfnetlink',
   'nf_conntrack',
   'nf_defrag_ipv6',
   'nf_defrag_ipv4',

@@ -7,6 +7,7 @@ import { SNAT_ADDRESSES } from './abi.ts';
 
 /** Names of the self-check's own interfaces begin with this. */
 export const SELF_CHECK_PREFIX = 'ipvsbpf-chk';
+export const LOOPBACK = 'lo';
 /** The end here of the pair that its client is at. */
 export const SELF_CHECK_CLIENT_SIDE = `${SELF_CHECK_PREFIX}0`;
 
@@ -40,7 +41,7 @@ type InterfaceRules = NodeConfig['datapath']['interfaces'];
 export function coveredLinks(rules: InterfaceRules, links: readonly Link[]): readonly Link[] {
   const isPort = portOfBundle(links);
   const detected = (link: Link): boolean =>
-    rules.autoDetect === 'Enabled' && link.name !== 'lo' && !NOT_DETECTED.has(link.type) && !isPort(link);
+    rules.autoDetect === 'Enabled' && link.name !== LOOPBACK && !NOT_DETECTED.has(link.type) && !isPort(link);
   return links
     .filter((link) => link.up && !link.name.startsWith(SELF_CHECK_PREFIX))
     .filter((link) => !rules.exclude.some((pattern) => matchesPattern(link.name, pattern)))
@@ -193,7 +194,7 @@ function machineAddress(
   family: AddressFamily,
 ): string | undefined {
   const usable = links
-    .filter(({ name, type, up }) => up && type !== 'loopback' && name !== 'lo' && name !== VIRTUAL_LINK)
+    .filter(({ name, type, up }) => up && type !== 'loopback' && name !== LOOPBACK && name !== VIRTUAL_LINK)
     .filter(({ name }) => !name.startsWith(SELF_CHECK_PREFIX))
     .toSorted((a, b) => Number(a.type === 'dummy') - Number(b.type === 'dummy') || a.index - b.index)
     .map(({ index }) => index);

@@ -3,7 +3,6 @@
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
 import type {
   DatapathConstants,
-  DatapathState,
   LoadOptions,
   ServiceEntry,
   SnatInterface,
@@ -11,8 +10,8 @@ import type {
 } from '../datapath-ports.ts';
 import type { AddressFamily, Link, VirtualServer } from '../ports.ts';
 import { addressFamily } from './abi.ts';
-import { type DatapathFacts, mapsOfModule, type NodeFacts, type NodeRecord } from './facts.ts';
-import { coveredLinks, planSnat, type SnatPlan } from './interfaces.ts';
+import { type DatapathFacts, ipVs, mapsOfModule, type NodeFacts, type NodeRecord } from './facts.ts';
+import { coveredLinks, LOOPBACK, planSnat, type SnatPlan } from './interfaces.ts';
 import { snatPortRanges } from './port-pool.ts';
 import { withoutMapped } from './prefixes.ts';
 import type { Step } from './steps.ts';
@@ -71,29 +70,33 @@ export function planDatapath(
 ): readonly Step[] {
   const options = desiredOptions(config, facts);
   const previous = facts.datapath?.state;
-  const reload =
-    previous === undefined ||
-    // The new module may offer kfuncs, or others than the one before.
-    freshModule ||
-    needsNewMaps(config, facts) ||
-    previous.objectHash !== facts.objectFileHash ||
-    JSON.stringify(previous.constants) !== JSON.stringify(options.constants);
+  // A new module may offer kfuncs, or others than the one before.
+  const reload = freshModule || needsNewMaps(config, facts) || !isRightObject(facts, options);
+  // Before modules are exchanged, programs are loaded that hold packets back.
+  const loaded = previous ?? (freshModule && ipVs(facts) !== undefined ? options : undefined);
   const held = freshModule ? undefined : mapsOfModule(facts);
   const contents = needsNewMaps(config, facts) ? undefined : facts.datapath;
   const covered = coveredLinks(config.datapath.interfaces, facts.links);
   return [
-    ...(reload ? [loadStep(options, previous, freshModule)] : []),
+    ...(reload ? [loadStep(options, loaded, freshModule)] : []),
     ...(held === undefined ? ([{ kind: 'giveMaps' }] as const) : []),
     ...planSnatTables(config, facts, record, { contents, covered }),
     ...planPrefixes(config, contents),
-    ...planAttachments(facts, covered, reload),
+    ...planAttachments(facts, covered, { reload, attached: freshModule && loaded !== undefined }),
     ...planPeers(facts, covered, contents),
     ...planServices(config, facts, record, contents),
     ...planDetachments(facts, covered),
   ];
 }
 
-function loadStep(options: LoadOptions, previous: DatapathState | undefined, freshModule: boolean): Step {
+function isRightObject({ datapath, objectFileHash }: NodeFacts, { constants }: LoadOptions): boolean {
+  const state = datapath?.state;
+  return (
+    state?.objectHash === objectFileHash && JSON.stringify(state?.constants) === JSON.stringify(constants)
+  );
+}
+
+function loadStep(options: LoadOptions, previous: LoadOptions | undefined, freshModule: boolean): Step {
   if (previous === undefined) return { kind: 'loadDatapath', options };
   // Taken back, the module has to go as well.
   const without = freshModule ? { withoutModule: true } : {};
@@ -101,7 +104,7 @@ function loadStep(options: LoadOptions, previous: DatapathState | undefined, fre
 }
 
 /** What these programs were loaded with. */
-export function optionsOf({ sessionMapMaxEntries, constants }: DatapathState): LoadOptions {
+export function optionsOf({ sessionMapMaxEntries, constants }: LoadOptions): LoadOptions {
   return { sessionMapMaxEntries, constants };
 }
 
@@ -172,11 +175,16 @@ function planPrefixes(config: NodeConfig, contents: DatapathFacts | undefined): 
   ];
 }
 
-function planAttachments(facts: NodeFacts, covered: readonly Link[], reload: boolean): Step[] {
+/** `attached`: at ingress, by the steps before (prepareFirstHold). */
+function planAttachments(
+  facts: NodeFacts,
+  covered: readonly Link[],
+  { reload, attached }: { readonly reload: boolean; readonly attached: boolean },
+): Step[] {
   return covered.flatMap(({ index, name }) =>
     DIRECTIONS.flatMap((direction): Step[] => {
       const existing = facts.attachments.find((at) => at.ifindex === index && at.direction === direction);
-      if (existing?.current === true && !reload) return [];
+      if ((existing?.current === true && !reload) || (attached && direction === 'Ingress')) return [];
       return [{ kind: 'attach', ifindex: index, name, direction, wasAttached: existing !== undefined }];
     }),
   );
@@ -214,7 +222,10 @@ function planPeers(
 
 function planDetachments(facts: NodeFacts, covered: readonly Link[]): Step[] {
   const kept = new Set(covered.map(({ index }) => index));
-  return detachSteps(facts).filter((step) => step.kind !== 'detach' || !kept.has(step.ifindex));
+  // That of the loopback device goes with the exchange that it was for.
+  return detachSteps(facts).filter(
+    (step) => step.kind !== 'detach' || (!kept.has(step.ifindex) && step.name !== LOOPBACK),
+  );
 }
 
 /** Takes our programs off every interface. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Exchanging the in-tree ip_vs for the patched one and back, with the IPVS table carried over. */
+import type { NodeConfig } from '../api/generated/node-config-types.ts';
 import type { VirtualServer } from '../ports.ts';
 import {
   companionsSince,
@@ -11,14 +12,20 @@ import {
   type SavedTable,
   switchIsOn,
 } from './facts.ts';
-import { optionsOf } from './plan-datapath.ts';
+import { coveredLinks } from './interfaces.ts';
+import { CARRY_CONNECTIONS, detachLoopback, prepareFirstHold } from './plan-hold.ts';
 import { isTestServer } from './self-check-network.ts';
 import type { Step } from './steps.ts';
 import { virtualServerKey } from './virtual-servers.ts';
 
 const HELPER = 'ip_vs_';
 /** The probe ends with whatever table it was in. */
-const RESTORE: readonly Step[] = [{ kind: 'restoreTable' }, { kind: 'stopOutageProbe' }];
+const RESTORE: readonly Step[] = [
+  { kind: 'restoreTable' },
+  { kind: 'restoreConnections' },
+  { kind: 'releaseTraffic' },
+  { kind: 'stopOutageProbe' },
+];
 
 /** True if the loaded module is the one in the module file. */
 export function isRightModule(facts: NodeFacts): boolean {
@@ -30,7 +37,7 @@ export function isRightModule(facts: NodeFacts): boolean {
 }
 
 /** Swaps whatever is loaded for the patched module. */
-export function swapToPatched(facts: NodeFacts, record: NodeRecord): readonly Step[] {
+export function swapToPatched(config: NodeConfig, facts: NodeFacts, record: NodeRecord): readonly Step[] {
   const file = facts.moduleFile;
   if (file?.state !== 'Found') return [];
   const table = tableToCarry(facts, record);
@@ -43,13 +50,9 @@ export function swapToPatched(facts: NodeFacts, record: NodeRecord): readonly St
     { kind: 'unblockAutoload' },
     ...(isWorthSaving(table) ? ([{ kind: 'forgetTable' }] as const) : []),
   ]);
-  return [...releaseLoaded(facts), ...exchange];
-}
-
-/** Before kube-proxy stands still: to load programs may take long. */
-function releaseLoaded({ datapath }: NodeFacts): readonly Step[] {
-  if (datapath?.state.usesModule !== true) return [];
-  return [{ kind: 'releaseModule', options: optionsOf(datapath.state) }];
+  if (ipVs(facts) === undefined) return exchange;
+  const covered = coveredLinks(config.datapath.interfaces, facts.links);
+  return [...prepareFirstHold(config, facts), ...exchange, ...detachLoopback(facts, covered)];
 }
 
 /**
@@ -84,7 +87,7 @@ export function swapToInTree(facts: NodeFacts, record: NodeRecord): readonly Ste
   };
   const restore = needed && isWorthSaving(table);
   const load = { kind: 'loadModule', name: 'ip_vs', wasLoaded: false, ...wantedId(facts, table) } as const;
-  const swap = withoutProxy(facts, record, [
+  return withoutProxy(facts, record, [
     ...removeLoaded(facts, table, restore ? 'ip_vs' : undefined),
     { kind: 'unblockAutoload' },
     ...(needed ? [load] : []),
@@ -92,7 +95,6 @@ export function swapToInTree(facts: NodeFacts, record: NodeRecord): readonly Ste
     ...(restore ? RESTORE : []),
     ...(isWorthSaving(table) ? ([{ kind: 'forgetTable' }] as const) : []),
   ]);
-  return [...swap, ...removeUnused(facts, record)];
 }
 
 /**
@@ -115,7 +117,7 @@ export function finishInterrupted(facts: NodeFacts, record: NodeRecord): readonl
 }
 
 /** Modules that came along with ip_vs and were not there before. */
-export function removeUnused(_facts: NodeFacts, record: NodeRecord): readonly Step[] {
+export function removeUnused(record: NodeRecord): readonly Step[] {
   const { baseline } = record;
   if (baseline === undefined) return [];
   const names = companionsSince(baseline);
@@ -179,7 +181,7 @@ function removeLoaded(facts: NodeFacts, table: SavedTable, next: string | undefi
   return [
     ...save,
     ...(switchIsOn(facts) ? ([{ kind: 'setSwitch', on: false, wasOn: true }] as const) : []),
-    ...(next === undefined ? [] : ([{ kind: 'readModule', module: next }] as const)),
+    ...(next === undefined ? [] : ([{ kind: 'readModule', module: next }, ...CARRY_CONNECTIONS] as const)),
     { kind: 'flush' },
     ...helpers.map((name) => ({ kind: 'removeModule', name }) as const),
     { kind: 'removeModule', name: 'ip_vs', ...wantedId(facts, table) },

@@ -12,6 +12,7 @@ import {
 } from './facts.ts';
 import { SELF_CHECK_PREFIX } from './interfaces.ts';
 import { detachSteps, moduleHoldsOtherMaps, planDatapath, planSysctls } from './plan-datapath.ts';
+import { detachLeftLoopback, detachLoopback, prepareHold } from './plan-hold.ts';
 import {
   finishInterrupted,
   isRightModule,
@@ -29,7 +30,7 @@ import type { Step, StepKind } from './steps.ts';
  */
 const CHECKED: ReadonlySet<StepKind> = new Set(['insertModule', 'loadDatapath', 'giveMaps', 'setSwitch']);
 
-/** True if the module has to be exchanged, which ends the connections that IPVS has. */
+/** True if the module has to be exchanged, and nobody is answered for a moment. */
 export function needsSwap(config: NodeConfig, facts: NodeFacts): boolean {
   if (config.mode === 'Disabled') return false;
   return !isRightModule(facts) || moduleHoldsOtherMaps(config, facts);
@@ -86,7 +87,9 @@ function planNow(config: NodeConfig, facts: NodeFacts, record: NodeRecord, swap:
   }
   const mode: readonly Step[] = [
     ...leftovers,
-    ...(swap ? swapToPatched(facts, record) : finishInterrupted(facts, record)),
+    ...(swap
+      ? swapToPatched(config, facts, record)
+      : [...finishInterrupted(facts, record), ...detachLeftLoopback(config, facts)]),
     ...planDatapath(config, facts, record, swap),
     ...planSysctls(config, facts, record),
     ...(swap || !switchIsOn(facts) ? ([{ kind: 'setSwitch', on: true, wasOn: false }] as const) : []),
@@ -102,7 +105,7 @@ function planDisabled(facts: NodeFacts, record: NodeRecord): readonly Step[] {
   const off: readonly Step[] = switchIsOn(facts) ? [{ kind: 'setSwitch', on: false, wasOn: true }] : [];
   const lost = record.saved?.flushed === true && moduleOrigin(facts) === 'Absent';
   if (!lost) return [...off, ...finishInterrupted(facts, record)];
-  return swapToInTree(facts, record);
+  return [...swapToInTree(facts, record), ...removeUnused(record)];
 }
 
 /** The steps that leave the machine as it was before the first `up`. Needs no config. */
@@ -120,9 +123,8 @@ export function planDown(
     ...(options.drainTimeoutMs > 0 && facts.datapath !== undefined && origin === 'Patched'
       ? ([{ kind: 'drain', timeoutMs: options.drainTimeoutMs }] as const)
       : []),
-    ...detachSteps(facts),
-    ...(facts.datapath === undefined ? [] : ([{ kind: 'unloadDatapath' }] as const)),
-    ...moduleDown(facts, record),
+    ...exchangeDown(facts, record),
+    ...removeUnused(record),
   ];
   const forget: readonly Step[] = hasTraces(rawRecord) ? [{ kind: 'forgetAll' }] : [];
   return [...steps, ...thawLeftOver(steps, record), ...forget];
@@ -134,6 +136,15 @@ function thawLeftOver(steps: readonly Step[], { frozen }: NodeRecord): readonly 
   return [{ kind: 'thawProxy', processes: frozen.processes }];
 }
 
+/** The programs go last: until then they hold packets back. Unknown ones cannot, and may keep the module in use. */
+function exchangeDown(facts: NodeFacts, record: NodeRecord): readonly Step[] {
+  const module = moduleDown(facts, record);
+  if (facts.datapath === undefined) return [...detachSteps(facts), ...module];
+  const hold = module.some(({ kind }) => kind === 'removeModule') ? prepareHold(facts) : [];
+  const release = hold.length === 0 ? [] : detachLoopback(facts);
+  return [...hold, ...module, ...release, ...detachSteps(facts), { kind: 'unloadDatapath' }];
+}
+
 function moduleDown(facts: NodeFacts, record: NodeRecord): readonly Step[] {
   const origin = moduleOrigin(facts);
   const lost = origin === 'Absent' && record.baseline?.modules.includes('ip_vs') === true;
@@ -141,7 +152,7 @@ function moduleDown(facts: NodeFacts, record: NodeRecord): readonly Step[] {
   if (origin === 'Patched' || lost || (pending && origin === 'Absent')) {
     return swapToInTree(withSwitchOff(facts), record);
   }
-  return [...finishInterrupted(facts, record), ...removeUnused(facts, record)];
+  return finishInterrupted(facts, record);
 }
 
 /** planDown() has turned it off already. */

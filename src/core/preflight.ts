@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What must hold before anything is changed. Every check is made; a failed one says what to do. */
+
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
 import { fellBack, isAtNextBoot } from './boot.ts';
 import { ipVs, moduleOrigin, type NodeFacts } from './facts.ts';
 import { coveredLinks } from './interfaces.ts';
+import { isOurDaemon } from './ipvs-sync.ts';
 import { needsSwap } from './plan.ts';
 import { desiredOptions, desiredSnat, needsNewMaps, usedFamilies } from './plan-datapath.ts';
 import { testFamily } from './self-check-network.ts';
@@ -167,7 +169,7 @@ function holders(facts: NodeFacts): Verdict {
 }
 
 function syncDaemon(facts: NodeFacts): Verdict {
-  const daemons = facts.ipvs?.daemons ?? [];
+  const daemons = (facts.ipvs?.daemons ?? []).filter((daemon) => !isOurDaemon(daemon));
   if (daemons.length === 0) return PASS;
   const list = daemons.map(({ state, interface: name }) => `${state} on ${name}`).join(', ');
   const commands = daemons.map(({ state }) => `"ipvsadm --stop-daemon ${state}"`).join(' and ');

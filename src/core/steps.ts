@@ -35,9 +35,18 @@ export type Step =
   | { readonly kind: 'stopOutageProbe' }
   /** Reads the file of the module that comes next: it is then in memory, and loading waits for no disk. */
   | { readonly kind: 'readModule'; readonly module: string }
+  /** Has connection tracking take over what is accelerated now. Nothing takes it back: such entries end by themselves. */
+  | { readonly kind: 'trackSessions' }
+  /** Has tc ingress hold back what is from or for a server of the table. It ends by itself, too. */
+  | { readonly kind: 'holdTraffic' }
+  | { readonly kind: 'releaseTraffic' }
+  /** Writes the connections to disk, and has connection tracking take over the rest of those that are accelerated. */
+  | { readonly kind: 'saveConnections' }
   | { readonly kind: 'flush' }
   /** Brings back sysctls, timeouts, virtual and real servers from disk. */
   | { readonly kind: 'restoreTable' }
+  /** Brings back the connections from disk, as native ones. */
+  | { readonly kind: 'restoreConnections' }
   /** `familyId`: what its family has, so that undoing gives it back. */
   | { readonly kind: 'removeModule'; readonly name: string; readonly familyId?: number }
   /** `modprobe NAME`; its family must get `familyId`. */
@@ -135,8 +144,10 @@ function undoModuleStep(step: Step): readonly Step[] | undefined {
       return [{ kind: 'saveTable' }];
     case 'startOutageProbe':
       return [{ kind: 'stopOutageProbe' }];
+    case 'holdTraffic':
+      return [{ kind: 'releaseTraffic' }];
     case 'flush':
-      return [{ kind: 'restoreTable' }];
+      return [{ kind: 'restoreTable' }, { kind: 'restoreConnections' }];
     case 'restoreTable':
       return [{ kind: 'flush' }];
     case 'removeModule':

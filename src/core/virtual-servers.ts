@@ -2,10 +2,10 @@
 /** Which virtual servers run accelerated, and which entries the whitelist map needs for that. */
 import type { NodeConfig } from '../api/generated/node-config-types.ts';
 import type { VirtualServerReason } from '../api/node-status.ts';
-import type { ServiceEntry, SnatMode } from '../datapath-ports.ts';
+import type { HeldEnd, ServiceEntry, SnatMode } from '../datapath-ports.ts';
 import type { Protocol, VirtualServer } from '../ports.ts';
 import { addressFamily, SERVICE_ID_MAX } from './abi.ts';
-import { isLinkLocal, isMapped } from './addresses.ts';
+import { endText, isLinkLocal, isMapped } from './addresses.ts';
 import { remember, rememberLast } from './remember.ts';
 
 const MASQUERADING = 0;
@@ -44,6 +44,19 @@ export function byKey<T extends Keyed>(servers: readonly T[]): ReadonlyMap<strin
 export const addressesOf: (servers: readonly VirtualServer[]) => ReadonlySet<string> = remember(
   (servers) => new Set(servers.flatMap(({ address }) => address ?? [])),
 );
+
+/** The ends of virtual servers and of their real servers, each once. Those of a firewall mark or of any port have none. */
+export function serverEnds(servers: readonly VirtualServer[]): readonly HeldEnd[] {
+  const ends = new Map<string, HeldEnd>();
+  for (const { protocol, address, port, realServers } of servers) {
+    if (protocol === undefined || address === undefined) continue;
+    for (const end of [{ address, port: port ?? 0 }, ...realServers]) {
+      const key = `${protocol} ${endText(end.address, end.port)}`;
+      if (end.port !== 0) ends.set(key, { protocol, address: end.address, port: end.port });
+    }
+  }
+  return [...ends.values()];
+}
 
 /** virtualServerKey() for people: "TCP 10.96.0.10 port 80". */
 export function serverText(key: string): string {

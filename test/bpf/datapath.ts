@@ -64,6 +64,7 @@ export const COUNTERS = [
   'BEGUN',
   'TOLD',
   'BYPASS_MULTIHOMED',
+  'DROP_HELD',
 ] as const;
 export type Counter = (typeof COUNTERS)[number];
 export type Counts = Partial<Record<Counter, number>>;
@@ -197,6 +198,8 @@ export class Datapath implements Disposable {
       ipvs_cluster: map('ipvs_cluster'),
       ipvs_exhausted: map('ipvs_exhausted'),
       ipvs_counters: map('ipvs_counters'),
+      ipvs_held: map('ipvs_held'),
+      ipvs_hold: map('ipvs_hold'),
     };
   }
 

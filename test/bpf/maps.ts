@@ -77,6 +77,8 @@ export interface ServiceKey {
 }
 
 export interface Maps {
+  readonly ipvs_held: TypedMap<ServiceKey, number>;
+  readonly ipvs_hold: TypedMap<number, bigint>;
   readonly ipvs_services: TypedMap<ServiceKey, { id: number; flags: number }>;
   readonly ipvs_sessions: TypedMap<SessionKey, Session>;
   readonly ipvs_replies: TypedMap<ReplyKey, SessionKey>;

@@ -106,6 +106,17 @@ describe.each(subjects)('Datapath ($name)', ({ make }) => {
   });
   afterEach(() => subject.cleanup());
 
+  it('holds packets back and lets them go, and has no sessions then', async () => {
+    await port.release();
+    await port.load(LOAD);
+    const end = { protocol: 'TCP', address: '192.0.2.1', port: 80 } as const;
+    await port.hold([end, { ...end, protocol: 'UDP' }, { ...end, address: '2001:db8::1' }], 1000);
+    await port.hold([end], 1000);
+    await port.release();
+    await port.release();
+    expect(await port.sessionEnds()).toEqual([]);
+  });
+
   it('has no state before it is loaded', async () => {
     expect(await port.state()).toBeUndefined();
     expect(await port.attachments()).toEqual([]);

@@ -194,7 +194,8 @@ describe('an accelerated node', () => {
     } finally {
       await scale(1);
     }
-    await deletePolicy(session);
+    const reports = await underTraffic(session, NODES, () => deletePolicy(session));
+    for (const node of NODES) expect(reports[node]).toEqual(nothingLost(reports[node]));
     await untilNative();
     const { answered, tracked } = await outside();
     expect({ answered, isTracked: tracked > 0 }).toEqual({ answered: 40, isTracked: true });

@@ -8,7 +8,7 @@ import type { TargetReport } from './traffic.ts';
 
 const INTERVAL_MS = 250;
 const OPEN_INTERVAL_MS = 1000;
-const REQUEST_LIMIT_MS = 10_000;
+const REQUEST_LIMIT_MS = 20_000;
 const LIFE_LIMIT_MS = 20 * 60_000;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { SessionEnds } from '../../src/connection-ports.ts';
 import {
   COUNTERS,
   canonicalAddress,
@@ -14,6 +15,7 @@ import type {
   DatapathConstants,
   DatapathState,
   ForeignProgram,
+  HeldEnd,
   LoadOptions,
   ServiceEntry,
   SnatAddress,
@@ -85,6 +87,9 @@ export class FakeDatapath implements Datapath {
   /** Packets past the IP stack by the id of their whitelist entry. */
   forwardedById = new Map<number, number>();
   foreign: ForeignProgram[] = [];
+  /** What sessions say, and what packets are held back. */
+  ends: readonly SessionEnds[] = [];
+  held: readonly HeldEnd[] = [];
   readonly #attached = new Map<string, { ifindex: number; direction: TcDirection; programId: number }>();
   #maps: Maps | undefined;
   #programs: Programs | undefined;
@@ -157,6 +162,7 @@ export class FakeDatapath implements Datapath {
 
   async unload(): Promise<void> {
     this.#calls.change('datapath.unload', '', () => {
+      this.held = [];
       this.#maps = undefined;
       this.#programs = undefined;
       this.#attached.clear();
@@ -280,6 +286,26 @@ export class FakeDatapath implements Datapath {
   async removePeerInterface(ifindex: number): Promise<void> {
     this.#calls.change('datapath.removePeerInterface', String(ifindex), () => {
       this.#pinned().peers.delete(ifindex);
+    });
+  }
+
+  async hold(ends: readonly HeldEnd[]): Promise<void> {
+    this.#calls.change('datapath.hold', String(ends.length), () => {
+      this.#pinned();
+      this.held = ends;
+    });
+  }
+
+  async release(): Promise<void> {
+    this.#calls.change('datapath.release', '', () => {
+      this.held = [];
+    });
+  }
+
+  async sessionEnds(): Promise<readonly SessionEnds[]> {
+    return this.#calls.read('datapath.sessionEnds', () => {
+      this.#pinned();
+      return this.ends;
     });
   }
 

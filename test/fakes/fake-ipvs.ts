@@ -24,7 +24,8 @@ export class FakeIpvs implements Ipvs {
   #sorted: readonly VirtualServer[] | undefined;
   #timeouts = KERNEL_TIMEOUTS;
   #familyId = 0;
-  connections = 0;
+  /** As /proc/net/ip_vs_conn lists them. */
+  connectionLines: readonly string[] = [];
   /** Called after the table was changed. */
   readonly onChange: (() => void)[] = [];
   runningDaemons: IpvsDaemon[] = [];
@@ -43,6 +44,18 @@ export class FakeIpvs implements Ipvs {
       if (file.name !== 'ip_vs') return;
       if (loaded) this.#familyId = modules.takeFamilyId();
       else this.#clear();
+    });
+  }
+
+  get connections(): number {
+    return this.connectionLines.length;
+  }
+
+  /** So many clients that have a connection. */
+  set connections(count: number) {
+    this.connectionLines = Array.from({ length: count }, (_, i) => {
+      const port = (10_000 + i).toString(16).toUpperCase().padStart(4, '0');
+      return `TCP C0000264 ${port} C0000201 0050 C6336402 1F90 ESTABLISHED     899`;
     });
   }
 

@@ -2,6 +2,7 @@
 import type { BootResult } from '../../src/boot-ports.ts';
 import { Calls } from './calls.ts';
 import { FakeBootFiles } from './fake-boot-files.ts';
+import { FakeConnections } from './fake-connections.ts';
 import { FakeDatapath } from './fake-datapath.ts';
 import { FakeHost } from './fake-host.ts';
 import { FakeIpvs } from './fake-ipvs.ts';
@@ -14,6 +15,7 @@ export interface FakeMachine {
   readonly calls: Calls;
   readonly modules: FakeKernelModules;
   readonly ipvs: FakeIpvs;
+  readonly connections: FakeConnections;
   readonly links: FakeLinks;
   readonly host: FakeHost;
   readonly datapath: FakeDatapath;
@@ -48,6 +50,7 @@ export function fakeMachine(): FakeMachine {
   const calls = new Calls();
   const modules = new FakeKernelModules(calls);
   const ipvs = new FakeIpvs(calls, modules);
+  const connections = new FakeConnections(calls, ipvs);
   const host = new FakeHost(calls, modules);
   const links = new FakeLinks(calls);
   links.add({ name: 'eth0' }, '192.0.2.1/24');
@@ -65,5 +68,5 @@ export function fakeMachine(): FakeMachine {
   });
   const kubeProxy = new FakeKubeProxy(calls);
   const boot = new FakeBootFiles(calls, modules);
-  return { calls, modules, ipvs, links, host, datapath, kubeProxy, boot, patchedModule };
+  return { calls, modules, ipvs, connections, links, host, datapath, kubeProxy, boot, patchedModule };
 }

@@ -3,6 +3,7 @@
 import type { KillPoint } from '../../src/agent/kill-point.ts';
 import type { Log, LogFields } from '../../src/agent/log.ts';
 import type { Node } from '../../src/agent/reconcile.ts';
+import type { SavedConnections } from '../../src/connection-ports.ts';
 import { HostError } from '../../src/core/errors.ts';
 import {
   type Baseline,
@@ -23,6 +24,7 @@ import { FakeServiceProbe } from './fake-service-probe.ts';
 export class FakeRecords implements NodeRecords {
   baseline: Baseline | undefined;
   saved: SavedTable | undefined;
+  connections: SavedConnections | undefined;
   journal: JournalEntry | undefined;
   lastServiceId = 0;
   frozen: FrozenProcesses | undefined;
@@ -35,7 +37,7 @@ export class FakeRecords implements NodeRecords {
   }
 
   get isEmpty(): boolean {
-    const files = [this.baseline, this.saved, this.journal, this.frozen, this.disruption];
+    const files = [this.baseline, this.saved, this.connections, this.journal, this.frozen, this.disruption];
     return files.every((file) => file === undefined) && this.lastServiceId === 0;
   }
 
@@ -61,6 +63,14 @@ export class FakeRecords implements NodeRecords {
     this.#calls.change('records.writeSavedTable', '', () => (this.saved = table));
   }
 
+  async readConnections(): Promise<SavedConnections | undefined> {
+    return this.connections;
+  }
+
+  async writeConnections(connections: SavedConnections | undefined): Promise<void> {
+    this.#calls.change('records.writeConnections', '', () => (this.connections = connections));
+  }
+
   async writeJournal(entry: JournalEntry | undefined): Promise<void> {
     this.#calls.change('records.writeJournal', entry?.description ?? '', () => (this.journal = entry));
   }
@@ -81,6 +91,7 @@ export class FakeRecords implements NodeRecords {
     this.#calls.change('records.clear', '', () => {
       this.baseline = undefined;
       this.saved = undefined;
+      this.connections = undefined;
       this.journal = undefined;
       this.lastServiceId = 0;
       this.frozen = undefined;
@@ -186,7 +197,7 @@ export interface FakeNode extends Node {
 /** A whole machine with an agent on it. */
 export function fakeNode(killPoint: KillPoint = () => {}): FakeNode {
   const machine = fakeMachine();
-  const { calls, modules, ipvs, links, host, datapath, kubeProxy, boot } = machine;
+  const { calls, modules, ipvs, connections, links, host, datapath, kubeProxy, boot } = machine;
   const records = new FakeRecords(calls);
   const check = new FakeSelfCheck(calls, machine);
   const serviceProbe = new FakeServiceProbe(calls, machine);
@@ -203,6 +214,7 @@ export function fakeNode(killPoint: KillPoint = () => {}): FakeNode {
     ports: {
       modules,
       ipvs,
+      connections,
       links,
       host,
       datapath,

@@ -11,7 +11,7 @@ CONFIG=$NET_RUN/node-config.yaml
 STATE=/var/lib/ipvs-bpf
 
 agent() { "$CLI" node "$@"; }
-agent_up() { agent up --config "$CONFIG"; }
+agent_up() { agent up --config "$CONFIG" "$@"; }
 agent_status() { agent status --config "$CONFIG" "$@"; }
 
 # agent_config [LINE…]: the director's TCP virtual server, and further lines.

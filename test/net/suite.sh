@@ -173,12 +173,13 @@ whitelist_family() {
 whitelist_both() { for_families whitelist_family; }
 
 # An open connection that exchanges on demand: hold_open NAME OPTION…; exchange NAME [HOW]; hold_close NAME.
-# It lives in files, so that one case can open it and a later one use it.
+# It lives in files, so that one case can open it and a later one use it. HOLD_IN: who holds it, in_client if not set.
+# HOLD_AS: crowd for many of them.
 hold_open() {
 	local name=$1 answer
 	shift
 	mkfifo "$NET_RUN/$name.in" "$NET_RUN/$name.out"
-	in_client "$LOAD" hold --timeout-ms 3000 "$@" <"$NET_RUN/$name.in" >"$NET_RUN/$name.out" 2>/dev/null 3>&- &
+	"${HOLD_IN:-in_client}" "$LOAD" "${HOLD_AS:-hold}" --timeout-ms "${HOLD_MS:-3000}" "$@" <"$NET_RUN/$name.in" >"$NET_RUN/$name.out" 2>/dev/null 3>&- &
 	exec 8>"$NET_RUN/$name.in" 9<"$NET_RUN/$name.out"
 	# A keeper holds the ends open between the cases, which are processes of their own.
 	sleep 100000 >&8 <&9 2>/dev/null 3>&- &

@@ -1182,11 +1182,11 @@ export interface IpvsBpfNode {
        */
       probesLost?: number;
       /**
-       * Why there was no probe, if measuredBy is Timestamps.
+       * Why there was no probe, if measuredBy is Timestamps, and why connections were lost.
        */
       message?: string;
       /**
-       * IPVS connections that the exchange ended.
+       * IPVS connections that were not there any more after the exchange.
        */
       connectionsDropped?: number;
       /**

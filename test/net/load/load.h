@@ -86,13 +86,14 @@ int send_fragments(const struct sockaddr_storage *from, const struct sockaddr_st
 		   const uint8_t *data, size_t n, size_t fragment_size, int order);
 int run_spoof(const struct options *o);
 
-/* server.c, client.c, datagram.c, pairs.c, burst.c */
+/* server.c, client.c, crowd.c, datagram.c, pairs.c, burst.c */
 int run_server(const struct options *o);
 int run_udp_server(const struct options *o);
 int run_requests(const struct options *o);
 int run_transfer(const struct options *o);
 int run_pingpong(const struct options *o);
 int run_hold(const struct options *o);
+int run_crowd(const struct options *o);
 int run_udp(const struct options *o);
 int run_probe(const struct options *o);
 int run_pairs(const struct options *o);

@@ -28,6 +28,7 @@ static const struct {
 				    " --download" },
 	{ "pingpong", run_pingpong, "small messages; --to, --count, --size, --warmup, --gap-ms" },
 	{ "hold", run_hold, "an open connection that exchanges on demand; --to, --udp" },
+	{ "crowd", run_crowd, "many open connections that exchange on demand, all at once; --to, --count" },
 	{ "udp", run_udp, "datagrams; --to, --count, --size, --reply-size, --order, --reply-order,"
 			  " --fragment-size, --source-port, --like" },
 	{ "pairs", run_pairs, "two datagrams at once by one new socket each time; --to, --count" },

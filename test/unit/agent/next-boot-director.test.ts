@@ -15,7 +15,7 @@ describe('up on a director whose module comes by its next boot', () => {
   it('arms it, says that a boot is to come, and exchanges nothing', async () => {
     const node = director(...TABLE);
     const outcome = await up(AT_BOOT, node);
-    expect(outcome).toMatchObject({ connectionsLost: false, waitsForBoot: true });
+    expect(outcome).toMatchObject({ connectionsLost: 0, waitsForBoot: true });
     expect(outcomeText('up', outcome)).toContain('reboot this machine');
     expect(origin(node)).toBe('INTREEIP_VS');
     expect(node.machine.ipvs.table).toHaveLength(TABLE.length);
@@ -31,7 +31,7 @@ describe('up on a director whose module comes by its next boot', () => {
     await up(AT_BOOT, node);
     reboot(node.machine);
     const outcome = await up(AT_BOOT, node);
-    expect(outcome).toMatchObject({ connectionsLost: false, waitsForBoot: false });
+    expect(outcome).toMatchObject({ connectionsLost: 0, waitsForBoot: false });
     expect(outcome.steps.map(({ kind }) => kind)).not.toContain('removeModule');
     expect(origin(node)).toBe(PATCHED_SRCVERSION);
     expect((await status(AT_BOOT, node)).differences).toEqual([]);
@@ -79,7 +79,7 @@ describe('down', () => {
     const before = await listing(node);
     await up(AT_BOOT, node);
     node.machine.calls.reset();
-    expect((await down(node, 0)).connectionsLost).toBe(false);
+    expect((await down(node, 0)).connectionsLost).toBe(0);
     expect(await listing(node)).toEqual(before);
   });
 

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Carries connections through an exchange of modules. Packets are held back meanwhile, so that neither the host nor a
+ * client answers what ip_vs is not there to translate. What connection tracking translates goes on as it was; what a
+ * session translated is made known to it first, and goes on natively. A failure costs connections, never the exchange.
+ */
+import type { Disruption } from '../core/facts.ts';
+import { virtualAddressOf } from '../core/ipvs-sync.ts';
+import { ALL_TEST_ADDRESSES } from '../core/self-check-network.ts';
+import { serverEnds } from '../core/virtual-servers.ts';
+import { messageOf } from './ladder.ts';
+import type { NodePorts } from './observe.ts';
+
+/** An exchange takes a tenth of it. Who sends again after it is refused, as without a module. */
+const HOLD_MS = 15_000;
+/** More are not worth the memory, and the time without an answer. */
+const MAX_CONNECTIONS = 200_000;
+/** Their connections end with them. */
+const OF_PROBES: ReadonlySet<string | undefined> = new Set(ALL_TEST_ADDRESSES.map(({ virtual }) => virtual));
+
+/** Nothing is held before maps are pinned. */
+export async function holdTraffic({ ipvs, datapath }: NodePorts): Promise<void> {
+  if (!(await ipvs.available()) || (await datapath.state()) === undefined) return;
+  await datapath.hold(serverEnds(await ipvs.virtualServers()), HOLD_MS);
+}
+
+/** Before anything is held: what is done then need not be done while nobody is answered. */
+export async function trackSessions({ connections, datapath }: NodePorts): Promise<void> {
+  if ((await datapath.state()) === undefined) return;
+  // What goes wrong is said when it is done again.
+  await attempt(async () => void (await connections.track(await datapath.sessionEnds())));
+}
+
+/** Writes the connections down, and has connection tracking take over those that are accelerated. */
+export async function saveConnections({ connections, datapath, records, host }: NodePorts): Promise<void> {
+  const lines = (await connections.list()).filter((line) => !OF_PROBES.has(virtualAddressOf(line)));
+  const bootId = await host.bootId();
+  const message = await attempt(async () => {
+    if ((await datapath.state()) === undefined) return;
+    const lost = await connections.track(await datapath.sessionEnds());
+    if (lost > 0) throw new Error(`connection tracking does not take over ${lost} accelerated connections`);
+  });
+  const saved = { bootId, count: lines.length, lines: lines.slice(0, MAX_CONNECTIONS) };
+  await records.writeConnections({ ...saved, ...(message === undefined ? {} : { message }) });
+}
+
+/** After the table is back. */
+export async function restoreConnections({ connections, records, host }: NodePorts): Promise<void> {
+  const saved = await records.readConnections();
+  if (saved?.bootId !== (await host.bootId())) return;
+  let restored = 0;
+  const message = await attempt(async () => {
+    restored = await connections.restore(saved.lines);
+  });
+  const { lastDisruption } = await records.read();
+  if (lastDisruption === undefined) return;
+  const connectionsDropped = saved.count - restored;
+  const messages = [saved.message, message].filter((text) => text !== undefined);
+  await records.writeDisruption(withMessages({ ...lastDisruption, connectionsDropped }, messages));
+}
+
+/** Why it did not succeed. */
+async function attempt(act: () => Promise<void>): Promise<string | undefined> {
+  try {
+    await act();
+    return undefined;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
+/** Beside what it says already. */
+export function withMessages(disruption: Disruption, messages: readonly string[]): Disruption {
+  if (messages.length === 0) return disruption;
+  const all = [...(disruption.message === undefined ? [] : [disruption.message]), ...messages];
+  return { ...disruption, message: [...new Set(all)].join(' ') };
+}

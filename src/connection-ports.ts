@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What carries connections through an exchange of modules. */
+import type { AddressFamily, Protocol } from './ports.ts';
+
+/** An address and a port. */
+export interface End {
+  readonly address: string;
+  readonly port: number;
+}
+
+/** An accelerated connection, of which connection tracking knows nothing. */
+export interface SessionEnds {
+  readonly family: AddressFamily;
+  readonly protocol: Protocol;
+  readonly client: End;
+  readonly virtual: End;
+  readonly real: End;
+  /** Whom the real server sees instead of the client; undefined: the client. */
+  readonly snat?: End;
+}
+
+/** The connections of IPVS, in the network namespace that the process is in. */
+export interface Connections {
+  /** Connections and persistence templates, each as its line in /proc/net/ip_vs_conn; none without the module. */
+  list(): Promise<readonly string[]>;
+  /**
+   * Makes those that are missing again, by IPVS's own synchronisation (`ipvsadm --start-daemon backup`, net/netfilter/
+   * ipvs/ip_vs_sync.c); their virtual and real servers are there. Answers how many of these lines are there afterwards.
+   */
+  restore(lines: readonly string[]): Promise<number>;
+  /** Ends what a restore() that was killed has left running: it keeps the module in use. */
+  endRestore(): Promise<void>;
+  /**
+   * Makes connection tracking know these connections, and translate them as their sessions do: `conntrack -I`. Answers
+   * how many it does not take: of SCTP, it wants to have seen the association begin. Those that it was told of since
+   * the last restore() are left as they are.
+   */
+  track(sessions: readonly SessionEnds[]): Promise<number>;
+}
+
+/** On disk while there is no table: SavedTable says whether it counts. */
+export interface SavedConnections {
+  readonly bootId: string;
+  /** How many there were. */
+  readonly count: number;
+  /** As Connections.list() has them. */
+  readonly lines: readonly string[];
+  /** What went wrong when they were saved. */
+  readonly message?: string;
+}
+
+export interface ConnectionRecords {
+  readConnections(): Promise<SavedConnections | undefined>;
+  /** Undefined removes them. */
+  writeConnections(connections: SavedConnections | undefined): Promise<void>;
+}
