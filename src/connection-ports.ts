@@ -43,6 +43,8 @@ export interface SavedConnections {
   readonly bootId: string;
   /** How many there were. */
   readonly count: number;
+  /** Of them, accelerated ones that connection tracking has not taken over. */
+  readonly untracked: number;
   /** As Connections.list() has them. */
   readonly lines: readonly string[];
   /** What went wrong when they were saved. */

@@ -64,12 +64,11 @@ export class KernelConnections implements Connections {
   }
 
   async track(sessions: readonly SessionEnds[]): Promise<number> {
-    const keys = sessions.map((session) => JSON.stringify(session));
-    const lost = await addConntrackEntries(
-      sessions.filter((_, index) => !this.#tracked.has(keys[index] ?? '')),
-    );
-    for (const key of keys) this.#tracked.add(key);
-    return lost;
+    const fresh = sessions.filter((session) => !this.#tracked.has(JSON.stringify(session)));
+    const failed = new Set(await addConntrackEntries(fresh));
+    // Those that failed are tried again, and told again, the next time.
+    for (const session of fresh) if (!failed.has(session)) this.#tracked.add(JSON.stringify(session));
+    return failed.size;
   }
 
   /** Closes the socket. */

@@ -129,21 +129,24 @@ function remove(session: SessionEnds): NetlinkRequest {
   };
 }
 
-/** Answers how many of these there is no entry for. Throws HostError if the kernel has no ctnetlink. */
-export async function addConntrackEntries(sessions: readonly SessionEnds[]): Promise<number> {
+/** Answers those of these that there is no entry for. Throws HostError if there is none for any. */
+export async function addConntrackEntries(sessions: readonly SessionEnds[]): Promise<readonly SessionEnds[]> {
   const known = sessions.filter(({ protocol }) => protocol !== 'SCTP');
-  if (known.length === 0) return sessions.length;
+  const others = sessions.filter(({ protocol }) => protocol === 'SCTP');
+  if (known.length === 0) return others;
   const socket = new NetlinkSocket(NETLINK_NETFILTER);
   try {
     const added = await socket.requestAll(known.map(create));
     const stale = known.filter((_, index) => errnoOf(added[index]) === 'EEXIST');
     await socket.requestAll(stale.map(remove));
     const again = await socket.requestAll(stale.map(create));
-    const failures = [...added.filter((error) => errnoOf(error) !== 'EEXIST'), ...again].filter(
-      (error) => error !== undefined,
-    );
-    if (failures.length === known.length) throw failures[0];
-    return sessions.length - known.length + failures.length;
+    const failed = [
+      ...known.filter((_, index) => added[index] !== undefined && errnoOf(added[index]) !== 'EEXIST'),
+      ...stale.filter((_, index) => again[index] !== undefined),
+    ];
+    const [error] = [...again, ...added].filter((each) => each !== undefined);
+    if (failed.length === known.length && error !== undefined) throw error;
+    return [...others, ...failed];
   } finally {
     await socket.close();
   }

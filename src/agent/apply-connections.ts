@@ -35,12 +35,14 @@ export async function trackSessions({ connections, datapath }: NodePorts): Promi
 export async function saveConnections({ connections, datapath, records, host }: NodePorts): Promise<void> {
   const lines = (await connections.list()).filter((line) => !OF_PROBES.has(virtualAddressOf(line)));
   const bootId = await host.bootId();
+  const sessions = (await datapath.state()) === undefined ? [] : await datapath.sessionEnds();
+  let untracked = sessions.length;
   const message = await attempt(async () => {
-    if ((await datapath.state()) === undefined) return;
-    const lost = await connections.track(await datapath.sessionEnds());
-    if (lost > 0) throw new Error(`connection tracking does not take over ${lost} accelerated connections`);
+    untracked = await connections.track(sessions);
+    if (untracked > 0)
+      throw new Error(`connection tracking does not take over ${untracked} accelerated connections`);
   });
-  const saved = { bootId, count: lines.length, lines: lines.slice(0, MAX_CONNECTIONS) };
+  const saved = { bootId, count: lines.length, untracked, lines: lines.slice(0, MAX_CONNECTIONS) };
   await records.writeConnections({ ...saved, ...(message === undefined ? {} : { message }) });
 }
 
@@ -54,7 +56,8 @@ export async function restoreConnections({ connections, records, host }: NodePor
   });
   const { lastDisruption } = await records.read();
   if (lastDisruption === undefined) return;
-  const connectionsDropped = saved.count - restored;
+  // One that nothing translates is there, and does not work.
+  const connectionsDropped = Math.min(saved.count, saved.count - restored + saved.untracked);
   const messages = [saved.message, message].filter((text) => text !== undefined);
   await records.writeDisruption(withMessages({ ...lastDisruption, connectionsDropped }, messages));
 }
