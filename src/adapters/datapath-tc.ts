@@ -107,6 +107,13 @@ export class DatapathTc {
     if (others.length === 0) this.#removeOwnQdisc(ifindex);
   }
 
+  /** Unpins what is not attached any more: pinned, it keeps its program, and that the module. */
+  prune(): void {
+    for (const name of namesIn(join(this.#root, 'links'))) {
+      if (this.#linkOf(name) === undefined) unpin(join(this.#root, 'links', name));
+    }
+  }
+
   async close(): Promise<void> {
     await this.#filters.close();
   }
@@ -125,13 +132,15 @@ export class DatapathTc {
 
   /** Pinned links that are attached. Those of interfaces that are gone have index 0. */
   #links(): readonly Attached[] {
-    return namesIn(join(this.#root, 'links')).flatMap((name) => {
-      const [ifindex = '', side = ''] = name.split('_');
-      const direction = side === 'ingress' ? 'Ingress' : 'Egress';
-      const info = this.#linkInfo(Number(ifindex), direction);
-      if (info?.ifindex !== Number(ifindex)) return [];
-      return [{ ifindex: Number(ifindex), direction, kind: 'TCX', programId: info.programId }];
-    });
+    return namesIn(join(this.#root, 'links')).flatMap((name) => this.#linkOf(name) ?? []);
+  }
+
+  #linkOf(name: string): Attached | undefined {
+    const [ifindex = '', side = ''] = name.split('_');
+    const direction = side === 'ingress' ? 'Ingress' : 'Egress';
+    const info = this.#linkInfo(Number(ifindex), direction);
+    if (info?.ifindex !== Number(ifindex)) return undefined;
+    return { ifindex: Number(ifindex), direction, kind: 'TCX', programId: info.programId };
   }
 
   #linkInfo(ifindex: number, direction: TcDirection): ReturnType<BpfLink['info']> | undefined {
@@ -156,7 +165,8 @@ export class DatapathTc {
         link.update(program);
         return;
       }
-      unpin(path);
+      // Pods come and go, and nobody else unpins what was on the interfaces of those that went.
+      this.prune();
       mkdirSync(join(this.#root, 'links'), { recursive: true, mode: 0o700 });
       using link = attachTcx(program, { ifindex, direction: NATIVE[direction] });
       link.pin(path);
@@ -201,7 +211,10 @@ export class DatapathTc {
   }
 
   async #ensureQdisc(ifindex: number): Promise<void> {
-    const kind = (await this.#filters.qdiscs()).get(ifindex);
+    const qdiscs = await this.#filters.qdiscs();
+    for (const name of namesIn(join(this.#root, 'qdiscs')))
+      if (!qdiscs.has(Number(name))) this.#removeMark(Number(name));
+    const kind = qdiscs.get(ifindex);
     if (kind === 'clsact') return;
     if (kind !== undefined) {
       throw new HostError(`interface ${ifindex} has a qdisc "${kind}" in the place of clsact`, {

@@ -108,6 +108,7 @@ export class BpfDatapath implements Datapath {
       usesModule,
     });
     this.#pins.load({ ...options, objectPath, generation });
+    this.#tc.prune();
     for (const attached of await this.attachments()) {
       if (!attached.current) await this.attach(attached.ifindex, attached.direction);
     }
@@ -332,8 +333,7 @@ function sha256(data: Uint8Array): string {
 }
 
 /** Of words of 8 bytes: a number, or a slot a CPU. */
-function sumOf(slots: Uint8Array | undefined): number {
-  if (slots === undefined) return 0;
+function sumOf(slots: Uint8Array = new Uint8Array(0)): number {
   const view = new DataView(slots.buffer, slots.byteOffset, slots.byteLength);
   let sum = 0n;
   for (let at = 0; at < slots.length; at += 8) sum += view.getBigUint64(at, true);

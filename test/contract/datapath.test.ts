@@ -307,6 +307,25 @@ describe.each(subjects)('Datapath ($name)', ({ make }) => {
       ]);
     });
 
+    it('keeps nothing of interfaces that are gone', async () => {
+      const gone = await subject.outside.addInterface('dp0');
+      const before = await port.load(LOAD);
+      await port.attach(gone, 'Ingress');
+      await subject.outside.removeInterface('dp0');
+      await subject.outside.replaceObject();
+      await port.load(LOAD);
+      const show = `bpftool prog show id ${before.programIds.ingress} 2>&1 || true`;
+      await expect
+        .poll(async () => (await exec('sh', ['-c', show])).stdout)
+        .toContain('No such file or directory');
+      await port.attach(await subject.outside.addInterface('dp1'), 'Egress');
+      await subject.outside.removeInterface('dp1');
+      const index = await subject.outside.addInterface('dp2');
+      await port.attach(index, 'Egress');
+      const pins = (await exec('sh', ['-c', 'cd /sys/fs/bpf/contract && ls links qdiscs || true'])).stdout;
+      expect(pins.match(/\d+(?=_|\n)/g)).toEqual([String(index)]);
+    });
+
     it('leaves no trace', async () => {
       const index = await subject.outside.addInterface('dp0');
       const before = (await exec('tc', ['qdisc', 'show'])).stdout;
