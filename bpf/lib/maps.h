@@ -96,7 +96,8 @@ struct port_search {
 	struct ipvs_session_key key;
 	__u32 index;
 	__u32 count;
-	int error; /* of the last insertion */
+	__u32 left; /* ports that may still be looked at for this packet */
+	int error;  /* of the last insertion */
 	struct ipvs_pool_key pool;
 	__u64 until; /* the pool is exhausted */
 	struct ipvs_prefix client;

@@ -127,6 +127,7 @@ static __always_inline int refuse_for_a_while(struct port_search *search)
 
 static __always_inline int search_pool(struct port_search *search)
 {
+	__u32 most = search->count - 1 < search->left ? search->count - 1 : search->left;
 	struct probe probe = { .search = search };
 	__u64 *until;
 
@@ -139,7 +140,7 @@ static __always_inline int search_pool(struct port_search *search)
 		return ipvs_drop(IPVS_COUNT_DROP_NO_PORT);
 
 	search->error = -EEXIST;
-	bpf_loop(search->count - 1, probe_port, &probe, 0);
+	search->left -= bpf_loop(most, probe_port, &probe, 0);
 	return may_try_next(search->error) ? refuse_for_a_while(search) : 0;
 }
 
@@ -182,8 +183,16 @@ static __noinline bool is_end_of_host(struct __sk_buff *skb, struct port_search 
 	return true;
 }
 
-/* So many ports that are the host's are passed over for one packet. */
-#define HOST_TRIES 8
+/*
+ * So many ports that are the host's are passed over for one packet: the first ones one by one, so that few ports are all
+ * looked at. Further ones stand in a row, as those of connections do that were accelerated until modules were exchanged,
+ * and are left behind by leaps.
+ */
+#define HOST_STEPS 8
+#define HOST_TRIES 24
+
+/* Walks through the whole pool for one packet, together. */
+#define POOL_WALKS 4
 
 static __always_inline int reserve_next_port(struct port_search *search, bool first)
 {
@@ -208,6 +217,7 @@ static __always_inline int reserve_port(struct __sk_buff *skb, struct port_searc
 	search->count = port_count();
 	if (!search->count)
 		return ipvs_drop(IPVS_COUNT_DROP_NO_PORT);
+	search->left = search->count * POOL_WALKS;
 	search->index = first_index(&search->reply, search->count);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < HOST_TRIES; i++) {
@@ -215,8 +225,12 @@ static __always_inline int reserve_port(struct __sk_buff *skb, struct port_searc
 		if (result || !is_end_of_host(skb, search))
 			return result;
 		bpf_map_delete_elem(&ipvs_replies, &search->reply);
+		if (i >= HOST_STEPS)
+			search->index = bpf_get_prandom_u32() % search->count;
 	}
-	return refuse_for_a_while(search);
+	/* Of a large pool this was bad luck, and of a small one all that there is. */
+	return search->count > HOST_TRIES ? ipvs_drop(IPVS_COUNT_DROP_NO_PORT) :
+					    refuse_for_a_while(search);
 }
 
 /* Both ends at one address: the real server would answer itself without a translation. */

@@ -118,6 +118,22 @@ describe.each(families)('$family', (family) => {
     },
   );
 
+  // As connections have them that were accelerated until modules were exchanged.
+  it.each(summedTransports)('a row of the host’s ports is no wall to %s sessions', (transport) => {
+    datapath = new Datapath({ ports: [{ first: 20000, last: 20399 }] });
+    datapath.addSnatAddress(1, snat);
+    for (let port = 20100; port < 20200; port++) {
+      const own: End = { address: snat, port };
+      track(transport, [own, real], [real, own]);
+    }
+    // Once round the pool, and never so many that they fill it.
+    for (let i = 0; i < 400; i++) {
+      if (i % 50 === 0) datapath.reset();
+      connect(transport, { address: family.client, port: 1024 + i }, real);
+      expect(datapath.counted().DROP_NO_PORT ?? 0).toBe(0);
+    }
+  });
+
   it.each(summedTransports)('a %s session may have the port of a flow to another end', (transport) => {
     load(snat);
     const other: End = { address: family.client, port: 5000 };
