@@ -10,7 +10,7 @@
 
 #include <linux/types.h>
 
-#define IPVS_BPF_ABI 6
+#define IPVS_BPF_ABI 7
 
 /* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2). */
 struct ipvs_addr {
@@ -239,6 +239,7 @@ enum ipvs_counter {
 	IPVS_COUNT_TOLD,               /* module: segments that tc ingress has told it of */
 	IPVS_COUNT_BYPASS_MULTIHOMED,  /* module: an end of an SCTP association lists further addresses */
 	IPVS_COUNT_DROP_HELD,          /* tc ingress: held back while modules were exchanged */
+	IPVS_COUNT_NATIVE_MOVED,       /* module: native connections that left the SNAT end of a session */
 	IPVS_COUNTERS,
 };
 

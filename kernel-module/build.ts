@@ -25,6 +25,7 @@ const ownFiles = [
   'kernel-module/ip_vs_bpf_hooks.c',
   'kernel-module/ip_vs_bpf_ipv6.c',
   'kernel-module/ip_vs_bpf_kfuncs.c',
+  'kernel-module/ip_vs_bpf_native.c',
   'kernel-module/ip_vs_bpf_path.c',
   'kernel-module/ip_vs_bpf_reply.c',
   'kernel-module/ip_vs_bpf_route.c',

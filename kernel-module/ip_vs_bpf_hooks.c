@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * PRE_ROUTING and LOCAL_OUT: which packets may be ours, and through which of the hook functions of
- * IPVS they run.
+ * IPVS they run. POST_ROUTING: what must not look like ours.
  *
  * With bridge-nf-call-iptables a packet passes PRE_ROUTING inside the bridge, and ip_sabotage_in
  * spares it the IP layer's. Of our packets, the bridge's is only kept from conntrack; they are
@@ -332,15 +332,19 @@ static unsigned int local_out_hook6(void *priv, struct sk_buff *skb,
 	return local_out(AF_INET6, skb, state);
 }
 
-#define HOOK(function, family, number, before)                        \
-	{                                                             \
-		.hook = function, .pf = family, .hooknum = number,    \
-		.priority = before - 1,                               \
+#define HOOK(function, family, number, at)             \
+	{                                              \
+		.hook = function, .pf = family,        \
+		.hooknum = number, .priority = at,     \
 	}
+#define BEFORE_DEFRAG (NF_IP_PRI_CONNTRACK_DEFRAG - 1)
+#define BEFORE_DEFRAG6 (NF_IP6_PRI_CONNTRACK_DEFRAG - 1)
 
 const struct nf_hook_ops ip_vs_bpf_hook_ops[IP_VS_BPF_HOOKS] = {
-	HOOK(pre_routing_hook, NFPROTO_IPV4, NF_INET_PRE_ROUTING, NF_IP_PRI_CONNTRACK_DEFRAG),
-	HOOK(local_out_hook, NFPROTO_IPV4, NF_INET_LOCAL_OUT, NF_IP_PRI_CONNTRACK_DEFRAG),
-	HOOK(pre_routing_hook6, NFPROTO_IPV6, NF_INET_PRE_ROUTING, NF_IP6_PRI_CONNTRACK_DEFRAG),
-	HOOK(local_out_hook6, NFPROTO_IPV6, NF_INET_LOCAL_OUT, NF_IP6_PRI_CONNTRACK_DEFRAG),
+	HOOK(pre_routing_hook, NFPROTO_IPV4, NF_INET_PRE_ROUTING, BEFORE_DEFRAG),
+	HOOK(local_out_hook, NFPROTO_IPV4, NF_INET_LOCAL_OUT, BEFORE_DEFRAG),
+	HOOK(pre_routing_hook6, NFPROTO_IPV6, NF_INET_PRE_ROUTING, BEFORE_DEFRAG6),
+	HOOK(local_out_hook6, NFPROTO_IPV6, NF_INET_LOCAL_OUT, BEFORE_DEFRAG6),
+	HOOK(ip_vs_bpf_post_routing, NFPROTO_IPV4, NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC + 1),
+	HOOK(ip_vs_bpf_post_routing, NFPROTO_IPV6, NF_INET_POST_ROUTING, NF_IP6_PRI_NAT_SRC + 1),
 };

@@ -192,8 +192,15 @@ bool ip_vs_bpf_route_reply6(struct ip_vs_conn *cp, struct sk_buff *skb);
 bool ip_vs_bpf_forward_reply6(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct sk_buff *skb);
 unsigned int ip_vs_bpf_send_request6(struct sk_buff *skb, struct ip_vs_conn *cp);
 
+/* ip_vs_bpf_native.c */
+/*
+ * POST_ROUTING, behind the masquerading of others: a native connection that was given the SNAT end of a session gets
+ * another port, or the replies of both would be taken for the session's.
+ */
+nf_hookfn ip_vs_bpf_post_routing;
+
 /* ip_vs_bpf_hooks.c */
-#define IP_VS_BPF_HOOKS 4
+#define IP_VS_BPF_HOOKS 6
 /* PRE_ROUTING of IPv4 is the first, of IPv6 the third. */
 extern const struct nf_hook_ops ip_vs_bpf_hook_ops[IP_VS_BPF_HOOKS];
 
@@ -233,6 +240,15 @@ bool ip_vs_bpf_take_first(struct ip_vs_bpf_packet *packet, struct sk_buff *skb);
 unsigned int ip_vs_bpf_output(struct net *net, int af, struct sk_buff *skb, u32 hint);
 
 /* ip_vs_bpf_transport.c */
+enum ip_vs_bpf_port { IP_VS_BPF_SOURCE_PORT, IP_VS_BPF_DEST_PORT };
+
+/* Of the transport header at `l4`, as far as the two below need it. */
+bool ip_vs_bpf_make_l4_writable(struct sk_buff *skb, unsigned int l4, u8 protocol);
+/* The checksum that a new address changes: NULL for SCTP, and for UDP without one. */
+__sum16 *ip_vs_bpf_l4_check(struct sk_buff *skb, unsigned int l4, u8 protocol);
+/* Puts a port into the transport header, and the checksum right. */
+void ip_vs_bpf_write_port(struct sk_buff *skb, unsigned int l4, u8 protocol,
+			  enum ip_vs_bpf_port which, __be16 port);
 /*
  * True if ip_vs_in_hook would end this native connection for the packet, and schedule it anew: a client
  * that uses its port again would keep a whitelisted virtual server on the native path for ever.

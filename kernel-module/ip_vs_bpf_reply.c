@@ -2,8 +2,6 @@
 /* Replies: translated by ip_vs_out_hook at PRE_ROUTING, and forwarded from there. */
 #include <linux/icmp.h>
 #include <linux/ip.h>
-#include <linux/tcp.h>
-#include <linux/udp.h>
 #include <linux/version.h>
 #include <net/checksum.h>
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
@@ -13,68 +11,37 @@
 #include <net/ip.h>
 #include <net/ip6_fib.h>
 #include <net/route.h>
-#include <net/sctp/checksum.h>
 
 #include "ip_vs_bpf_internal.h"
 
-/* The checksum of a TCP or UDP packet follows its new destination. */
-static void follow_destination(int af, struct sk_buff *skb, void *head, bool udp,
-			       const struct ipvs_addr *address, __be16 port)
+/* The checksum of a TCP or UDP packet follows its new destination address. */
+static void follow_address(int af, struct sk_buff *skb, __sum16 *check, const struct ipvs_addr *address)
 {
-	__sum16 *check = udp ? &((struct udphdr *)head)->check : &((struct tcphdr *)head)->check;
-
 	/* Of IPv6 such a sum has the header in it: it would have to stay as it is. */
 	if (af == AF_INET6 && skb->ip_summed == CHECKSUM_COMPLETE)
 		skb->ip_summed = CHECKSUM_NONE;
-	if (udp && !*check && skb->ip_summed != CHECKSUM_PARTIAL)
-		return;
 	if (af == AF_INET6)
 		inet_proto_csum_replace16(check, skb, ipv6_hdr(skb)->daddr.s6_addr32, address->w,
 					  true);
 	else
 		inet_proto_csum_replace4(check, skb, ip_hdr(skb)->daddr, address->w[3], true);
-	inet_proto_csum_replace2(check, skb, ((__be16 *)head)[1], port, false);
-	if (udp && !*check)
-		*check = CSUM_MANGLED_0;
-}
-
-/* As IPVS does for a new port. A checksum that is still to be made will be right. */
-static void renew_sctp_check(struct sk_buff *skb, unsigned int l4)
-{
-	struct sctphdr *head = (struct sctphdr *)(skb->data + l4);
-
-	if (skb_is_gso(skb) || skb->ip_summed == CHECKSUM_PARTIAL)
-		return;
-	head->checksum = sctp_compute_cksum(skb, l4);
-	skb->ip_summed = CHECKSUM_UNNECESSARY;
 }
 
 /* Puts another end into a packet whose transport header is at `l4` and writable. */
 static void rewrite_destination(int af, struct sk_buff *skb, unsigned int l4, u8 protocol,
 				const struct ipvs_addr *address, __be16 port)
 {
-	void *head = skb->data + l4;
+	__sum16 *check = ip_vs_bpf_l4_check(skb, l4, protocol);
 
-	if (protocol != IPPROTO_SCTP)
-		follow_destination(af, skb, head, protocol == IPPROTO_UDP, address, port);
-	((__be16 *)head)[1] = port;
-	if (protocol == IPPROTO_SCTP)
-		renew_sctp_check(skb, l4);
+	if (check)
+		follow_address(af, skb, check, address);
+	ip_vs_bpf_write_port(skb, l4, protocol, IP_VS_BPF_DEST_PORT, port);
 	if (af == AF_INET6) {
 		memcpy(&ipv6_hdr(skb)->daddr, address, sizeof(*address));
 	} else {
 		ip_hdr(skb)->daddr = address->w[3];
 		ip_send_check(ip_hdr(skb));
 	}
-}
-
-static bool make_l4_writable(struct sk_buff *skb, unsigned int l4, u8 protocol)
-{
-	if (protocol == IPPROTO_SCTP)
-		l4 += sizeof(struct sctphdr);
-	else
-		l4 += protocol == IPPROTO_UDP ? sizeof(struct udphdr) : sizeof(struct tcphdr);
-	return !skb_ensure_writable(skb, l4);
 }
 
 static void send_error(int af, struct sk_buff *skb, int type, int code, u32 info)
@@ -102,7 +69,7 @@ void ip_vs_bpf_refuse_reply(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct
 	if (!ip_vs_bpf_snat_end(bpf, cp, &address, &port)) {
 		send_error(cp->af, copy, type, code, info);
 	} else if (ip_vs_fill_iph_skb(cp->af, copy, false, &iph) &&
-		   make_l4_writable(copy, iph.len, iph.protocol)) {
+		   ip_vs_bpf_make_l4_writable(copy, iph.len, iph.protocol)) {
 		rewrite_destination(cp->af, copy, iph.len, iph.protocol, &address, port);
 		send_error(cp->af, copy, type, code, info);
 	}
@@ -234,7 +201,7 @@ void ip_vs_bpf_reverse_reassembled(struct ip_vs_bpf *bpf, int af, struct sk_buff
 	struct ip_vs_iphdr iph;
 	const struct ipvs_session_key *session = session_of_reply(bpf, af, skb, &iph);
 
-	if (!session || !make_l4_writable(skb, iph.len, iph.protocol))
+	if (!session || !ip_vs_bpf_make_l4_writable(skb, iph.len, iph.protocol))
 		return;
 	rewrite_destination(af, skb, iph.len, iph.protocol, &session->caddr, session->cport);
 	count(bpf, IPVS_COUNT_REPLY_REASSEMBLED);

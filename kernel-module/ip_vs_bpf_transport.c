@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What TCP, UDP and SCTP differ in: how a connection begins, when its client may use its port again, and the
- * further addresses that an end of an SCTP association may list.
+ * What TCP, UDP and SCTP differ in: how a connection begins, when its client may use its port again, the further
+ * addresses that an end of an SCTP association may list, and checksums.
  */
 #include <linux/sctp.h>
 #include <linux/tcp.h>
+#include <linux/udp.h>
+#include <net/checksum.h>
+#include <net/sctp/checksum.h>
 
 #include "ip_vs_bpf_internal.h"
 
@@ -124,4 +127,52 @@ void ip_vs_bpf_refuse_multihomed(struct ip_vs_bpf_packet *packet, struct ip_vs_c
 	count(packet->bpf, IPVS_COUNT_BYPASS_MULTIHOMED);
 	packet->verdict = NF_DROP;
 	ip_vs_conn_expire_now(cp);
+}
+
+bool ip_vs_bpf_make_l4_writable(struct sk_buff *skb, unsigned int l4, u8 protocol)
+{
+	if (protocol == IPPROTO_SCTP)
+		l4 += sizeof(struct sctphdr);
+	else
+		l4 += protocol == IPPROTO_UDP ? sizeof(struct udphdr) : sizeof(struct tcphdr);
+	return !skb_ensure_writable(skb, l4);
+}
+
+__sum16 *ip_vs_bpf_l4_check(struct sk_buff *skb, unsigned int l4, u8 protocol)
+{
+	void *head = skb->data + l4;
+	struct udphdr *udp = head;
+
+	if (protocol == IPPROTO_TCP)
+		return &((struct tcphdr *)head)->check;
+	if (protocol != IPPROTO_UDP || (!udp->check && skb->ip_summed != CHECKSUM_PARTIAL))
+		return NULL;
+	return &udp->check;
+}
+
+/* As IPVS does for a new port. A checksum that is still to be made will be right. */
+static void renew_sctp_check(struct sk_buff *skb, unsigned int l4)
+{
+	struct sctphdr *head = (struct sctphdr *)(skb->data + l4);
+
+	if (skb_is_gso(skb) || skb->ip_summed == CHECKSUM_PARTIAL)
+		return;
+	head->checksum = sctp_compute_cksum(skb, l4);
+	skb->ip_summed = CHECKSUM_UNNECESSARY;
+}
+
+void ip_vs_bpf_write_port(struct sk_buff *skb, unsigned int l4, u8 protocol,
+			  enum ip_vs_bpf_port which, __be16 port)
+{
+	__sum16 *check = ip_vs_bpf_l4_check(skb, l4, protocol);
+	__be16 *at = (__be16 *)(skb->data + l4) + which;
+
+	if (check) {
+		inet_proto_csum_replace2(check, skb, *at, port, false);
+		if (protocol == IPPROTO_UDP && !*check)
+			*check = CSUM_MANGLED_0;
+	}
+	*at = port;
+	if (protocol == IPPROTO_SCTP)
+		renew_sctp_check(skb, l4);
 }

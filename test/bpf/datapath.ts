@@ -65,6 +65,7 @@ export const COUNTERS = [
   'TOLD',
   'BYPASS_MULTIHOMED',
   'DROP_HELD',
+  'NATIVE_MOVED',
 ] as const;
 export type Counter = (typeof COUNTERS)[number];
 export type Counts = Partial<Record<Counter, number>>;

@@ -76,14 +76,7 @@ frees_the_ports() {
 # Flows that are natively masqueraded have four ports of the pool.
 leaves_the_ports_of_native_flows() {
 	local name
-	in_director nft -f - <<-RULES
-		table inet ports {
-			chain postrouting {
-				type nat hook postrouting priority 90
-				meta l4proto udp oifname "srv1" masquerade to :$SNAT_FIRST-$((SNAT_FIRST + 3))
-			}
-		}
-	RULES
+	masquerade_to "$SNAT_FIRST-$((SNAT_FIRST + 3))"
 	for name in 1 2 3 4; do
 		hold_open "native$name" --udp --to "$vip:56"
 		exchange "native$name" >/dev/null
@@ -94,6 +87,45 @@ leaves_the_ports_of_native_flows() {
 		exchange "native$name" >/dev/null
 		hold_close "native$name"
 	done
+	in_director nft delete table inet ports
+	end_all
+}
+
+# masquerade_to FIRST-LAST: before what masquerades otherwise.
+masquerade_to() {
+	in_director nft -f - <<-RULES
+		table inet ports {
+			chain postrouting {
+				type nat hook postrouting priority 90
+				meta l4proto { tcp, udp } oifname "srv1" masquerade to :$1
+			}
+		}
+	RULES
+}
+
+# Ports that sessions have, and no others, are what native connections are given. The host's own are masqueraded, too.
+gives_native_flows_other_ports() {
+	local before name ports
+	before=$(counter NATIVE_MOVED)
+	HOLD_AS=crowd hold_open sessions --to "$vip:81" --count 20
+	exchange sessions >/dev/null
+	ports=$(snat_ports | sort -n)
+	masquerade_to "$(head -1 <<<"$ports")-$(tail -1 <<<"$ports")"
+	answered "$(client_requests --to "$vip:82" --count 30)" 30
+	answered "$(in_director "$LOAD" requests --to "$vip:82" --count 5)" 5
+	equal $(($(counter NATIVE_MOVED) - before)) 35 "native connections that were moved"
+	exchange sessions >/dev/null
+	hold_close sessions
+	in_director nft delete table inet ports
+	datagrams_from 10000 "$pool" >/dev/null
+	masquerade_to "$SNAT_FIRST-$SNAT_LAST"
+	for name in 1 2; do
+		hold_open "native$name" --udp --to "$vip:56"
+		exchange "native$name" >/dev/null
+		exchange "native$name" >/dev/null
+		hold_close "native$name"
+	done
+	equal $(($(counter NATIVE_MOVED) - before)) 37 "native connections that were moved, with UDP"
 	in_director nft delete table inet ports
 	end_all
 }
@@ -204,6 +236,7 @@ cases() {
 	it "uses every port of the pool, and refuses the rest cheaply, $ip" uses_up_the_pool
 	it "has ports again when connections have ended, $ip" frees_the_ports
 	it "leaves the ports of native flows to them, $ip" leaves_the_ports_of_native_flows
+	it "gives native flows no port of a session, $ip" gives_native_flows_other_ports
 	it "leaves connections to the native path when the session map is full, $ip" leaves_to_the_native_path_when_full
 	it "refuses them at once if that is wanted, and keeps nothing of them, $ip" refuses_when_full
 	it "does not need a conntrack entry, $ip" conntrack_is_full
