@@ -248,23 +248,19 @@ int ipvs_tc_egress(struct __sk_buff *skb)
 SEC("tc")
 int ipvs_tc_ingress(struct __sk_buff *skb)
 {
+	bool ipv6 = skb->protocol == bpf_htons(ETH_P_IPV6);
+	enum addressee to = TO_OTHERS;
 	int result = IPVS_NOT_MINE;
-	enum addressee to;
 
-	if (is_holding() && is_held(skb, is_ipv6(skb) ? AF_INET6 : AF_INET))
-		return ipvs_verdict(ipvs_drop(IPVS_COUNT_DROP_HELD));
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		to = addressee_of(skb, AF_INET);
-		if (to != TO_OTHERS)
-			result = forward_ipv4(skb);
-		if (!result && to == TO_SNAT_END)
-			result = translate_ipv4_reply(skb);
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+	if (ipv6)
 		to = addressee_of(skb, AF_INET6);
-		if (to != TO_OTHERS)
-			result = forward_ipv6(skb);
-		if (!result && to == TO_SNAT_END)
-			result = translate_ipv6_reply(skb);
-	}
+	else if (skb->protocol == bpf_htons(ETH_P_IP))
+		to = addressee_of(skb, AF_INET);
+	if (to != TO_OTHERS)
+		result = ipv6 ? forward_ipv6(skb) : forward_ipv4(skb);
+	if (!result && is_holding() && is_held(skb, is_ipv6(skb) ? AF_INET6 : AF_INET))
+		result = ipvs_drop(IPVS_COUNT_DROP_HELD);
+	if (!result && to == TO_SNAT_END)
+		result = ipv6 ? translate_ipv6_reply(skb) : translate_ipv4_reply(skb);
 	return ipvs_verdict(with_crc(skb, result));
 }

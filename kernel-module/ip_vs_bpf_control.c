@@ -182,6 +182,7 @@ static int set_maps(struct ip_vs_bpf *bpf, char *text)
 		return err;
 	}
 	memcpy(bpf->map, maps, sizeof(maps));
+	ip_vs_bpf_forget_sessions(bpf);
 	return 0;
 }
 
@@ -307,6 +308,7 @@ void ip_vs_bpf_net_unhook(struct netns_ipvs *ipvs)
 	mutex_lock(&bpf->lock);
 	bpf->on = false;
 	unhook(bpf);
+	WRITE_ONCE(bpf->leaving, true);
 	mutex_unlock(&bpf->lock);
 }
 

@@ -40,6 +40,7 @@ struct ip_vs_bpf {
 	atomic_t ipv6_conns;
 	atomic_t cookie;
 	bool on;              /* take new connections */
+	bool leaving;         /* the module is: sessions outlive it */
 	bool hooked;
 	struct mutex lock;    /* on, hooked, map[] */
 	struct work_struct unhook;
@@ -117,6 +118,8 @@ static inline u32 service_id_of(const struct ip_vs_conn *cp)
 
 /* ip_vs_bpf_session.c */
 struct ipvs_session_key ip_vs_bpf_session_key(const struct ip_vs_conn *cp, u32 service_id);
+/* What a module that was removed has left in the maps. Process context, before there are hooks. */
+void ip_vs_bpf_forget_sessions(struct ip_vs_bpf *bpf);
 /* 0, or the error of the map: -E2BIG if it is full. */
 int ip_vs_bpf_add_session(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
 			  const struct ipvs_service *service);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Sessions: what the tc programs know of an IPVS connection. The contract is abi.h. */
 #include <linux/jhash.h>
+#include <linux/rcupdate_wait.h>
+#include <linux/sched.h>
 #include <net/ipv6.h>
 
 #include "ip_vs_bpf_internal.h"
@@ -112,6 +114,33 @@ void ip_vs_bpf_await_session(const struct ip_vs_bpf_packet *packet, const struct
 	spin_unlock(lock);
 }
 
+/* Of SESSIONS or REPLIES, to which nobody adds meanwhile. */
+static void empty(struct bpf_map *map)
+{
+	struct ipvs_session_key keys[2];
+	int at = 0;
+	bool more;
+
+	BUILD_BUG_ON(sizeof(struct ipvs_reply_key) != sizeof(struct ipvs_session_key));
+	rcu_read_lock();
+	more = !map->ops->map_get_next_key(map, NULL, &keys[at]);
+	while (more) {
+		more = !map->ops->map_get_next_key(map, &keys[at], &keys[!at]);
+		local_bh_disable();
+		map->ops->map_delete_elem(map, &keys[at]);
+		local_bh_enable();
+		at = !at;
+		cond_resched_rcu();
+	}
+	rcu_read_unlock();
+}
+
+void ip_vs_bpf_forget_sessions(struct ip_vs_bpf *bpf)
+{
+	empty(bpf->map[REPLIES]);
+	empty(bpf->map[SESSIONS]);
+}
+
 static u32 next_cookie(struct ip_vs_bpf *bpf)
 {
 	u32 cookie = atomic_inc_return(&bpf->cookie);
@@ -159,21 +188,33 @@ int ip_vs_bpf_add_session(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
 	return 0;
 }
 
+/*
+ * By a session that outlives the module, tc ingress forwards the connection until another module is there. Whoever gives
+ * the maps to one, or takes them away, ends the session.
+ */
+static void leave_or_delete(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp)
+{
+	struct ipvs_session_key key = ip_vs_bpf_session_key(cp, service_id_of(cp));
+	struct ipvs_session *session = ip_vs_bpf_lock_session(bpf, cp);
+
+	if (!session)
+		return;
+	if (!bpf->leaving)
+		end_session(bpf, session);
+	ip_vs_bpf_take_over_counts(cp, session);
+	if (!bpf->leaving) {
+		map_delete(bpf, SESSIONS, &key);
+		count(bpf, IPVS_COUNT_SESSION_REMOVED);
+	}
+	ip_vs_bpf_unlock_session(bpf, cp);
+}
+
 void ip_vs_bpf_remove_session(struct ip_vs_conn *cp)
 {
 	struct ip_vs_bpf *bpf = cp->ipvs->bpf;
-	struct ipvs_session_key key = ip_vs_bpf_session_key(cp, service_id_of(cp));
-	struct ipvs_session *session;
 
 	rcu_read_lock();
-	session = ip_vs_bpf_lock_session(bpf, cp);
-	if (session) {
-		end_session(bpf, session);
-		ip_vs_bpf_take_over_counts(cp, session);
-		map_delete(bpf, SESSIONS, &key);
-		count(bpf, IPVS_COUNT_SESSION_REMOVED);
-		ip_vs_bpf_unlock_session(bpf, cp);
-	}
+	leave_or_delete(bpf, cp);
 	rcu_read_unlock();
 	/* Without a session it does not start again. */
 	del_timer(&cp->bpf_timer);

@@ -121,11 +121,11 @@ export interface Datapath {
   putPeerInterface(ifindex: number): Promise<void>;
   removePeerInterface(ifindex: number): Promise<void>;
   /**
-   * Has tc ingress drop what comes from or is for one of these ends, until release(), or for so long by itself. Those
-   * of before are forgotten.
+   * Has tc ingress drop what comes from or is for one of these ends, until release(), or for so long by itself, unless
+   * it forwards it by a session. Those of before are forgotten.
    */
   hold(ends: readonly HeldEnd[], milliseconds: number): Promise<void>;
-  /** Does nothing if nothing is held, or no maps are pinned. */
+  /** Also ends the sessions that a module has left which is gone. Does nothing if no maps are pinned. */
   release(): Promise<void>;
   sessionCount(): Promise<number>;
   /** Sessions of which a packet has left: those before it are nobody's yet. */

@@ -13,6 +13,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "lib/hold.h"
 #include "lib/kfuncs.h"
 #include "lib/nat_both.h"
 #include "lib/packet.h"
@@ -120,8 +121,7 @@ static __always_inline bool fits_mtu(struct __sk_buff *skb, __u8 family, const s
 static __always_inline bool may_forward(struct __sk_buff *skb, __u8 family, const struct packet *p,
 					__u32 l4_head_len, const struct ipvs_path *path)
 {
-	return path->out_ifindex && path->in_ifindex == skb->ifindex &&
-	       (__s32)(path->until - (__u32)bpf_jiffies64()) > 0 &&
+	return path->out_ifindex && path->in_ifindex == skb->ifindex && is_in_force(path) &&
 	       skb->pkt_type == PACKET_HOST && !skb->vlan_present && !skb->mark &&
 	       hops_left(family, p) > 1 && skb->len >= ETH_HLEN + ip_length(family, p) &&
 	       fits_mtu(skb, family, p, l4_head_len, path->mtu);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Holds packets back while there is no ip_vs module: the host would refuse those that are for a virtual server, and a
- * client those of a real server that reach it untranslated. Whoever sent them sends them again.
+ * client those of a real server that reach it untranslated. Whoever sent them sends them again. Sessions outlive the
+ * module: what is forwarded by them goes on.
  */
 #ifndef IPVS_BPF_LIB_HOLD_H
 #define IPVS_BPF_LIB_HOLD_H
@@ -21,6 +22,12 @@ static __always_inline bool is_holding(void)
 
 	/* The time by itself, so that nobody is cut off for longer if the agent ends before it is done. */
 	return until && *until && bpf_ktime_get_ns() < *until;
+}
+
+/* While packets are held back there is no module that would offer the path again. */
+static __always_inline bool is_in_force(const struct ipvs_path *path)
+{
+	return (__s32)(path->until - (__u32)bpf_jiffies64()) > 0 || is_holding();
 }
 
 /* Of fragments only the first one, without which the others are nothing. */

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Has tc ingress hold packets back while modules are exchanged: bpf/lib/hold.h. */
+import { readFileSync } from 'node:fs';
 import { encodeServiceKey, encodeUint32 } from '../core/abi.ts';
+import { errnoError, errnoOf, isNotFound } from '../core/errors.ts';
 import type { HeldEnd } from '../datapath-ports.ts';
 import { translated } from './bpf-errors.ts';
 import type { DatapathPins } from './datapath-pins.ts';
 
 const NANOSECONDS = 1_000_000n;
+/** What the module's bpf_maps says without any. */
+export const NO_MAPS = 'none';
 
 /** The time comes last: until then nothing is held. */
 export function holdPackets(pins: DatapathPins, ends: readonly HeldEnd[], milliseconds: number): void {
@@ -19,7 +23,30 @@ export function holdPackets(pins: DatapathPins, ends: readonly HeldEnd[], millis
   writeUntil(pins, process.hrtime.bigint() + BigInt(milliseconds) * NANOSECONDS);
 }
 
-export function releasePackets(pins: DatapathPins): void {
+/** Sessions that a module has left go first: from here on their connections are native ones. */
+export function endHold(pins: DatapathPins, mapsSysctl: string): void {
+  if (!isModuleUsingMaps(mapsSysctl)) forgetSessions(pins);
+  releasePackets(pins);
+}
+
+function isModuleUsingMaps(mapsSysctl: string): boolean {
+  try {
+    return readFileSync(mapsSysctl, 'utf8').trim() !== NO_MAPS;
+  } catch (error) {
+    if (isNotFound(error)) return false; // the in-tree module has no such file
+    throw errnoError(`read ${mapsSysctl}`, errnoOf(error) ?? 'EIO', error);
+  }
+}
+
+function forgetSessions(pins: DatapathPins): void {
+  for (const name of ['ipvs_replies', 'ipvs_sessions'] as const) {
+    using map = pins.openMap(name);
+    const raw = map.raw();
+    translated(`clear ${name}`, () => void raw.deleteBatch([...raw.keys()]));
+  }
+}
+
+function releasePackets(pins: DatapathPins): void {
   writeUntil(pins, 0n);
   using held = pins.openMap('ipvs_held');
   const map = held.raw();

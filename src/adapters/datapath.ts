@@ -41,7 +41,7 @@ import type {
   TcDirection,
 } from '../datapath-ports.ts';
 import { translated } from './bpf-errors.ts';
-import { holdPackets, releasePackets } from './datapath-hold.ts';
+import { endHold, holdPackets, NO_MAPS } from './datapath-hold.ts';
 import { DatapathPins, generationName, type MapName } from './datapath-pins.ts';
 import { DatapathTc } from './datapath-tc.ts';
 import { SameBytes } from './same-bytes.ts';
@@ -71,7 +71,6 @@ const MODULE_MAPS: Readonly<Record<string, MapName>> = {
   forwarded: 'ipvs_forwarded',
   peer_ifs: 'ipvs_peer_ifs',
 };
-const NO_MAPS = 'none';
 
 export class BpfDatapath implements Datapath {
   readonly #objectPath: string;
@@ -225,7 +224,7 @@ export class BpfDatapath implements Datapath {
   }
 
   async release(): Promise<void> {
-    if (this.#pins.state() !== undefined) releasePackets(this.#pins);
+    if (this.#pins.state() !== undefined) endHold(this.#pins, this.#mapsSysctl);
   }
 
   async sessionCount(): Promise<number> {

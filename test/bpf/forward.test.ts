@@ -154,6 +154,26 @@ describe.each(families)('$family', ({ client, virtual, real, snat, make, problem
       expect(reply(transport)).toMatchObject({ verdict: VERDICT.unspec, counted: { SNAT_REVERSED: 1 } });
     });
 
+    it('goes on by a path that has ended, while packets are held back and no module is there', () => {
+      established(transport);
+      const until = (Number(BigInt.asUintN(32, datapath.session(key).seen)) - 1) >>> 0;
+      for (const direction of ['request', 'reply'] as const) datapath.offerPath(key, direction, { until });
+      const ends = [virtual, real].map(({ address, port }) => ({
+        ...{ vaddr: address, vport: port, protocol: protocolOf(transport), zero: 0 },
+      }));
+      for (const end of ends) datapath.maps.ipvs_held.put(end, 1);
+      datapath.maps.ipvs_hold.put(0, process.hrtime.bigint() + 60_000_000_000n);
+      const outcomes = [request(transport), reply(transport)];
+      const another = datapath.ingress(make(transport, { ...client, port: 40001 }, virtual));
+      datapath.maps.ipvs_hold.put(0, 0n);
+      for (const end of ends) datapath.maps.ipvs_held.delete(end);
+      expect(outcomes).toMatchObject([
+        { verdict: VERDICT.redirect, counted: { FORWARD_REQUEST: 1 } },
+        { verdict: VERDICT.redirect, counted: { FORWARD_REPLY: 1 } },
+      ]);
+      expect(another).toMatchObject({ verdict: VERDICT.shot, counted: { DROP_HELD: 1 } });
+    });
+
     it.each<[string, Packet, RunContext]>([
       ['whose last hop this is', { hops: 1 }, {}],
       ['with a mark', {}, { mark: 3 }],

@@ -16,8 +16,13 @@ interface Outside {
   strip(name: string): Promise<void>;
   /** The object file on disk becomes another version. */
   replaceObject(): Promise<void>;
+  /** A session that a module which was removed has left. */
+  leaveSession(): Promise<void>;
 }
 
+/** Of struct ipvs_session_key, or ipvs_reply_key, and ipvs_session: bpf/abi.h. */
+const SESSION_KEY_BYTES = 24;
+const SESSION_BYTES = 136;
 const OBJECT = resolve(import.meta.dirname, '../../build/bpf/ipvs_tc.bpf.o');
 
 async function realSubject(attachKind?: 'Clsact'): Promise<Subject<Datapath, Outside>> {
@@ -50,6 +55,17 @@ async function realSubject(attachKind?: 'Clsact'): Promise<Subject<Datapath, Out
     },
     // Bytes behind the end of an ELF file mean nothing, and give it another hash.
     replaceObject: async () => void (await exec('sh', ['-c', `echo >>${objectPath}`])),
+    leaveSession: async () => {
+      const entries = [
+        ['ipvs_sessions', SESSION_KEY_BYTES, SESSION_BYTES],
+        ['ipvs_replies', SESSION_KEY_BYTES, SESSION_KEY_BYTES],
+      ] as const;
+      for (const [map, key, value] of entries) {
+        const bytes = (count: number): string[] => Array<string>(count).fill('1');
+        const entry = ['key', ...bytes(key), 'value', ...bytes(value)];
+        await exec('bpftool', ['map', 'update', 'pinned', `${pinRoot}/${map}`, ...entry]);
+      }
+    },
   };
   const cleanup = async (): Promise<void> => {
     await port.unload();
@@ -70,6 +86,9 @@ async function fakeSubject(): Promise<Subject<Datapath, Outside>> {
     strip: async (name) => datapath.strip(await indexOf(name)),
     replaceObject: async () => {
       datapath.objectHash = 'b'.repeat(64);
+    },
+    leaveSession: async () => {
+      datapath.sessions += 1;
     },
   };
   return { port: datapath, outside, cleanup: async () => undefined };
@@ -115,6 +134,15 @@ describe.each(subjects)('Datapath ($name)', ({ make }) => {
     await port.release();
     await port.release();
     expect(await port.sessionEnds()).toEqual([]);
+  });
+
+  it('has no sessions that nobody has, once packets are let go', async () => {
+    await port.load(LOAD);
+    await subject.outside.leaveSession();
+    await port.hold([], 1000);
+    expect(await port.sessionCount()).toBe(1);
+    await port.release();
+    expect(await port.sessionCount()).toBe(0);
   });
 
   it('has no state before it is loaded', async () => {

@@ -299,6 +299,8 @@ export class FakeDatapath implements Datapath {
   async release(): Promise<void> {
     this.#calls.change('datapath.release', '', () => {
       this.held = [];
+      const maps = this.#host.mapsOfModule;
+      if (maps === undefined || maps === 'none') this.sessions = 0;
     });
   }
 

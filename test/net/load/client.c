@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -208,11 +209,34 @@ int run_transfer(const struct options *o)
 	return 0;
 }
 
+static volatile sig_atomic_t is_told_to_end;
+
+static void end_soon(int signal)
+{
+	(void)signal;
+	is_told_to_end = 1;
+}
+
+/* 0, or -1; `*longest` becomes the time that it took, if that is more. */
+static int exchange_once(int fd, uint8_t *data, size_t size, uint64_t *longest)
+{
+	uint64_t ns, start = now_ns();
+
+	if (send_all(fd, data, size) || receive_all(fd, data, size))
+		return -1;
+	ns = now_ns() - start;
+	if (ns > *longest)
+		*longest = ns;
+	return 0;
+}
+
+/* Ends early at SIGTERM. */
 int run_pingpong(const struct options *o)
 {
+	struct sigaction end = { .sa_handler = end_soon, .sa_flags = SA_RESTART };
 	struct request r = { .op = OP_PINGPONG };
 	static uint8_t data[1 << 16];
-	uint64_t i, start = 0;
+	uint64_t i, made, start = 0, longest = 0;
 	int fd = client_socket(o, SOCK_STREAM);
 
 	if (fd < 0 || set_nodelay(o, fd))
@@ -223,18 +247,22 @@ int run_pingpong(const struct options *o)
 	}
 	put64(r.length, o->size);
 	put64(r.count, o->warmup + o->count);
+	sigaction(SIGTERM, &end, NULL);
 	if (send_all(fd, &r, sizeof(r)))
 		die("send");
-	for (i = 0; i < o->warmup + o->count; i++) {
-		if (i == o->warmup)
+	for (i = 0; i < o->warmup + o->count && !is_told_to_end; i++) {
+		if (i == o->warmup) {
 			start = now_ns();
-		if (send_all(fd, data, o->size) || receive_all(fd, data, o->size))
+			longest = 0;
+		}
+		if (exchange_once(fd, data, o->size, &longest))
 			die("pingpong");
 		if (o->gap_ms)
 			usleep((useconds_t)o->gap_ms * 1000);
 	}
-	printf("{\"ok\":true,\"exchanges\":%" PRIu64 ",\"nsPerExchange\":%" PRIu64 "}\n", o->count,
-	       o->count ? (now_ns() - start) / o->count : 0);
+	made = i > o->warmup ? i - o->warmup : 0;
+	printf("{\"ok\":true,\"exchanges\":%" PRIu64 ",\"nsPerExchange\":%" PRIu64 ",\"maxUs\":%" PRIu64
+	       "}\n", made, made ? (now_ns() - start) / made : 0, longest / 1000);
 	return 0;
 }
 
