@@ -3,21 +3,34 @@
 import { Command } from 'commander';
 import { main, say } from '../scripts/exec.ts';
 import { type KernelSeries, kernelFor, kernelSeries } from '../scripts/kernels.ts';
-import { seriesOption } from '../scripts/options.ts';
+import { countUpTo, seriesOption } from '../scripts/options.ts';
 import { prepare, runGuest } from './guest.ts';
-import { type Measurement, PATHS, parseMeasurement, reduction, summarize, table } from './results.ts';
+import {
+  type Beside,
+  type Measurement,
+  PATHS,
+  parseMeasurement,
+  reduction,
+  summarize,
+  table,
+} from './results.ts';
 
 const REPEATS = 3;
 
-async function bench(kernel: KernelSeries, paths: readonly string[], json: boolean): Promise<void> {
+interface Options extends Beside {
+  readonly kernel: KernelSeries;
+  readonly json?: true;
+}
+
+async function bench(paths: readonly string[], { kernel, services, sessions, json }: Options): Promise<void> {
   // Nothing but the result may be on standard output: the builds talk on standard error.
   await prepare(kernel);
   const measurements: Measurement[] = [];
   await runGuest({
     kernel,
     script: 'guest.sh',
-    args: [String(REPEATS), ...paths],
-    timeoutSeconds: 1800,
+    args: [String(REPEATS), String(services), String(sessions), ...paths],
+    timeoutSeconds: 1800 + services + sessions / 100,
     onLine: (line) => {
       const measurement = parseMeasurement(line);
       measurements.push(measurement);
@@ -25,10 +38,10 @@ async function bench(kernel: KernelSeries, paths: readonly string[], json: boole
       if (kind === 'short') say(`${path}: ${value} instructions a request (${repeat} of ${REPEATS})`);
     },
   });
-  const result = summarize((await kernelFor(kernel)).release, measurements);
-  process.stdout.write(json ? `${JSON.stringify(result)}\n` : `${table(result)}\n`);
+  const result = summarize((await kernelFor(kernel)).release, { services, sessions }, measurements);
+  process.stdout.write(json === true ? `${JSON.stringify(result)}\n` : `${table(result)}\n`);
   const below = reduction(result);
-  if (below !== undefined && !json) {
+  if (below !== undefined && json !== true) {
     process.stdout.write(`LB share of ipvs-bpf: ${below.toFixed(1)} % below native IPVS's\n`);
   }
 }
@@ -41,11 +54,18 @@ const program = new Command('npm run bench --')
   )
   .option('--json', 'one JSON object on standard output')
   .option('--kernel <series>', `Debian kernel to boot: ${kernelSeries.join(', ')}`, seriesOption, '6.1')
+  .option(
+    '--services <count>',
+    'further Services beside the one that is asked, up to 100000',
+    countUpTo(100_000),
+    0,
+  )
+  .option('--sessions <count>', 'open sessions beside, up to 1000000', countUpTo(1_000_000), 0)
   .argument('[path...]', 'only these paths; direct is always measured')
-  .action(async (paths: string[], options: { json?: true; kernel: KernelSeries }) => {
+  .action(async (paths: string[], options: Options) => {
     const unknown = paths.filter((path) => !(PATHS as readonly string[]).includes(path));
     if (unknown.length > 0) program.error(`no such path: ${unknown.join(', ')}`);
     const chosen = PATHS.filter((path) => paths.length === 0 || path === 'direct' || paths.includes(path));
-    await main(() => bench(options.kernel, chosen, options.json === true));
+    await main(() => bench(chosen, options));
   });
 await program.parseAsync();

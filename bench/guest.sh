@@ -1,17 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# The part of the benchmark inside the virtual machine: guest.sh [REPEATS [PATH…]]. One JSON object
-# a line: {path, kind: short|long|conntrack, repeat, ns|made}.
+# The part of the benchmark inside the virtual machine: guest.sh REPEATS SERVICES SESSIONS PATH…, with so many
+# further Services and open sessions beside. One JSON object a line: {path, kind: short|long|conntrack|memory,
+# repeat, value}.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . test/net/topology.sh
 . bench/paths.sh
 . bench/conntrack.sh
 . bench/ipvs-bpf.sh
+. bench/beside.sh
 
-repeats=${1:-3}
-shift || true
-[ $# -gt 0 ] || set -- direct routed routed-conntrack iptables nftables ipvs ipvs-bpf
+repeats=$1 services=$2 sessions=$3
+shift 3
 requests=1000
 warmup=200
 bytes=50000000
@@ -34,6 +35,13 @@ run() {
 # Under -icount a pause costs next to no time.
 settle() { sleep 130; }
 
+# put_beside KIND COUNT: what this path is measured beside, if it has it.
+put_beside() {
+	[ "$2" != 0 ] && declare -F "path_${path}_beside_$1" >/dev/null || return 0
+	echo "$path: $2 $1" >&2
+	"path_${path}_beside_$1" "$2"
+}
+
 measure() {
 	local path=$1 to repeat made
 	to=$("path_${path}_to")
@@ -51,14 +59,20 @@ measure() {
 	settle
 	jq -Mnc --arg path "$path" --argjson made "$made" \
 		'{path: $path, kind: "conntrack", repeat: 1, value: $made}'
+	[ -z "$bytes_a_session" ] || jq -Mnc --arg path "$path" --argjson value "$bytes_a_session" \
+		'{path: $path, kind: "memory", repeat: 1, value: $value}'
 }
 
 net_up
 net_serve rs1 "0.0.0.0:$bench_port" --sequential
 for path in "$@"; do
 	"path_${path}_up"
+	bytes_a_session=
+	put_beside services "$services"
+	put_beside sessions "$sessions"
 	echo "measuring $path" >&2
 	sleep 1
 	measure "$path"
+	[ -z "$bytes_a_session" ] || end_sessions
 	"path_${path}_down"
 done

@@ -39,6 +39,18 @@ path_ipvs-bpf_up() {
 	write_config
 	awake "$agent" node up --config "$config" >&2
 }
+# accelerate_all [ENTRIES]: every virtual server, in a map of so many sessions.
+accelerate_all() {
+	cat >"$config" <<-YAML
+		apiVersion: ipvs-bpf.io/v1alpha1
+		kind: NodeConfig
+		mode: Enabled
+		services: { all: true }
+		snat: { mode: Always }${1:+
+		datapath: { sessionMapMaxEntries: $1 \}}
+	YAML
+	awake "$agent" node up --config "$config" >&2
+}
 path_ipvs-bpf_down() {
 	awake "$agent" node down >&2
 	path_ipvs_down

@@ -12,10 +12,10 @@ export const PATHS = [
 ] as const;
 export type PathName = (typeof PATHS)[number];
 
-/** One line of bench/guest.sh. `short` and `long` are instructions, a request and 64 KiB. */
+/** One line of bench/guest.sh. `short` and `long` are instructions, a request and 64 KiB; `memory` is bytes a session. */
 export interface Measurement {
   readonly path: PathName;
-  readonly kind: 'short' | 'long' | 'answered' | 'conntrack';
+  readonly kind: 'short' | 'long' | 'answered' | 'conntrack' | 'memory';
   readonly repeat: number;
   readonly value: number;
 }
@@ -32,11 +32,20 @@ export interface PathResult {
     readonly conntrackEntries: number;
   };
   readonly longTransfer: { readonly instructionsPer64KiB: number; readonly lbShare: number };
+  /** Of slabs and maps; only if sessions were open. */
+  readonly bytesPerSession?: number;
+}
+
+/** What was there while it was measured, and not asked for. */
+export interface Beside {
+  readonly services: number;
+  readonly sessions: number;
 }
 
 export interface BenchResult {
   /** Release of the kernel that was booted. */
   readonly kernel: string;
+  readonly beside: Beside;
   readonly paths: readonly PathResult[];
 }
 
@@ -61,7 +70,7 @@ export function median(numbers: readonly number[]): number {
 }
 
 /** @throws Error if something of a path is missing, or a request was not answered */
-export function summarize(kernel: string, all: readonly Measurement[]): BenchResult {
+export function summarize(kernel: string, beside: Beside, all: readonly Measurement[]): BenchResult {
   const names = PATHS.filter((path) => all.some((one) => one.path === path));
   const baseShort = median(values(all, 'direct', 'short'));
   const baseLong = median(values(all, 'direct', 'long'));
@@ -78,9 +87,18 @@ export function summarize(kernel: string, all: readonly Measurement[]): BenchRes
         conntrackEntries: median(values(all, name, 'conntrack')),
       },
       longTransfer: { instructionsPer64KiB, lbShare: instructionsPer64KiB - baseLong },
+      ...memoryOf(all, name),
     };
   });
-  return { kernel, paths };
+  return { kernel, beside, paths };
+}
+
+function memoryOf(
+  all: readonly Measurement[],
+  path: PathName,
+): Pick<PathResult, 'bytesPerSession'> | undefined {
+  const found = all.find((one) => one.path === path && one.kind === 'memory');
+  return found === undefined ? undefined : { bytesPerSession: found.value };
 }
 
 function thousands(instructions: number): string {
@@ -88,8 +106,9 @@ function thousands(instructions: number): string {
 }
 
 /** The result for people: thousands of instructions. */
-export function table({ kernel, paths }: BenchResult): string {
-  const rows = paths.map(({ name, shortRequest, longTransfer }) => [
+export function table({ kernel, beside, paths }: BenchResult): string {
+  const withMemory = paths.some(({ bytesPerSession }) => bytesPerSession !== undefined);
+  const rows = paths.map(({ name, shortRequest, longTransfer, bytesPerSession }) => [
     name,
     thousands(shortRequest.instructions),
     thousands(shortRequest.lbShare),
@@ -97,9 +116,20 @@ export function table({ kernel, paths }: BenchResult): string {
     String(shortRequest.conntrackEntries),
     thousands(longTransfer.instructionsPer64KiB),
     thousands(longTransfer.lbShare),
+    ...(withMemory ? [String(bytesPerSession ?? '')] : []),
   ]);
   const head = ['path', 'a request', 'LB share', 'spread', 'conntrack', '64 KiB', 'LB share'];
-  return [`Linux ${kernel}, thousands of instructions, whole system`, ...aligned([head, ...rows])].join('\n');
+  if (withMemory) head.push('bytes a session');
+  const title = `Linux ${kernel}, thousands of instructions, whole system${besideText(beside)}`;
+  return [title, ...aligned([head, ...rows])].join('\n');
+}
+
+function besideText({ services, sessions }: Beside): string {
+  const parts = [
+    ...(services > 0 ? [`${services} further Services`] : []),
+    ...(sessions > 0 ? [`${sessions} open sessions`] : []),
+  ];
+  return parts.length > 0 ? `, beside ${parts.join(' and ')}` : '';
 }
 
 /** First column to the left, the others to the right. */

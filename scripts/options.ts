@@ -8,6 +8,15 @@ export function positiveOption(text: string): number {
   return Number(text);
 }
 
+/** A parser of whole numbers from 0 to `most`. */
+export function countUpTo(most: number): (text: string) => number {
+  return (text) => {
+    if (!/^\d+$/.test(text) || Number(text) > most)
+      throw new InvalidArgumentError(`A whole number from 0 to ${most} is wanted.`);
+    return Number(text);
+  };
+}
+
 export function seriesOption(text: string): KernelSeries {
   try {
     return parseSeries(text);
