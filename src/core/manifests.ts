@@ -191,11 +191,13 @@ function container(config: AgentConfig): Readonly<Record<string, unknown>> {
       timeoutSeconds: 5,
       failureThreshold: 90,
     },
+    // The programs are loaded by one call to the kernel, during which nothing is answered: more than a minute on a busy
+    // node with a slow processor. Ended then, the agent begins it anew; and the node goes on without an agent that hangs.
     livenessProbe: {
       httpGet: { ...probe, path: '/healthz' },
       periodSeconds: 10,
       timeoutSeconds: 5,
-      failureThreshold: 6,
+      failureThreshold: 30,
     },
     readinessProbe: { httpGet: { ...probe, path: '/readyz' }, periodSeconds: 3, timeoutSeconds: 5 },
     volumeMounts: MOUNTS.map(({ name, path, readOnly, propagation }) => ({

@@ -20,6 +20,7 @@ const config: AgentConfig = {
 interface Container {
   readonly volumeMounts: readonly { readonly name: string; readonly readOnly?: boolean }[];
   readonly securityContext: Readonly<Record<string, unknown>>;
+  readonly livenessProbe: { readonly periodSeconds: number; readonly failureThreshold: number };
 }
 
 interface PodSpec {
@@ -46,6 +47,12 @@ describe('agentManifests', () => {
     const text = JSON.stringify(agentManifests(config).map(({ object }) => object.rules));
     expect(text).not.toMatch(/delete|secrets|pods|\*/);
     expect(text).toContain('{"apiGroups":[""],"resources":["nodes"],"verbs":["get"]}');
+  });
+
+  it('has an agent ended that does not answer for five minutes, and not for a call of the kernel that takes one', () => {
+    const pod = daemonSet()?.spec as { template: { spec: PodSpec } };
+    const { periodSeconds = 0, failureThreshold = 0 } = pod.template.spec.containers[0]?.livenessProbe ?? {};
+    expect(periodSeconds * failureThreshold).toBe(300);
   });
 
   it('gives agents the capabilities and the directories that docs/security.md names, and is not privileged', async () => {
