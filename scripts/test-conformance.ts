@@ -43,7 +43,7 @@ function expression(text: string): RegExp {
 async function list({ focus }: Options): Promise<void> {
   const present = await readSettings(statePaths(layout.stateDir).settings);
   const tests = await listTests(present?.kubernetes ?? kubernetesVersion(defaultKubernetes));
-  const { selected, excluded } = selectTests(tests, focus);
+  const { selected, excluded } = selectTests(tests, focus, present?.ipFamilies);
   const rows = [
     ...selected.map(({ name, serial }) => `${shortName(name)}${serial ? ' (alone)' : ''}`),
     ...excluded.map(({ name, reason }) => `left out: ${shortName(name)}: ${reason}`),

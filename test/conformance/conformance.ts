@@ -68,8 +68,8 @@ export async function conformance(
   settings: Settings,
   options: ConformanceOptions,
 ): Promise<Verdict> {
-  const { kubernetes } = settings;
-  const { selected, excluded } = selectTests(await listTests(kubernetes), options.focus);
+  const { kubernetes, ipFamilies } = settings;
+  const { selected, excluded } = selectTests(await listTests(kubernetes), options.focus, ipFamilies);
   for (const { name, reason } of excluded) say(`left out: ${shortName(name)}: ${reason}`);
   const program = await kubernetesBinary('kubectl', kubernetes);
   const paths = statePaths(layout.stateDir);

@@ -113,6 +113,7 @@ describe('the selection', () => {
       nodePort,
       '[sig-network] Conntrack should preserve UDP',
       '[sig-network] Networking Granular Checks: Services should function for pod-Service: sctp [Feature:SCTPConnectivity]',
+      '[sig-network] [Feature:IPv6DualStack] should have ipv4 and ipv6 internal node ip',
       '[sig-network] Services should work after restarting kube-proxy [Disruptive]',
       '[sig-network] Services should have session affinity timeout work for NodePort service [LinuxOnly]',
       '[sig-network] Services should do it [Feature:Other]',
@@ -120,16 +121,22 @@ describe('the selection', () => {
       '[sig-apps] Deployment about [sig-network] nothing',
     );
     const { selected, excluded } = selectTests(tests, new RegExp(defaultFocus));
-    expect(selected.map(({ name }) => name)).toEqual([
-      '[sig-network] Conntrack should preserve UDP',
-      nodePort,
+    expect(selected.map(({ name }) => shortName(name))).toEqual([
+      'Conntrack should preserve UDP',
+      'Networking Granular Checks: Services should function for pod-Service: sctp [Feature:SCTPConnectivity]',
+      shortName(nodePort),
     ]);
     expect(excluded.map(({ reason }) => reason.split(' ').slice(0, 3).join(' '))).toEqual([
-      'needs SCTP, which',
       'needs a feature',
       'hangs with plain',
       'restarts a component',
+      'needs a dual-stack',
     ]);
+  });
+
+  it('takes those of two families on a cluster that has both', () => {
+    const test = '[sig-network] [Feature:IPv6DualStack] Granular Checks: Services Secondary IP Family do it';
+    expect(selectTests(named(test), new RegExp(defaultFocus), 'dual').selected).toHaveLength(1);
   });
 
   it('must not be empty', () => {
