@@ -25,6 +25,9 @@ static void follow_address(int af, struct sk_buff *skb, __sum16 *check, const st
 					  true);
 	else
 		inet_proto_csum_replace4(check, skb, ip_hdr(skb)->daddr, address->w[3], true);
+	/* The same sum: 0 would say that a UDP packet has none, before its port is written. */
+	if (!*check)
+		*check = CSUM_MANGLED_0;
 }
 
 /* Puts another end into a packet whose transport header is at `l4` and writable. */
