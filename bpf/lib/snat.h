@@ -206,28 +206,46 @@ static __always_inline int reserve_next_port(struct port_search *search, bool fi
 	return search->error ? ipvs_drop(IPVS_COUNT_DROP_REPLIES_FULL) : 0;
 }
 
+/* What bpf_loop passes on has to be on the stack. */
+struct try {
+	struct __sk_buff *skb;
+	struct port_search *search;
+	bool ended;
+	int result;
+};
+
+/* bpf_loop callback, and so verified once: 0 goes on. */
+static long try_port(__u32 i, struct try *try)
+{
+	struct port_search *search = try->search;
+
+	try->result = reserve_next_port(search, i == 0);
+	if (try->result || !is_end_of_host(try->skb, search)) {
+		try->ended = true;
+		return 1;
+	}
+	bpf_map_delete_elem(&ipvs_replies, &search->reply);
+	if (i >= HOST_STEPS && search->count)
+		search->index = bpf_get_prandom_u32() % search->count;
+	return 0;
+}
+
 /*
  * Reserves a port at reply->snat_addr_id. Always a fresh one, never the client's own: two clients
  * with the same port one after the other would meet in the real server's TIME_WAIT.
  */
 static __always_inline int reserve_port(struct __sk_buff *skb, struct port_search *search)
 {
-	int result;
+	struct try try = { .skb = skb, .search = search };
 
 	search->count = port_count();
 	if (!search->count)
 		return ipvs_drop(IPVS_COUNT_DROP_NO_PORT);
 	search->left = search->count * POOL_WALKS;
 	search->index = first_index(&search->reply, search->count);
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < HOST_TRIES; i++) {
-		result = reserve_next_port(search, i == 0);
-		if (result || !is_end_of_host(skb, search))
-			return result;
-		bpf_map_delete_elem(&ipvs_replies, &search->reply);
-		if (i >= HOST_STEPS)
-			search->index = bpf_get_prandom_u32() % search->count;
-	}
+	bpf_loop(HOST_TRIES, try_port, &try, 0);
+	if (try.ended)
+		return try.result;
 	/* Of a large pool this was bad luck, and of a small one all that there is. */
 	return search->count > HOST_TRIES ? ipvs_drop(IPVS_COUNT_DROP_NO_PORT) :
 					    refuse_for_a_while(search);

@@ -83,6 +83,16 @@ function connectAll(transport: Transport, { client, real }: Family): readonly nu
   return ports.sort((a, b) => a - b);
 }
 
+/** Of the million that it looks at (BPF_COMPLEXITY_LIMIT_INSNS, include/linux/bpf.h): a load takes seconds with all of them. */
+const MAX_VERIFIED_INSTRUCTIONS = 300_000;
+
+it.each(['ipvs_tc_ingress', 'ipvs_tc_egress'])('the verifier is done with %s soon', (name) => {
+  load('10.0.0.1');
+  const { verifiedInstructions } = datapath.object.program(name).info;
+  expect(verifiedInstructions).toBeGreaterThan(0);
+  expect(verifiedInstructions).toBeLessThan(MAX_VERIFIED_INSTRUCTIONS);
+});
+
 describe.each(families)('$family', (family) => {
   const { virtual, real, snat } = family;
 
