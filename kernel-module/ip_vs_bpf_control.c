@@ -308,7 +308,8 @@ void ip_vs_bpf_net_unhook(struct netns_ipvs *ipvs)
 	mutex_lock(&bpf->lock);
 	bpf->on = false;
 	unhook(bpf);
-	WRITE_ONCE(bpf->leaving, true);
+	/* Not of a namespace that ends: nobody is there to go on with its sessions. */
+	WRITE_ONCE(bpf->leaving, check_net(ipvs->net));
 	mutex_unlock(&bpf->lock);
 }
 
