@@ -19,6 +19,11 @@ export interface SessionEnds {
   readonly snat?: End;
 }
 
+/** One with its state, as IPVS has it: a name of enum ip_vs_tcp_state (include/net/ip_vs.h), UDP or such. */
+export interface TrackedConnection extends SessionEnds {
+  readonly state: string;
+}
+
 /** The connections of IPVS, in the network namespace that the process is in. */
 export interface Connections {
   /** Connections and persistence templates, each as its line in /proc/net/ip_vs_conn; none without the module. */
@@ -31,11 +36,12 @@ export interface Connections {
   /** Ends what a restore() that was killed has left running: it keeps the module in use. */
   endRestore(): Promise<void>;
   /**
-   * Makes connection tracking know these connections, and translate them as their sessions do: `conntrack -I`. Answers
-   * how many it does not take: of SCTP, it wants to have seen the association begin. Those that it was told of since
-   * the last restore() are left as they are.
+   * Makes connection tracking know these connections, with their state, and translate them as their sessions do:
+   * `conntrack -I`. Answers how many it does not take: of SCTP, it wants to have seen the association begin. Of those
+   * that it was told of since the last restore(), it forgets those that are not among these; the others are left as
+   * they are while their state is the same.
    */
-  track(sessions: readonly SessionEnds[]): Promise<number>;
+  track(connections: readonly TrackedConnection[]): Promise<number>;
 }
 
 /** On disk while there is no table: SavedTable says whether it counts. */

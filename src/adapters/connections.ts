@@ -4,10 +4,10 @@ import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Connections, SessionEnds } from '../connection-ports.ts';
+import type { Connections, SessionEnds, TrackedConnection } from '../connection-ports.ts';
 import { errnoError, errnoOf, HostError, isNotFound } from '../core/errors.ts';
 import { connectionKey, isOurDaemon, RESTORE_DAEMON, syncMessages } from '../core/ipvs-sync.ts';
-import { addConntrackEntries } from './conntrack.ts';
+import { changeConntrackEntries } from './conntrack.ts';
 import { GenericFamily, type GenericRequests } from './generic-netlink.ts';
 import { decodeDaemon, encodeDaemon } from './ipvs-codec.ts';
 import { NLM_F_DUMP } from './netlink-socket.ts';
@@ -28,7 +28,7 @@ const POLLS = 400;
 export class KernelConnections implements Connections {
   readonly #family = new GenericFamily('IPVS', 1);
   /** What track() has done since the last restore(). */
-  readonly #tracked = new Set<string>();
+  readonly #tracked = new Map<string, TrackedConnection>();
 
   async list(): Promise<readonly string[]> {
     const lines = (await readProc('ip_vs_conn')) ?? '';
@@ -63,11 +63,19 @@ export class KernelConnections implements Connections {
     }
   }
 
-  async track(sessions: readonly SessionEnds[]): Promise<number> {
-    const fresh = sessions.filter((session) => !this.#tracked.has(JSON.stringify(session)));
-    const failed = new Set(await addConntrackEntries(fresh));
+  async track(connections: readonly TrackedConnection[]): Promise<number> {
+    const all = new Map(connections.map((connection) => [identity(connection), connection]));
+    const ended = [...this.#tracked].filter(([key, { state }]) => all.get(key)?.state !== state);
+    for (const [key] of ended) this.#tracked.delete(key);
+    const fresh = [...all].filter(([key]) => !this.#tracked.has(key));
+    const failed = new Set(
+      await changeConntrackEntries(
+        ended.map(([, each]) => each),
+        fresh.map(([, each]) => each),
+      ),
+    );
     // Those that failed are tried again, and told again, the next time.
-    for (const session of fresh) if (!failed.has(session)) this.#tracked.add(JSON.stringify(session));
+    for (const [key, connection] of fresh) if (!failed.has(connection)) this.#tracked.set(key, connection);
     return failed.size;
   }
 
@@ -80,6 +88,12 @@ export class KernelConnections implements Connections {
     const there = new Set((await this.list()).map(connectionKey));
     return lines.filter((line) => !there.has(connectionKey(line)));
   }
+}
+
+/** All but the state. */
+function identity({ protocol, client, virtual, real, snat = client }: SessionEnds): string {
+  const ends = [client, virtual, real, snat].map(({ address, port }) => `${address} ${port}`);
+  return [protocol, ...ends].join(' ');
 }
 
 async function start(request: GenericRequests['request']): Promise<void> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Entries of connection tracking for connections that it has not seen, by ctnetlink: `conntrack -I`. */
-import type { End, SessionEnds } from '../connection-ports.ts';
+import type { End, SessionEnds, TrackedConnection } from '../connection-ports.ts';
 import { addressBytes, familyNumber, protocolNumber } from '../core/abi.ts';
 import { errnoOf } from '../core/errors.ts';
 import {
@@ -45,13 +45,21 @@ const ADDRESS_ATTRIBUTES = {
 } as const;
 // linux/netfilter/nf_conntrack_common.h: IPS_SEEN_REPLY, IPS_ASSURED, IPS_CONFIRMED
 const STATUS = 0x2 | 0x4 | 0x8;
+/**
+ * By the state of IPVS: that of conntrack (enum tcp_conntrack), and for how many seconds it is in it, as the kernel's own
+ * timeouts say (net/netfilter/nf_conntrack_proto_tcp.c). A client whose connection is closed may use its port again.
+ */
+const CLOSING: Readonly<Record<string, readonly [state: number, seconds: number]>> = {
+  FIN_WAIT: [4, 120],
+  CLOSE_WAIT: [5, 60],
+  LAST_ACK: [6, 30],
+  TIME_WAIT: [7, 120],
+  CLOSE: [8, 10],
+};
 const TCP_ESTABLISHED = 3;
 /** IP_CT_TCP_FLAG_BE_LIBERAL, value and mask: nobody knows the windows. */
 const LIBERAL = Uint8Array.of(0x8, 0x8);
-/**
- * Until a packet comes: from then on the kernel's own timeouts count. Longer than IPVS keeps a connection that
- * nothing is heard of.
- */
+/** Of open ones, until a packet comes: from then on the kernel's own timeouts count. Longer than IPVS keeps them. */
 const TIMEOUT_SECONDS = { TCP: 3_600, UDP: 300, SCTP: 300 } as const;
 
 /** A tuple in one direction. */
@@ -86,14 +94,16 @@ function sourceTranslation({ family, snat }: SessionEnds): readonly Uint8Array[]
   ];
 }
 
-function tcpState({ protocol }: SessionEnds): readonly Uint8Array[] {
-  if (protocol !== 'TCP') return [];
-  const state = [
-    attributeUint8(CTA_PROTOINFO_TCP_STATE, TCP_ESTABLISHED),
+/** State and timeout. */
+function life({ protocol, state }: TrackedConnection): readonly Uint8Array[] {
+  if (protocol !== 'TCP') return [attributeUint32be(CTA_TIMEOUT, TIMEOUT_SECONDS[protocol])];
+  const [number, seconds] = CLOSING[state] ?? [TCP_ESTABLISHED, TIMEOUT_SECONDS.TCP];
+  const tcp = [
+    attributeUint8(CTA_PROTOINFO_TCP_STATE, number),
     attribute(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, LIBERAL),
     attribute(CTA_PROTOINFO_TCP_FLAGS_REPLY, LIBERAL),
   ];
-  return [nested(CTA_PROTOINFO, [nested(CTA_PROTOINFO_TCP, state)])];
+  return [attributeUint32be(CTA_TIMEOUT, seconds), nested(CTA_PROTOINFO, [nested(CTA_PROTOINFO_TCP, tcp)])];
 }
 
 /** struct nfgenmsg */
@@ -102,8 +112,8 @@ function head({ family }: SessionEnds): Uint8Array {
 }
 
 /** As IPVS leaves one: it has changed the reply's source already, and the SNAT end comes on top. */
-function create(session: SessionEnds): NetlinkRequest {
-  const { client, virtual, real, protocol } = session;
+function create(session: TrackedConnection): NetlinkRequest {
+  const { client, virtual, real } = session;
   return {
     action: 'add a conntrack entry',
     type: CT_NEW,
@@ -113,14 +123,12 @@ function create(session: SessionEnds): NetlinkRequest {
       tuple(CTA_TUPLE_ORIG, session, client, virtual),
       tuple(CTA_TUPLE_REPLY, session, real, client),
       attributeUint32be(CTA_STATUS, STATUS),
-      attributeUint32be(CTA_TIMEOUT, TIMEOUT_SECONDS[protocol]),
-      ...tcpState(session),
+      ...life(session),
       ...sourceTranslation(session),
     ]),
   };
 }
 
-/** One that a native connection of the same client port has left behind. */
 function remove(session: SessionEnds): NetlinkRequest {
   return {
     action: 'delete a conntrack entry',
@@ -129,25 +137,46 @@ function remove(session: SessionEnds): NetlinkRequest {
   };
 }
 
-/** Answers those of these that there is no entry for. Throws HostError if there is none for any. */
-export async function addConntrackEntries(sessions: readonly SessionEnds[]): Promise<readonly SessionEnds[]> {
-  const known = sessions.filter(({ protocol }) => protocol !== 'SCTP');
-  const others = sessions.filter(({ protocol }) => protocol === 'SCTP');
-  if (known.length === 0) return others;
+/**
+ * Removes the entries of `ended`, adds those of `connections`, and answers those that there is no entry for. An open
+ * connection gets one also in place of what a native one of the same client port has left behind; one that is closing
+ * leaves to another what that has. Throws HostError if there is none for any.
+ */
+export async function changeConntrackEntries(
+  ended: readonly SessionEnds[],
+  connections: readonly TrackedConnection[],
+): Promise<readonly TrackedConnection[]> {
+  const known = connections.filter(isKnown);
+  const others = connections.filter((connection) => !isKnown(connection));
+  if (known.length + ended.length === 0) return others;
   const socket = new NetlinkSocket(NETLINK_NETFILTER);
   try {
-    const added = await socket.requestAll(known.map(create));
-    const stale = known.filter((_, index) => errnoOf(added[index]) === 'EEXIST');
-    await socket.requestAll(stale.map(remove));
-    const again = await socket.requestAll(stale.map(create));
-    const failed = [
-      ...known.filter((_, index) => added[index] !== undefined && errnoOf(added[index]) !== 'EEXIST'),
-      ...stale.filter((_, index) => again[index] !== undefined),
-    ];
-    const [error] = [...again, ...added].filter((each) => each !== undefined);
-    if (failed.length === known.length && error !== undefined) throw error;
-    return [...others, ...failed];
+    await socket.requestAll(ended.filter(isKnown).map(remove));
+    return [...others, ...(await add(known, socket))];
   } finally {
     await socket.close();
   }
+}
+
+/** Of SCTP, connection tracking wants to have seen the association begin. */
+function isKnown({ protocol }: SessionEnds): boolean {
+  return protocol !== 'SCTP';
+}
+
+async function add(
+  connections: readonly TrackedConnection[],
+  socket: NetlinkSocket,
+): Promise<readonly TrackedConnection[]> {
+  const added = await socket.requestAll(connections.map(create));
+  const isTaken = (index: number): boolean => errnoOf(added[index]) === 'EEXIST';
+  const stale = connections.filter(({ state }, index) => isTaken(index) && !(state in CLOSING));
+  await socket.requestAll(stale.map(remove));
+  const again = await socket.requestAll(stale.map(create));
+  const failed = [
+    ...connections.filter((_, index) => added[index] !== undefined && !isTaken(index)),
+    ...stale.filter((_, index) => again[index] !== undefined),
+  ];
+  const [error] = [...again, ...added].filter((each) => each !== undefined);
+  if (failed.length > 0 && failed.length === connections.length && error !== undefined) throw error;
+  return failed;
 }

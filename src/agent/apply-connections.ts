@@ -5,7 +5,7 @@
  * session translated is made known to it first, and goes on natively. A failure costs connections, never the exchange.
  */
 import type { Disruption } from '../core/facts.ts';
-import { virtualAddressOf } from '../core/ipvs-sync.ts';
+import { virtualAddressOf, withStates } from '../core/ipvs-sync.ts';
 import { ALL_TEST_ADDRESSES } from '../core/self-check-network.ts';
 import { serverEnds } from '../core/virtual-servers.ts';
 import { messageOf } from './ladder.ts';
@@ -28,17 +28,21 @@ export async function holdTraffic({ ipvs, datapath }: NodePorts): Promise<void> 
 export async function trackSessions({ connections, datapath }: NodePorts): Promise<void> {
   if ((await datapath.state()) === undefined) return;
   // What goes wrong is said when it is done again.
-  await attempt(async () => void (await connections.track(await datapath.sessionEnds())));
+  await attempt(async () => {
+    const sessions = await datapath.sessionEnds();
+    await connections.track(withStates(sessions, sessions.length > 0 ? await connections.list() : []));
+  });
 }
 
 /** Writes the connections down, and has connection tracking take over those that are accelerated. */
 export async function saveConnections({ connections, datapath, records, host }: NodePorts): Promise<void> {
-  const lines = (await connections.list()).filter((line) => !OF_PROBES.has(virtualAddressOf(line)));
+  const all = await connections.list();
+  const lines = all.filter((line) => !OF_PROBES.has(virtualAddressOf(line)));
   const bootId = await host.bootId();
   const sessions = (await datapath.state()) === undefined ? [] : await datapath.sessionEnds();
   let untracked = sessions.length;
   const message = await attempt(async () => {
-    untracked = await connections.track(sessions);
+    untracked = await connections.track(withStates(sessions, all));
     if (untracked > 0)
       throw new Error(`connection tracking does not take over ${untracked} accelerated connections`);
   });

@@ -3,8 +3,9 @@
  * Messages of IPVS's synchronisation, version 1 (net/netfilter/ipvs/ip_vs_sync.c: struct ip_vs_sync_mesg, struct
  * ip_vs_sync_v4, struct ip_vs_sync_v6), out of lines of /proc/net/ip_vs_conn. Everything is in network byte order.
  */
+import type { SessionEnds, TrackedConnection } from '../connection-ports.ts';
 import type { IpvsDaemon, Protocol } from '../ports.ts';
-import { formatAddress, protocolNumber } from './abi.ts';
+import { addressBytes, formatAddress, protocolNumber } from './abi.ts';
 
 const MESSAGE_HEAD_BYTES = 8;
 const VERSION = 1;
@@ -57,6 +58,50 @@ interface Connection {
 /** What tells a connection from others: all of its line but state and timeout. */
 export function connectionKey(line: string): string {
   return line.split(/\s+/).slice(0, 7).join(' ');
+}
+
+/** What a connection is in when nothing else is said of it. */
+const USUAL_STATE: Readonly<Record<Protocol, string>> = {
+  TCP: 'ESTABLISHED',
+  UDP: 'UDP',
+  SCTP: 'ESTABLISHED',
+};
+
+/** These sessions with the states of their connections, among lines of /proc/net/ip_vs_conn. */
+export function withStates(
+  sessions: readonly SessionEnds[],
+  lines: readonly string[],
+): readonly TrackedConnection[] {
+  // Most are in the usual one, and need not be looked into.
+  const others = lines
+    .map((line) => line.split(/\s+/))
+    .filter(([name = '', ...rest]) => isUnusual(name, rest[6]));
+  const states = new Map(others.map((fields) => [fields.slice(0, 5).join(' '), fields[7] ?? '']));
+  return sessions.map((session) => {
+    const state = states.size === 0 ? undefined : states.get(lineHead(session));
+    return { ...session, state: state ?? USUAL_STATE[session.protocol] };
+  });
+}
+
+function isUnusual(protocol: string, state: string | undefined): boolean {
+  return protocol in USUAL_STATE && state !== USUAL_STATE[protocol as Protocol];
+}
+
+/** Protocol, client and virtual server, as a line begins. */
+function lineHead({ protocol, client, virtual }: SessionEnds): string {
+  return [
+    protocol,
+    ...[client, virtual].flatMap(({ address, port }) => [hexOf(address), hexOfPort(port)]),
+  ].join(' ');
+}
+
+function hexOf(address: string): string {
+  const hex = Buffer.from(addressBytes(address)).toString('hex');
+  return hex.length === 8 ? hex.toUpperCase() : (hex.match(/.{4}/g) ?? []).join(':');
+}
+
+function hexOfPort(port: number): string {
+  return port.toString(16).toUpperCase().padStart(4, '0');
 }
 
 /** Undefined if the line does not begin as one. */

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+import { isDeepStrictEqual } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KernelConnections } from '../../src/adapters/connections.ts';
 import { exec } from '../../src/adapters/exec.ts';
 import { NetlinkIpvs } from '../../src/adapters/ipvs.ts';
-import type { Connections, SessionEnds } from '../../src/connection-ports.ts';
+import type { Connections, SessionEnds, TrackedConnection } from '../../src/connection-ports.ts';
 import { connectionKey } from '../../src/core/ipvs-sync.ts';
 import { fakeMachine } from '../fakes/fake-machine.ts';
 import { virtualServer } from '../unit/builders.ts';
@@ -14,8 +15,8 @@ interface Outside {
   addServers(): Promise<void>;
   /** `ipvsadm -L --daemon` */
   daemons(): Promise<number>;
-  /** Whether connection tracking knows the session, and its SNAT end. */
-  isTracked(session: SessionEnds): Promise<boolean>;
+  /** In which state connection tracking knows the connection, with its SNAT end: UDP of that; undefined: it does not. */
+  trackedState(session: SessionEnds): Promise<string | undefined>;
 }
 
 async function unloadAll(): Promise<void> {
@@ -39,11 +40,12 @@ async function realSubject(): Promise<Subject<Connections, Outside>> {
       }
     },
     daemons: async () => (await ipvs.daemons()).length,
-    isTracked: async ({ client, virtual, real, snat = client }) => {
+    trackedState: async ({ client, virtual, real, snat = client }) => {
       const { stdout } = await exec('sh', ['-c', 'conntrack -L 2>/dev/null']);
       const there = `src=${client.address} dst=${virtual.address} sport=${client.port} dport=${virtual.port}`;
       const back = `src=${real.address} dst=${snat.address} sport=${real.port} dport=${snat.port}`;
-      return stdout.split('\n').some((line) => line.includes(`${there} ${back} [ASSURED]`));
+      const found = stdout.split('\n').find((line) => line.includes(`${there} ${back} [ASSURED]`));
+      return found === undefined ? undefined : (/ ([A-Z_]+) src=/.exec(found)?.[1] ?? 'UDP');
     },
   };
   const cleanup = async (): Promise<void> => {
@@ -60,9 +62,14 @@ async function fakeSubject(): Promise<Subject<Connections, Outside>> {
   const outside: Outside = {
     addServers: async () => ipvs.seed(virtualServer('192.0.2.1'), virtualServer('2001:db8::1')),
     daemons: async () => ipvs.runningDaemons.length,
-    isTracked: async (session) => connections.tracked.includes(session),
+    trackedState: async (session) =>
+      connections.tracked.find((each) => isDeepStrictEqual(ends(each), ends(session)))?.state,
   };
   return { port: connections, outside, cleanup: async () => undefined };
+}
+
+function ends({ family, protocol, client, virtual, real, snat }: SessionEnds): SessionEnds {
+  return { family, protocol, client, virtual, real, ...(snat === undefined ? {} : { snat }) };
 }
 
 const TCP = 'TCP CB007107 9C40 C0000201 0050 C6336402 1F90 ESTABLISHED     600';
@@ -71,7 +78,8 @@ const TCP6 =
   '2001:0db8:0001:0000:0000:0000:0000:0002 1F90 FIN_WAIT        600';
 const TEMPLATE = 'TCP CB007107 0000 C0000201 0050 C6336402 1F90 ASSURED         600';
 
-const SESSION: SessionEnds = {
+const SESSION: TrackedConnection = {
+  state: 'ESTABLISHED',
   family: 'IPv4',
   protocol: 'TCP',
   client: { address: '203.0.113.7', port: 40_000 },
@@ -131,10 +139,11 @@ describe(`Connections (${subject.name})`, () => {
 
   it.each([
     ['of TCP', SESSION],
-    ['of UDP', { ...SESSION, protocol: 'UDP' } as const],
+    ['of UDP', { ...SESSION, protocol: 'UDP', state: 'UDP' } as const],
     [
       'of IPv6',
       {
+        state: 'ESTABLISHED',
         family: 'IPv6',
         protocol: 'TCP',
         client: { address: '2001:db8::7', port: 40_000 },
@@ -145,27 +154,56 @@ describe(`Connections (${subject.name})`, () => {
     ],
   ])('has connection tracking know a session %s', async (_, session) => {
     expect(await port.track([session])).toBe(0);
-    expect(await outside.isTracked(session)).toBe(true);
+    expect(await outside.trackedState(session)).toBe(session.state);
   });
 
   it('has it know a session whose client keeps its address', async () => {
     const { snat, ...kept } = SESSION;
     expect(await port.track([kept])).toBe(0);
-    expect(await outside.isTracked(kept)).toBe(true);
+    expect(await outside.trackedState(kept)).toBe('ESTABLISHED');
   });
 
   it('says that of SCTP it cannot', async () => {
-    const sessions: readonly SessionEnds[] = [SESSION, { ...SESSION, protocol: 'SCTP' }];
+    const sessions: readonly TrackedConnection[] = [SESSION, { ...SESSION, protocol: 'SCTP' }];
     expect(await port.track(sessions)).toBe(1);
     // Also when it is asked again.
     expect(await port.track(sessions)).toBe(1);
     expect(await port.track([])).toBe(0);
   });
 
+  it.each(['FIN_WAIT', 'CLOSE_WAIT', 'LAST_ACK', 'TIME_WAIT', 'CLOSE'])(
+    'has it know that a connection is in %s by now',
+    async (state) => {
+      await port.track([SESSION]);
+      expect(await port.track([{ ...SESSION, state }])).toBe(0);
+      expect(await outside.trackedState(SESSION)).toBe(state);
+    },
+  );
+
+  it('leaves to an open connection what a closing one of the same client port had', async () => {
+    const closing: TrackedConnection = {
+      ...SESSION,
+      state: 'TIME_WAIT',
+      snat: { address: '198.51.100.1', port: 20_003 },
+    };
+    expect(await port.track([SESSION, closing])).toBe(0);
+    expect(await outside.trackedState(SESSION)).toBe('ESTABLISHED');
+  });
+
+  it('has it forget a connection that has ended', async () => {
+    const other: TrackedConnection = { ...SESSION, client: { address: '203.0.113.7', port: 40_001 } };
+    await port.track([SESSION, { ...other, snat: { address: '198.51.100.1', port: 20_002 } }]);
+    expect(await port.track([SESSION])).toBe(0);
+    expect(await outside.trackedState(SESSION)).toBe('ESTABLISHED');
+    expect(
+      await outside.trackedState({ ...other, snat: { address: '198.51.100.1', port: 20_002 } }),
+    ).toBeUndefined();
+  });
+
   it('has a session take the place of what another one has left', async () => {
     await port.track([SESSION]);
-    const moved: SessionEnds = { ...SESSION, snat: { address: '198.51.100.1', port: 20_001 } };
+    const moved: TrackedConnection = { ...SESSION, snat: { address: '198.51.100.1', port: 20_001 } };
     expect(await port.track([SESSION, moved])).toBe(0);
-    expect(await outside.isTracked(moved)).toBe(true);
+    expect(await outside.trackedState(moved)).toBe('ESTABLISHED');
   });
 });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Connections, SessionEnds } from '../../src/connection-ports.ts';
+import type { Connections, TrackedConnection } from '../../src/connection-ports.ts';
 import { HostError } from '../../src/core/errors.ts';
 import { connectionKey, syncMessages } from '../../src/core/ipvs-sync.ts';
 import type { Calls } from './calls.ts';
@@ -8,7 +8,7 @@ import type { FakeIpvs } from './fake-ipvs.ts';
 /** Connections that end with the module. */
 export class FakeConnections implements Connections {
   /** What connection tracking has been told of. */
-  tracked: readonly SessionEnds[] = [];
+  tracked: readonly TrackedConnection[] = [];
   readonly #calls: Calls;
   readonly #ipvs: FakeIpvs;
 
@@ -37,11 +37,10 @@ export class FakeConnections implements Connections {
     this.#calls.change('connections.endRestore', '', () => undefined);
   }
 
-  async track(sessions: readonly SessionEnds[]): Promise<number> {
-    return this.#calls.change('connections.track', String(sessions.length), () => {
-      const known = sessions.filter(({ protocol }) => protocol !== 'SCTP');
-      this.tracked = [...this.tracked, ...known];
-      return sessions.length - known.length;
+  async track(connections: readonly TrackedConnection[]): Promise<number> {
+    return this.#calls.change('connections.track', String(connections.length), () => {
+      this.tracked = connections.filter(({ protocol }) => protocol !== 'SCTP');
+      return connections.length - this.tracked.length;
     });
   }
 }

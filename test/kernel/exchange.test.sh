@@ -51,12 +51,27 @@ open_all() {
 	hold_open "$1-sticky" --to "$vip:82"
 	exchange "$1-sticky" >"$NET_RUN/$1-sticky.server"
 }
+# What the kernel knows of the connections of a client's port, after one was not answered.
+whereabouts() {
+	local hex
+	hex=$(printf %04X "$1")
+	grep -E "port=$1 " /proc/net/nf_conntrack | sed 's/^/conntrack: /'
+	grep -E "^(TCP|UDP) +[0-9A-F:]+ $hex " /proc/net/ip_vs_conn | sed 's/^/ip_vs: /'
+	for ns in rs1 rs2 client; do ip netns exec "$ns" ss -tan | sed -n "1b; s/^/$ns: /p" | grep -E ":($1|$(
+		grep -E "sport=$1 " /proc/net/nf_conntrack | sed -E 's/.*dport=([0-9]+) .*/\1/' | sort -u | paste -sd'|'
+	)) "; done
+	return 0
+}
+
 # all_answer SET…: every connection, with what it said the first time.
 all_answer() {
 	local set name answer
 	for set in "$@"; do
 		for name in crowd six other own udp; do
-			exchange "$set-$name"
+			answer=$(exchange "$set-$name") || {
+				whereabouts "$(field unanswered "$answer")"
+				return 1
+			}
 		done
 		answer=$(exchange "$set-sticky")
 		equal "$(field server "$answer")" "$(field server "$(cat "$NET_RUN/$set-sticky.server")")" "real server"
@@ -139,11 +154,21 @@ next_exchange() {
 	all_answer native accelerated
 	still_sticky native
 }
+# One request from each of some client ports.
+from_ports() {
+	local port
+	for port in {22001..22010}; do
+		answered "$(client_requests --to "$vip:80" --count 1 --source-port "$port")" 1
+	done
+}
 way_back() {
+	from_ports
 	with_open_connection with_new_connections logged agent down
 	tell_how_long back
 	all_answer native accelerated last
 	still_sticky native
+	# Clients come back by the same ports, and are scheduled anew.
+	from_ports
 }
 
 net_up

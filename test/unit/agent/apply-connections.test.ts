@@ -80,7 +80,15 @@ describe('an exchange of modules', () => {
     await up(CONFIG, node);
     node.machine.datapath.ends = [SESSION];
     await down(node, 0);
-    expect(node.machine.connections.tracked).toContainEqual(SESSION);
+    expect(node.machine.connections.tracked).toEqual([{ ...SESSION, state: 'ESTABLISHED' }]);
+  });
+
+  it('has connection tracking know which are closing', async () => {
+    await up(CONFIG, node);
+    node.machine.datapath.ends = [SESSION];
+    node.machine.ipvs.connectionLines = ['TCP C0000264 9C40 C633640A 0050 0A020002 1F90 TIME_WAIT       100'];
+    await down(node, 0);
+    expect(node.machine.connections.tracked).toEqual([{ ...SESSION, state: 'TIME_WAIT' }]);
   });
 
   it('puts connections back when it fails', async () => {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from 'vitest';
+import type { SessionEnds } from '../../../src/connection-ports.ts';
 import {
   connectionKey,
   isOurDaemon,
   RESTORE_DAEMON,
   syncMessages,
   virtualAddressOf,
+  withStates,
 } from '../../../src/core/ipvs-sync.ts';
 
 const ID = 7;
@@ -103,6 +105,38 @@ describe('the virtual address of a line', () => {
     expect(virtualAddressOf(IPV4)).toBe('10.9.0.1');
     expect(virtualAddressOf(IPV6)).toBe('fd00:9::1');
     expect(virtualAddressOf('')).toBeUndefined();
+  });
+});
+
+describe('sessions with the states of their connections', () => {
+  const session = (client: string, virtual: string, real: string): SessionEnds => ({
+    family: client.includes(':') ? 'IPv6' : 'IPv4',
+    protocol: 'TCP',
+    client: { address: client, port: 40_000 },
+    virtual: { address: virtual, port: 80 },
+    real: { address: real, port: 8080 },
+  });
+  const ipv4 = session('203.0.113.7', '192.0.2.1', '198.51.100.2');
+  const ipv6 = session('2001:db8::7', '2001:db8::1', '2001:db8:1::2');
+
+  it.each([
+    [ipv4, 'TCP CB007107 9C40 C0000201 0050 C6336402 1F90 TIME_WAIT       100', 'TIME_WAIT'],
+    [ipv4, 'TCP CB007107 9C40 C0000201 0050 C6336402 1F90 ESTABLISHED     600', 'ESTABLISHED'],
+    [ipv4, 'TCP CB007107 9C41 C0000201 0050 C6336402 1F90 TIME_WAIT       100', 'ESTABLISHED'],
+    [ipv4, 'UDP CB007107 9C40 C0000201 0050 C6336402 1F90 UDP             100', 'ESTABLISHED'],
+    [
+      ipv6,
+      'TCP 2001:0db8:0000:0000:0000:0000:0000:0007 9C40 2001:0db8:0000:0000:0000:0000:0000:0001 0050 ' +
+        '2001:0db8:0001:0000:0000:0000:0000:0002 1F90 CLOSE_WAIT       50',
+      'CLOSE_WAIT',
+    ],
+  ])('takes them from the lines', (ends, line, state) => {
+    expect(withStates([ends], [line])).toEqual([{ ...ends, state }]);
+  });
+
+  it('has no state for datagrams but one', () => {
+    const datagrams: SessionEnds = { ...ipv4, protocol: 'UDP' };
+    expect(withStates([datagrams], [])).toEqual([{ ...datagrams, state: 'UDP' }]);
   });
 });
 
