@@ -3,6 +3,8 @@
 #
 # The path of ipvs-bpf: what the native IPVS path has, rules and all, and then `ipvs-bpf node up`.
 
+. bench/awake.sh
+
 agent=${IPVS_BPF_AGENT:-$NET_TREE/dist/ipvs-bpf}
 config=${NET_RUN}/node.yaml
 
@@ -19,19 +21,6 @@ write_config() {
 		snat:
 		  mode: Always
 	YAML
-}
-
-# awake COMMAND…: runs it beside something that keeps the processor busy. Under -icount an idle
-# guest's clock jumps ahead, also while it only waits for a file of the host: every timeout of the
-# agent would be over at once.
-awake() {
-	local busy status=0
-	nice -n 19 sh -c 'while :; do :; done' &
-	busy=$!
-	"$@" || status=$?
-	kill "$busy"
-	wait "$busy" 2>/dev/null || true
-	return "$status"
 }
 
 path_ipvs-bpf_up() {

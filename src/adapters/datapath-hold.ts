@@ -42,7 +42,9 @@ function forgetSessions(pins: DatapathPins): void {
   for (const name of ['ipvs_replies', 'ipvs_sessions'] as const) {
     using map = pins.openMap(name);
     const raw = map.raw();
-    translated(`clear ${name}`, () => void raw.deleteBatch([...raw.keys()]));
+    translated(`clear ${name}`, () => {
+      for (const batch of raw.batches()) raw.deleteBatch(batch.map(([key]) => key));
+    });
   }
 }
 

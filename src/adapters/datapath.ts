@@ -27,7 +27,7 @@ import {
   sessionServiceId,
 } from '../core/abi.ts';
 import { errnoError, errnoOf, HostError } from '../core/errors.ts';
-import { decodeSession } from '../core/session-abi.ts';
+import { decodeSessions } from '../core/session-abi.ts';
 import type {
   Datapath,
   DatapathState,
@@ -233,8 +233,7 @@ export class BpfDatapath implements Datapath {
 
   async sessionEnds(): Promise<readonly SessionEnds[]> {
     const addresses = new Map((await this.snatAddresses()).map(({ id, address }) => [id, address]));
-    const entries = this.#with('ipvs_sessions', (map) => [...map.entries()]);
-    return entries.flatMap(([key, value]) => decodeSession(key, value, addresses) ?? []);
+    return this.#with('ipvs_sessions', (map) => decodeSessions(map.entries(), addresses));
   }
 
   async sessionsByService(): Promise<ReadonlyMap<number, number>> {

@@ -34,6 +34,12 @@ const NEWLINE = 10;
 const READ_EVERY_MS = 30_000;
 
 /** "TCP 192.0.2.1:80" or "FWM 7", for errors and for a stable order. */
+function countOf(byte: number, bytes: Buffer): number {
+  let count = 0;
+  for (let at = bytes.indexOf(byte); at >= 0; at = bytes.indexOf(byte, at + 1)) count += 1;
+  return count;
+}
+
 function nameOf(server: VirtualServer): string {
   if (server.fwmark !== undefined) return `FWM ${server.fwmark} ${server.family}`;
   return `${server.protocol} ${endText(server.address ?? '', server.port ?? 0)}`;
@@ -72,7 +78,7 @@ export class NetlinkIpvs implements Ipvs {
     try {
       let lines = 0;
       for await (const chunk of createReadStream('/proc/net/ip_vs_conn')) {
-        for (const byte of chunk as Buffer) if (byte === NEWLINE) lines += 1;
+        lines += countOf(NEWLINE, chunk as Buffer);
       }
       return Math.max(0, lines - 1);
     } catch (error) {

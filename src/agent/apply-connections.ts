@@ -5,7 +5,7 @@
  * session translated is made known to it first, and goes on natively. A failure costs connections, never the exchange.
  */
 import type { Disruption } from '../core/facts.ts';
-import { virtualAddressOf, withStates } from '../core/ipvs-sync.ts';
+import { addressInLine, virtualOf, withStates } from '../core/ipvs-sync.ts';
 import { ALL_TEST_ADDRESSES } from '../core/self-check-network.ts';
 import { serverEnds } from '../core/virtual-servers.ts';
 import { messageOf } from './ladder.ts';
@@ -16,7 +16,9 @@ const HOLD_MS = 15_000;
 /** More are not worth the memory, and the time without an answer. */
 const MAX_CONNECTIONS = 200_000;
 /** Their connections end with them. */
-const OF_PROBES: ReadonlySet<string | undefined> = new Set(ALL_TEST_ADDRESSES.map(({ virtual }) => virtual));
+const OF_PROBES: ReadonlySet<string | undefined> = new Set(
+  ALL_TEST_ADDRESSES.map(({ virtual }) => addressInLine(virtual)),
+);
 
 /** Nothing is held before maps are pinned. */
 export async function holdTraffic({ ipvs, datapath }: NodePorts): Promise<void> {
@@ -37,7 +39,7 @@ export async function trackSessions({ connections, datapath }: NodePorts): Promi
 /** Writes the connections down, and has connection tracking take over those that are accelerated. */
 export async function saveConnections({ connections, datapath, records, host }: NodePorts): Promise<void> {
   const all = await connections.list();
-  const lines = all.filter((line) => !OF_PROBES.has(virtualAddressOf(line)));
+  const lines = all.filter((line) => !OF_PROBES.has(virtualOf(line)));
   const bootId = await host.bootId();
   const sessions = (await datapath.state()) === undefined ? [] : await datapath.sessionEnds();
   let untracked = sessions.length;

@@ -5,7 +5,7 @@
  */
 import type { SessionEnds, TrackedConnection } from '../connection-ports.ts';
 import type { IpvsDaemon, Protocol } from '../ports.ts';
-import { addressBytes, formatAddress, protocolNumber } from './abi.ts';
+import { addressBytes, protocolNumber } from './abi.ts';
 
 const MESSAGE_HEAD_BYTES = 8;
 const VERSION = 1;
@@ -18,6 +18,12 @@ const TEMPLATE = 0x1000;
 const CONNECTIONS_A_MESSAGE = 18;
 /** A connection that is about to end gets this long to be seen. */
 const LEAST_SECONDS = 10;
+
+/** Three addresses and three ports, of one family. */
+const IPV4_ENDS = /^[0-9A-Fa-f]{36}$/;
+const IPV6_ENDS = /^[0-9A-Fa-f]{108}$/;
+/** The firewall mark of the virtual server, which a line does not tell. */
+const NO_MARK = '00000000';
 
 /** In the order of enum ip_vs_tcp_state and so on: linux/ip_vs.h and net/ip_vs.h. */
 const STATES: Readonly<Record<Protocol, readonly string[]>> = {
@@ -44,20 +50,30 @@ export function isOurDaemon({ state, interface: name, syncId }: IpvsDaemon): boo
   );
 }
 
-interface Connection {
-  readonly protocol: Protocol;
-  readonly client: Uint8Array;
-  readonly virtual: Uint8Array;
-  readonly real: Uint8Array;
-  readonly ports: readonly [client: number, virtual: number, real: number];
-  readonly state: number;
-  readonly flags: number;
-  readonly seconds: number;
-}
-
 /** What tells a connection from others: all of its line but state and timeout. */
 export function connectionKey(line: string): string {
-  return line.split(/\s+/).slice(0, 7).join(' ');
+  return line.slice(0, endOf(3, line));
+}
+
+/** Characters of an address: %08X or %pI6 (ip_vs_conn_seq_show). */
+const ADDRESS_WIDTH = { 4: 8, 6: 39 } as const;
+
+/** Where so many ends stop, each an address and a port of four digits, with a blank before either. */
+function endOf(ends: number, line: string): number {
+  const begin = line.indexOf(' ');
+  const isIpv4 = line.charAt(begin + 1 + ADDRESS_WIDTH[4]) === ' ';
+  return begin + ends * (ADDRESS_WIDTH[isIpv4 ? 4 : 6] + 6);
+}
+
+/** The virtual address of a line, as addressInLine() has it. */
+export function virtualOf(line: string): string | undefined {
+  return line.split(' ', 4)[3];
+}
+
+/** "0A090001", or "fd00:0000:…" in full. */
+export function addressInLine(address: string): string {
+  const hex = Buffer.from(addressBytes(address)).toString('hex');
+  return hex.length === 8 ? hex.toUpperCase() : (hex.match(/.{4}/g) ?? []).join(':');
 }
 
 /** What a connection is in when nothing else is said of it. */
@@ -72,108 +88,79 @@ export function withStates(
   sessions: readonly SessionEnds[],
   lines: readonly string[],
 ): readonly TrackedConnection[] {
-  // Most are in the usual one, and need not be looked into.
-  const others = lines
-    .map((line) => line.split(/\s+/))
-    .filter(([name = '', ...rest]) => isUnusual(name, rest[6]));
-  const states = new Map(others.map((fields) => [fields.slice(0, 5).join(' '), fields[7] ?? '']));
+  // Most are in the usual one. There may be very many, while packets are held back: no more is looked at than needs to be.
+  const others = lines.filter((line) => !line.includes(' ESTABLISHED ') && !line.includes(' UDP '));
+  const states = new Map(others.map((line) => [line.slice(0, endOf(2, line)), fieldsOf(line)[7] ?? '']));
+  const ports = new Set(others.map((line) => Number.parseInt(line.split(' ', 3)[2] ?? '', 16)));
   return sessions.map((session) => {
-    const state = states.size === 0 ? undefined : states.get(lineHead(session));
+    const state = ports.has(session.client.port) ? states.get(beginningOf(session)) : undefined;
     return { ...session, state: state ?? USUAL_STATE[session.protocol] };
   });
 }
 
-function isUnusual(protocol: string, state: string | undefined): boolean {
-  return protocol in USUAL_STATE && state !== USUAL_STATE[protocol as Protocol];
-}
-
 /** Protocol, client and virtual server, as a line begins. */
-function lineHead({ protocol, client, virtual }: SessionEnds): string {
-  return [
-    protocol,
-    ...[client, virtual].flatMap(({ address, port }) => [hexOf(address), hexOfPort(port)]),
-  ].join(' ');
+function beginningOf({ protocol, client, virtual }: SessionEnds): string {
+  const ends = [client, virtual].map(({ address, port }) => `${addressInLine(address)} ${portInLine(port)}`);
+  return [protocol, ...ends].join(' ');
 }
 
-function hexOf(address: string): string {
-  const hex = Buffer.from(addressBytes(address)).toString('hex');
-  return hex.length === 8 ? hex.toUpperCase() : (hex.match(/.{4}/g) ?? []).join(':');
+function portInLine(port: number): string {
+  return hex(port, 4).toUpperCase();
 }
 
-function hexOfPort(port: number): string {
-  return port.toString(16).toUpperCase().padStart(4, '0');
+function fieldsOf(line: string): readonly string[] {
+  return line.split(' ').filter(Boolean);
 }
 
-/** Undefined if the line does not begin as one. */
-export function virtualAddressOf(line: string): string | undefined {
-  const bytes = bytesOf(line.split(/\s+/)[3] ?? '');
-  return bytes === undefined ? undefined : formatAddress(bytes);
+function hex(number: number, digits: number): string {
+  return number.toString(16).padStart(digits, '0');
 }
 
-/** Undefined for what no message can say: an unknown protocol or state, ends of two families, a persistence engine's. */
-function parse(line: string): Connection | undefined {
-  const [
-    name = '',
-    caddr = '',
-    cport = '',
-    vaddr = '',
-    vport = '',
-    daddr = '',
-    dport = '',
-    state = '',
-    expires = '',
-    pe,
-  ] = line.trim().split(/\s+/);
+/** How connections begin in a message, and their timeouts, by all that decides it: many have the same. */
+type Beginnings = Map<string, readonly [beginning: string, timeout: string] | undefined>;
+
+/**
+ * A connection in a message, as hexadecimal digits. Undefined for what no message can say: an unknown protocol or state,
+ * ends of two families, a persistence engine's.
+ */
+function encode(line: string, beginnings: Beginnings): string | undefined {
+  const [name = '', caddr = '', cport = '', vaddr = '', vport = '', daddr = '', dport = ''] = line.split(
+    ' ',
+    7,
+  );
+  const isIpv6 = caddr.includes(':');
+  const addresses = isIpv6 ? `${caddr}${vaddr}${daddr}`.replaceAll(':', '') : `${caddr}${vaddr}${daddr}`;
+  const ports = `${cport}${vport}${dport}`;
+  if (!(isIpv6 ? IPV6_ENDS : IPV4_ENDS).test(`${addresses}${ports}`)) return undefined;
+  const isTemplate = cport === '0000';
+  const rest = line.slice(endOf(3, line));
+  const key = `${name} ${isIpv6} ${isTemplate}${rest}`;
+  if (!beginnings.has(key)) beginnings.set(key, encodeBeginning(name, isIpv6, isTemplate, fieldsOf(rest)));
+  const known = beginnings.get(key);
+  return known && `${known[0]}${ports}${NO_MARK}${known[1]}${addresses}`;
+}
+
+function encodeBeginning(
+  name: string,
+  isIpv6: boolean,
+  isTemplate: boolean,
+  [state = '', expires = '', pe]: readonly string[],
+): readonly [string, string] | undefined {
   if (!(name in STATES) || pe !== undefined) return undefined;
   const protocol = name as Protocol;
-  const [client, virtual, real] = [caddr, vaddr, daddr].map(bytesOf);
-  if (client === undefined || virtual?.length !== client.length || real?.length !== client.length)
-    return undefined;
-  const isTemplate = cport === '0000';
   const number = (isTemplate ? TEMPLATE_STATES : STATES[protocol]).indexOf(state);
   if (number < 0) return undefined;
-  const inactive = ACTIVE.has(state) ? 0 : INACTIVE;
-  return {
-    protocol,
-    client,
-    virtual,
-    real,
-    ports: [Number.parseInt(cport, 16), Number.parseInt(vport, 16), Number.parseInt(dport, 16)],
-    state: number,
-    flags: isTemplate ? TEMPLATE : inactive,
-    seconds: Math.max(Number(expires), LEAST_SECONDS),
-  };
-}
-
-/** "0A090001", or "fd00:0000:…" in full. */
-function bytesOf(text: string): Uint8Array | undefined {
-  const digits = text.replaceAll(':', '');
-  return /^([0-9A-Fa-f]{8}|[0-9A-Fa-f]{32})$/.test(digits) ? Buffer.from(digits, 'hex') : undefined;
-}
-
-function encode(connection: Connection): Uint8Array {
-  const { client, virtual, real, ports, protocol, state, flags, seconds } = connection;
-  const isIpv6 = client.length === 16;
-  const out = Buffer.alloc(CONNECTION_BYTES[isIpv6 ? 16 : 4]);
-  out.writeUInt8(isIpv6 ? TYPE_IPV6 : 0, 0);
-  out.writeUInt8(protocolNumber(protocol), 1);
-  out.writeUInt16BE(out.length, 2);
-  out.writeUInt32BE(flags, 4);
-  out.writeUInt16BE(state, 8);
-  for (const [index, port] of ports.entries()) out.writeUInt16BE(port, 10 + 2 * index);
-  // Bytes 16 to 19 are the firewall mark of the virtual server, which a line does not tell.
-  out.writeUInt32BE(seconds, 20);
-  for (const [index, address] of [client, virtual, real].entries())
-    out.set(address, 24 + index * address.length);
-  return out;
+  const flags = isTemplate ? TEMPLATE : ACTIVE.has(state) ? 0 : INACTIVE;
+  const type = hex(isIpv6 ? TYPE_IPV6 : 0, 2);
+  const length = hex(CONNECTION_BYTES[isIpv6 ? 16 : 4], 4);
+  const beginning = `${type}${hex(protocolNumber(protocol), 2)}${length}${hex(flags, 8)}${hex(number, 4)}`;
+  return [beginning, hex(Math.max(Number(expires), LEAST_SECONDS), 8)];
 }
 
 /** One datagram each. Lines that no message can say are left out. */
 export function syncMessages(lines: readonly string[], syncId: number): readonly Uint8Array[] {
-  const encoded = lines.flatMap((line) => {
-    const connection = parse(line);
-    return connection === undefined ? [] : [encode(connection)];
-  });
+  const beginnings: Beginnings = new Map();
+  const encoded = lines.map((line) => encode(line, beginnings)).filter((one) => one !== undefined);
   const out: Uint8Array[] = [];
   for (let at = 0; at < encoded.length; at += CONNECTIONS_A_MESSAGE) {
     out.push(message(encoded.slice(at, at + CONNECTIONS_A_MESSAGE), syncId));
@@ -181,9 +168,8 @@ export function syncMessages(lines: readonly string[], syncId: number): readonly
   return out;
 }
 
-function message(connections: readonly Uint8Array[], syncId: number): Uint8Array {
-  const head = Buffer.alloc(MESSAGE_HEAD_BYTES);
-  const whole = Buffer.concat([head, ...connections]);
+function message(connections: readonly string[], syncId: number): Uint8Array {
+  const whole = Buffer.from(`${'00'.repeat(MESSAGE_HEAD_BYTES)}${connections.join('')}`, 'hex');
   whole.writeUInt8(syncId, 1);
   whole.writeUInt16BE(whole.length, 2);
   whole.writeUInt8(connections.length, 4);

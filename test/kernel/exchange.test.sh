@@ -1,10 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# vm: timeout=900
+# vm: icount=yes timeout=900
 # Modules are exchanged under open connections, as kube-proxy's rules have them: from the in-tree one to the patched
-# one, to a newer one, and back. None is lost, and none of a virtual server that is not whitelisted either.
+# one, to a newer one, and back. None is lost, and none of a virtual server that is not whitelisted either. All of it, the
+# clients and real servers too, is on one processor of a thousand million instructions a second.
 NET_IPV6=1
 . "$(dirname "$0")/agent.sh"
+. bench/awake.sh
 
 CROWD=${CROWD:-1000}
 NEWER=$NET_RUN/newer/ip_vs.ko
@@ -90,10 +92,20 @@ still_sticky() {
 }
 
 # logged COMMAND…: with what the agent does, and when.
-logged() { "$@" --log-level info 2>"$NET_RUN/agent.log"; }
-# The time of a step's end in milliseconds.
-ended() { date -d "$(awk -v step="step=$1" '$0 ~ step "( |$)" { print $1 }' "$NET_RUN/agent.log")" +%s%3N; }
-tell_how_long() { note "$1: packets were held back for $(($(ended releaseTraffic) - $(ended holdTraffic))) ms"; }
+logged() { awake "$@" --log-level info 2>"$NET_RUN/agent.log"; }
+# The steps while packets are held back, each with its milliseconds.
+held_back() {
+	local at step last=0 held=''
+	while read -r at step; do
+		at=$(date -d "$at" +%s%3N)
+		[ -z "$held" ] || held+=" $step $((at - last))"
+		[ "$step" != holdTraffic ] || held=" " first=$at
+		last=$at
+		[ "$step" != releaseTraffic ] || break
+	done < <(sed -n 's/^\([^ ]*\) .* step=\([^ ]*\).*/\1 \2/p' "$NET_RUN/agent.log")
+	echo "$((last - first)) ms:${held# }"
+}
+tell_how_long() { note "$1: packets were held back for $(held_back)"; }
 
 nothing_was_dropped() {
 	note "$1: $(cat "$STATE/last-disruption.json")"
@@ -119,6 +131,7 @@ with_new_connections() { # COMMAND…
 	worst=$(jq -s 'map(.maxUs) | max / 1000 | round' "$NET_RUN/new")
 	note "$(wc -l <"$NET_RUN/new") new connections meanwhile, $worst ms at the most"
 	equal "$(jq -s 'map(select(.ok | not)) | length' "$NET_RUN/new")" 0 "new connections that failed"
+	at_most "$worst" 1999 "ms that a new connection waited"
 }
 
 # with_open_connection COMMAND…: an accelerated connection is in use all the time, and hardly waits.

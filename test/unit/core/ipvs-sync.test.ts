@@ -2,11 +2,12 @@
 import { describe, expect, it } from 'vitest';
 import type { SessionEnds } from '../../../src/connection-ports.ts';
 import {
+  addressInLine,
   connectionKey,
   isOurDaemon,
   RESTORE_DAEMON,
   syncMessages,
-  virtualAddressOf,
+  virtualOf,
   withStates,
 } from '../../../src/core/ipvs-sync.ts';
 
@@ -102,9 +103,9 @@ describe('a connection', () => {
 
 describe('the virtual address of a line', () => {
   it('is that in its fourth word, in the form that this program has', () => {
-    expect(virtualAddressOf(IPV4)).toBe('10.9.0.1');
-    expect(virtualAddressOf(IPV6)).toBe('fd00:9::1');
-    expect(virtualAddressOf('')).toBeUndefined();
+    expect(virtualOf(IPV4)).toBe(addressInLine('10.9.0.1'));
+    expect(virtualOf(IPV6)).toBe(addressInLine('fd00:9::1'));
+    expect(virtualOf('')).toBeUndefined();
   });
 });
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from 'vitest';
+import type { SessionEnds } from '../../../src/connection-ports.ts';
 import { mappedBytes } from '../../../src/core/abi.ts';
-import { decodeSession } from '../../../src/core/session-abi.ts';
+import { decodeSessions } from '../../../src/core/session-abi.ts';
 
 const ADDRESSES = new Map([[3, '10.2.0.1']]);
 
@@ -43,16 +44,20 @@ const ENDS = {
   real: { address: '10.2.0.2', port: 8080 },
 };
 
+function decode(key: Uint8Array, value: Uint8Array): SessionEnds | undefined {
+  return decodeSessions([[key, value]], ADDRESSES)[0];
+}
+
 describe('the ends of a session', () => {
   it('are those in key and value, and the SNAT end in its word', () => {
-    expect(decodeSession(key(), value({ addressId: 3 }), ADDRESSES)).toEqual({
+    expect(decode(key(), value({ addressId: 3 }))).toEqual({
       ...ENDS,
       snat: { address: '10.2.0.1', port: 20_123 },
     });
   });
 
   it('have no SNAT end if the client keeps its address', () => {
-    expect(decodeSession(key(), value({ addressId: 0xffff }), ADDRESSES)).toEqual(ENDS);
+    expect(decode(key(), value({ addressId: 0xffff }))).toEqual(ENDS);
   });
 
   it.each([
@@ -60,6 +65,6 @@ describe('the ends of a session', () => {
     ['with an address that nobody knows', { addressId: 4 }],
     ['of an unknown protocol', { addressId: 3, protocol: 1 }],
   ])('are not there %s', (_, of) => {
-    expect(decodeSession(key(), value(of), ADDRESSES)).toBeUndefined();
+    expect(decode(key(), value(of))).toBeUndefined();
   });
 });
