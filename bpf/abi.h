@@ -10,7 +10,7 @@
 
 #include <linux/types.h>
 
-#define IPVS_BPF_ABI 7
+#define IPVS_BPF_ABI 8
 
 /* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2). */
 struct ipvs_addr {
@@ -111,6 +111,16 @@ struct ipvs_event {
 	__u16 reply;  /* not 0: from the real server */
 	__u32 cookie; /* of the session's SNAT word */
 };
+
+/*
+ * How the kfunc bpf_ip_vs_write writes heads into a packet: bits 7..0 where they begin, 15..8 where the checksum of the
+ * transport header is, both in bytes from skb->data; and flags.
+ */
+#define IPVS_WRITE(at, check_at) ((at) | (check_at) << 8)
+#define IPVS_WRITE_AT(how)	 ((how) & 0xff)
+#define IPVS_WRITE_CHECK_AT(how) ((how) >> 8 & 0xff)
+#define IPVS_WRITE_UDP		 0x10000 /* a checksum of 0 is none, and one that becomes 0 is all ones: RFC 768 */
+#define IPVS_WRITE_IPV6		 0x20000 /* no header checksum makes up for what is changed */
 
 /*
  * The SNAT end of a session in one word, so that it is published whole or not at all, and never

@@ -2,10 +2,13 @@
 /*
  * Kfuncs: tc ingress has IPVS schedule a connection, and tells it of segments that change one, and forwards
  * them all the same. What is not plain is refused: the segment then goes through the IP stack to PRE_ROUTING,
- * which can do everything. They change nothing of a packet, whose network header is behind skb->data here.
+ * which can do everything. And one that writes what tc ingress has translated. A packet's network header is behind
+ * skb->data here.
  */
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
 #include <linux/if_vlan.h>
 #include <linux/ip.h>
 #include <linux/netfilter_bridge.h>
@@ -186,6 +189,42 @@ static struct ip_vs_bpf *bpf_of(const struct sk_buff *skb, int *af)
 	return ipvs && ipvs->bpf && is_plain(ipvs) && is_plain_packet(skb) ? ipvs->bpf : NULL;
 }
 
+/* Sizes that are known cost a fifth of a call of memcpy. */
+static void copy_heads(u8 *to, const u8 *heads, u32 length)
+{
+	switch (length) {
+	case sizeof(struct iphdr) + 2 * sizeof(__be16):
+		memcpy(to, heads, sizeof(struct iphdr) + 2 * sizeof(__be16));
+		return;
+	case ETH_HLEN + sizeof(struct iphdr) + 2 * sizeof(__be16):
+		memcpy(to, heads, ETH_HLEN + sizeof(struct iphdr) + 2 * sizeof(__be16));
+		return;
+	default:
+		memcpy(to, heads, length);
+	}
+}
+
+/*
+ * As bpf_l4_csum_replace does it for addresses and ports one after the other. A checksum that is left to the device
+ * (CHECKSUM_PARTIAL) covers addresses only. In a sum that the device took over the whole packet (CHECKSUM_COMPLETE)
+ * the checksums make up for what they cover: of IPv4 everything is covered, the addresses twice; of IPv6 all but the
+ * hop count.
+ */
+static void update_check(struct sk_buff *skb, __sum16 *check, __wsum addrs, __wsum ports, u32 how)
+{
+	__wsum uncovered = how & IPVS_WRITE_IPV6 ? (__force __wsum)htons(1) : addrs;
+
+	if (skb->ip_summed == CHECKSUM_PARTIAL) {
+		*check = ~csum_fold(csum_add(addrs, csum_unfold(*check)));
+		return;
+	}
+	csum_replace_by_diff(check, csum_add(addrs, ports));
+	if (how & IPVS_WRITE_UDP && !*check)
+		*check = CSUM_MANGLED_0;
+	if (skb->ip_summed == CHECKSUM_COMPLETE)
+		skb->csum = csum_sub(skb->csum, uncovered);
+}
+
 __bpf_kfunc_start_defs();
 
 /*
@@ -215,11 +254,33 @@ __bpf_kfunc int bpf_ip_vs_tell(struct __sk_buff *ctx, const struct ipvs_event *e
 	return bpf ? tell(bpf, af, skb, event) : -EAGAIN;
 }
 
+/*
+ * Writes translated heads of a packet, from IP header to ports and one hop less, maybe with the Ethernet header before
+ * them; how: IPVS_WRITE_*. `diffs` are those of the addresses, in the upper half, and of the ports, as csum_diff() has
+ * them. What pointed into the packet before may not any more. 0, or a negative error, and the packet is as it was.
+ */
+__bpf_kfunc int bpf_ip_vs_write(struct __sk_buff *ctx, const void *heads, u32 heads__sz, u64 how, u64 diffs)
+{
+	u32 at = IPVS_WRITE_AT(how), check_at = IPVS_WRITE_CHECK_AT(how);
+	struct sk_buff *skb = (struct sk_buff *)ctx;
+	int err;
+
+	err = skb_ensure_writable(skb, max_t(u32, at + heads__sz, check_at + sizeof(__sum16)));
+	if (unlikely(err))
+		return err;
+	copy_heads(skb->data + at, heads, heads__sz);
+	update_check(skb, (__sum16 *)(skb->data + check_at), (__force __wsum)(diffs >> 32),
+		     (__force __wsum)diffs, how);
+	bpf_compute_data_pointers(skb);
+	return 0;
+}
+
 __bpf_kfunc_end_defs();
 
 BTF_KFUNCS_START(ip_vs_bpf_kfunc_ids)
 BTF_ID_FLAGS(func, bpf_ip_vs_begin)
 BTF_ID_FLAGS(func, bpf_ip_vs_tell)
+BTF_ID_FLAGS(func, bpf_ip_vs_write)
 BTF_KFUNCS_END(ip_vs_bpf_kfunc_ids)
 
 static const struct btf_kfunc_id_set kfunc_set = {

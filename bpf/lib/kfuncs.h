@@ -18,6 +18,8 @@
 /* kernel-module/ip_vs_bpf_kfuncs.c */
 extern int bpf_ip_vs_begin(struct __sk_buff *skb) __ksym;
 extern int bpf_ip_vs_tell(struct __sk_buff *skb, const struct ipvs_event *event) __ksym;
+extern int bpf_ip_vs_write(struct __sk_buff *skb, const void *heads, __u32 heads__sz, __u64 how,
+			   __u64 diffs) __ksym;
 #else
 #define HAS_KFUNCS false
 static __always_inline int bpf_ip_vs_begin(struct __sk_buff *skb)
@@ -30,6 +32,17 @@ static __always_inline int bpf_ip_vs_tell(struct __sk_buff *skb, const struct ip
 {
 	(void)skb;
 	(void)event;
+	return -EOPNOTSUPP;
+}
+
+static __always_inline int bpf_ip_vs_write(struct __sk_buff *skb, const void *heads,
+					   __u32 heads__sz, __u64 how, __u64 diffs)
+{
+	(void)skb;
+	(void)heads;
+	(void)heads__sz;
+	(void)how;
+	(void)diffs;
 	return -EOPNOTSUPP;
 }
 #endif

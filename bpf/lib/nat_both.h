@@ -8,18 +8,21 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "lib/kfuncs.h"
 #include "lib/nat.h"
 
-/* The Ethernet header, if it is another one, and all behind it to the ports: one store costs less than two. */
-static __always_inline long write_ipv4_with_link(struct __sk_buff *skb, struct packet *p,
-						 const struct ipvs_path *path)
+#define IPV4_HEADS_LEN (sizeof(struct iphdr) + HEAD_L4_LEN)
+#define IPV6_HEADS_LEN (sizeof(struct ipv6hdr) + HEAD_L4_LEN)
+
+/* The Ethernet header of the path and all behind it to the ports: one store costs less than two. */
+static __always_inline const void *ipv4_with_link(struct packet *p, const struct ipvs_path *path)
 {
 	__u8 *head = (__u8 *)&p->head.ip - ETH_HLEN;
 	__be16 type = bpf_htons(ETH_P_IP);
 
 	__builtin_memcpy(head, &path->nexthop, IPVS_ETHERNET_LEN);
 	__builtin_memcpy(head + IPVS_ETHERNET_LEN, &type, sizeof(type));
-	return bpf_skb_store_bytes(skb, 0, head, ETH_HLEN + sizeof(p->head.ip) + HEAD_L4_LEN, 0);
+	return head;
 }
 
 /*
@@ -36,7 +39,8 @@ static __always_inline int write_both_ends(struct __sk_buff *skb, __u8 family, s
 	long failed = 0;
 
 	if (family != AF_INET6 && to_peer && !port_flags)
-		return write_ipv4_with_link(skb, p, path);
+		return bpf_skb_store_bytes(skb, 0, ipv4_with_link(p, path), ETH_HLEN + IPV4_HEADS_LEN,
+					   0);
 	if (to_peer)
 		failed = bpf_skb_store_bytes(skb, 0, &path->nexthop, IPVS_ETHERNET_LEN, 0);
 	if (family != AF_INET6)
@@ -50,6 +54,23 @@ static __always_inline int write_both_ends(struct __sk_buff *skb, __u8 family, s
 					       BPF_F_RECOMPUTE_CSUM);
 	return failed ?: bpf_skb_store_bytes(skb, ETH_HLEN + p->l4_off, &p->head.l4, HEAD_L4_LEN,
 					     port_flags);
+}
+
+/* The same and the checksum, by one call. */
+static __always_inline long write_by_module(struct __sk_buff *skb, __u8 family, struct packet *p,
+					    __u64 how, __u64 diffs, const struct ipvs_path *path)
+{
+	bool to_peer = path->nexthop_family == IPVS_NEXTHOP_PEER;
+
+	if (family != AF_INET6)
+		return to_peer ? bpf_ip_vs_write(skb, ipv4_with_link(p, path),
+						 ETH_HLEN + IPV4_HEADS_LEN, how, diffs) :
+				 bpf_ip_vs_write(skb, &p->head.ip, IPV4_HEADS_LEN, how | ETH_HLEN,
+						 diffs);
+	if (to_peer && bpf_skb_store_bytes(skb, 0, &path->nexthop, IPVS_ETHERNET_LEN, 0))
+		return -1;
+	return bpf_ip_vs_write(skb, &p->head.ip6, IPV6_HEADS_LEN, how | ETH_HLEN | IPVS_WRITE_IPV6,
+			       diffs);
 }
 
 /* Both addresses and one hop less, in p->head; answers what that changes in the pseudo header. */
@@ -98,6 +119,13 @@ static __always_inline int nat_both_ends(struct __sk_buff *skb, __u8 family, str
 	/* As in nat_packet. */
 	if (sctp || (!tcp && !p->head.l4.udp_check))
 		return write_both_ends(skb, family, p, BPF_F_RECOMPUTE_CSUM, path) ?
+			       ipvs_drop(IPVS_COUNT_DROP_REWRITE) :
+			       0;
+	if (HAS_KFUNCS)
+		return write_by_module(skb, family, p,
+				       IPVS_WRITE(0, at) | (tcp ? 0 : IPVS_WRITE_UDP),
+				       (__u64)csum_fold32(addr_diff) << 32 | csum_fold32(port_diff),
+				       path) ?
 			       ipvs_drop(IPVS_COUNT_DROP_REWRITE) :
 			       0;
 	if (write_both_ends(skb, family, p, 0, path) ||

@@ -24,7 +24,9 @@ import {
 import type { End, Transport } from './packet.ts';
 import { protocolOf } from './packet.ts';
 
-export const OBJECT_FILE = fileURLToPath(new URL('../../build/bpf/ipvs_tc.bpf.o', import.meta.url));
+/** IPVS_BPF_TC_OBJECT=ipvs_tc_kfuncs tests the programs that call the module, which is loaded then. */
+const OBJECT = process.env.IPVS_BPF_TC_OBJECT ?? 'ipvs_tc';
+export const OBJECT_FILE = fileURLToPath(new URL(`../../build/bpf/${OBJECT}.bpf.o`, import.meta.url));
 
 export const AF_INET = 2;
 export const AF_INET6 = 10;

@@ -125,7 +125,7 @@ export class Kernel implements Disposable {
       bytes[at] = (bytes[at] ?? 0) | (1 << (swapped & 7));
     }
     Buffer.from(bytes.buffer).writeUInt32LE(seed || 1, seedAt);
-    this.#map('ipvs_tc.bss').put(new Uint8Array(4), bytes);
+    this.#variables.put(new Uint8Array(4), bytes);
   }
 
   /** `complete`: as if the device had summed the packet up; then the kernel checks its sum afterwards. */
@@ -170,7 +170,7 @@ export class Kernel implements Disposable {
 
   /** The ports of virtual servers that the programs know, in ascending order. */
   knownPorts(): number[] {
-    const bytes = this.#map('ipvs_tc.bss').get(new Uint8Array(4)) ?? new Uint8Array(0);
+    const bytes = this.#variables.get(new Uint8Array(4)) ?? new Uint8Array(0);
     const ports: number[] = [];
     for (let i = 0; i < 8192; i += 1) {
       const bits = bytes[this.#data.vports + i] ?? 0;
@@ -198,6 +198,11 @@ export class Kernel implements Disposable {
     this.#object.close();
   }
 
+  /** The section; in the map's name the object's, or the beginning of that, stands before. */
+  get #variables(): Raw {
+    return this.#map(this.#object.mapNames.find((name) => name.endsWith('.bss')) ?? '.bss');
+  }
+
   #map(name: string): Raw {
     const known = this.#maps.get(name);
     if (known !== undefined) return known;
@@ -215,7 +220,7 @@ export class Kernel implements Disposable {
       if (found === undefined) throw new Error(`${OBJECT_FILE} has no variable ${name}`);
       return found.offset;
     };
-    const bytes = this.#map('ipvs_tc.bss').get(new Uint8Array(4)) ?? new Uint8Array(0);
+    const bytes = this.#variables.get(new Uint8Array(4)) ?? new Uint8Array(0);
     return { bytes, vports: offset('vports'), seed: offset('snat_seed') };
   }
 
