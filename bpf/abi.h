@@ -67,7 +67,7 @@ struct ipvs_path {
 	__u32 in_ifindex;   /* packets come in there: their source has been validated */
 	__u32 out_ifindex;  /* 0: no path */
 	__u16 mtu;          /* bytes of an IP packet */
-	__u8 nexthop_family; /* AF_INET or AF_INET6; IPVS_NEXTHOP_PEER: straight to the peer of out_ifindex */
+	__u8 nexthop_family; /* AF_INET or AF_INET6, or IPVS_NEXTHOP_* */
 	__u8 tell;          /* enum ipvs_tell */
 };
 
@@ -79,7 +79,8 @@ enum ipvs_tell {
 };
 
 #define IPVS_PATH_SECONDS 1
-#define IPVS_NEXTHOP_PEER 0
+#define IPVS_NEXTHOP_PEER 0	/* straight to the peer of out_ifindex */
+#define IPVS_NEXTHOP_ETHERNET 1 /* by out_ifindex, as a frame */
 #define IPVS_ETHERNET_LEN 12
 #define IPVS_COUNTED_BYTES_BITS 40
 /* `bytes` as IPVS counts them: from the IP header on; `packets` may be 2^24 - 1 between two takeovers. */

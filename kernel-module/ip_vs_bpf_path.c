@@ -105,24 +105,43 @@ static const struct net_device *open_peer(struct ip_vs_bpf *bpf, struct net_devi
 	return peer;
 }
 
-/* The next hop has to be the peer itself: behind a bridge or macvlan there, it is another. */
-static void shorten_to_peer(struct ip_vs_bpf *bpf, struct ipvs_path *path, struct net_device *dev)
+/* As the kernel has prepared it for the neighbour; nothing where more goes before a packet, as on some VLAN devices. */
+static bool copy_ethernet(u8 *ethernet, struct neighbour *neigh)
+{
+	struct hh_cache *hh = &neigh->hh;
+	unsigned int seq;
+
+	do {
+		seq = read_seqbegin(&hh->hh_lock);
+		if (READ_ONCE(hh->hh_len) != ETH_HLEN)
+			return false;
+		memcpy(ethernet, (u8 *)hh->hh_data + HH_DATA_OFF(ETH_HLEN), IPVS_ETHERNET_LEN);
+	} while (read_seqretry(&hh->hh_lock, seq));
+	return true;
+}
+
+/*
+ * Has packets leave as frames, and not looked up a neighbour for. To the kernel this is a use of the neighbour: it goes on
+ * to probe it. A peer has to be the next hop itself: behind a bridge or macvlan there, it is another.
+ */
+static void resolve_nexthop(struct ip_vs_bpf *bpf, struct ipvs_path *path, struct net_device *dev)
 {
 	const struct net_device *peer = open_peer(bpf, dev);
-	const struct neighbour *neigh;
 	u8 *ethernet = (u8 *)&path->nexthop;
+	struct neighbour *neigh;
 
-	if (!peer)
-		return;
 	neigh = path->nexthop_family == AF_INET6 ?
 			__ipv6_neigh_lookup_noref(dev, &path->nexthop) :
 			__ipv4_neigh_lookup_noref(dev, (__force u32)path->nexthop.w[3]);
-	if (!neigh || !(READ_ONCE(neigh->nud_state) & NUD_VALID) ||
-	    !ether_addr_equal(neigh->ha, peer->dev_addr))
+	if (!neigh || neigh_event_send(neigh, NULL))
 		return;
-	path->nexthop_family = IPVS_NEXTHOP_PEER;
-	ether_addr_copy(ethernet, peer->dev_addr);
-	ether_addr_copy(ethernet + ETH_ALEN, dev->dev_addr);
+	if (peer && ether_addr_equal(neigh->ha, peer->dev_addr)) {
+		path->nexthop_family = IPVS_NEXTHOP_PEER;
+		ether_addr_copy(ethernet, peer->dev_addr);
+		ether_addr_copy(ethernet + ETH_ALEN, dev->dev_addr);
+	} else if (copy_ethernet(ethernet, neigh)) {
+		path->nexthop_family = IPVS_NEXTHOP_ETHERNET;
+	}
 }
 
 static struct ipvs_path describe_path(const struct ip_vs_conn *cp, const struct dst_entry *dst,
@@ -139,7 +158,7 @@ static struct ipvs_path describe_path(const struct ip_vs_conn *cp, const struct 
 		set_nexthop6(&path, dst, daddr);
 	else
 		set_nexthop4(&path, dst, daddr->ip);
-	shorten_to_peer(cp->ipvs->bpf, &path, dst->dev);
+	resolve_nexthop(cp->ipvs->bpf, &path, dst->dev);
 	return path;
 }
 

@@ -140,14 +140,16 @@ static __always_inline int send(struct __sk_buff *skb, const struct ipvs_path *p
 
 	if (path->nexthop_family == IPVS_NEXTHOP_PEER)
 		return bpf_redirect_peer(path->out_ifindex, 0);
-	if (path->nexthop_family == AF_INET6)
-		__builtin_memcpy(nexthop.ipv6_nh, &path->nexthop, sizeof(path->nexthop));
-	else
-		nexthop.ipv4_nh = path->nexthop.w[3];
 	/* What the driver has left there is no hint for tc egress. */
 	skb->cb[2] = 0;
 	skb->cb[3] = 0;
 	skb->cb[4] = 0;
+	if (path->nexthop_family == IPVS_NEXTHOP_ETHERNET)
+		return bpf_redirect(path->out_ifindex, 0);
+	if (path->nexthop_family == AF_INET6)
+		__builtin_memcpy(nexthop.ipv6_nh, &path->nexthop, sizeof(path->nexthop));
+	else
+		nexthop.ipv4_nh = path->nexthop.w[3];
 	return bpf_redirect_neigh(path->out_ifindex, &nexthop, sizeof(nexthop), 0);
 }
 

@@ -14,6 +14,12 @@
 #define IPV4_HEADS_LEN (sizeof(struct iphdr) + HEAD_L4_LEN)
 #define IPV6_HEADS_LEN (sizeof(struct ipv6hdr) + HEAD_L4_LEN)
 
+static __always_inline bool has_ethernet(const struct ipvs_path *path)
+{
+	return path->nexthop_family == IPVS_NEXTHOP_PEER ||
+	       path->nexthop_family == IPVS_NEXTHOP_ETHERNET;
+}
+
 /* The Ethernet header of the path and all behind it to the ports: one store costs less than two. */
 static __always_inline const void *ipv4_with_link(struct packet *p, const struct ipvs_path *path)
 {
@@ -35,13 +41,13 @@ static __always_inline int write_both_ends(struct __sk_buff *skb, __u8 family, s
 	const struct ipv6hdr *ip6 = &p->head.ip6;
 	const struct iphdr *ip = &p->head.ip;
 	__u32 at = ETH_HLEN + offsetof(struct iphdr, ttl);
-	bool to_peer = path->nexthop_family == IPVS_NEXTHOP_PEER;
+	bool as_frame = has_ethernet(path);
 	long failed = 0;
 
-	if (family != AF_INET6 && to_peer && !port_flags)
+	if (family != AF_INET6 && as_frame && !port_flags)
 		return bpf_skb_store_bytes(skb, 0, ipv4_with_link(p, path), ETH_HLEN + IPV4_HEADS_LEN,
 					   0);
-	if (to_peer)
+	if (as_frame)
 		failed = bpf_skb_store_bytes(skb, 0, &path->nexthop, IPVS_ETHERNET_LEN, 0);
 	if (family != AF_INET6)
 		return failed ?: bpf_skb_store_bytes(skb, at, &ip->ttl,
@@ -60,14 +66,14 @@ static __always_inline int write_both_ends(struct __sk_buff *skb, __u8 family, s
 static __always_inline long write_by_module(struct __sk_buff *skb, __u8 family, struct packet *p,
 					    __u64 how, __u64 diffs, const struct ipvs_path *path)
 {
-	bool to_peer = path->nexthop_family == IPVS_NEXTHOP_PEER;
+	bool as_frame = has_ethernet(path);
 
 	if (family != AF_INET6)
-		return to_peer ? bpf_ip_vs_write(skb, ipv4_with_link(p, path),
+		return as_frame ? bpf_ip_vs_write(skb, ipv4_with_link(p, path),
 						 ETH_HLEN + IPV4_HEADS_LEN, how, diffs) :
 				 bpf_ip_vs_write(skb, &p->head.ip, IPV4_HEADS_LEN, how | ETH_HLEN,
 						 diffs);
-	if (to_peer && bpf_skb_store_bytes(skb, 0, &path->nexthop, IPVS_ETHERNET_LEN, 0))
+	if (as_frame && bpf_skb_store_bytes(skb, 0, &path->nexthop, IPVS_ETHERNET_LEN, 0))
 		return -1;
 	return bpf_ip_vs_write(skb, &p->head.ip6, IPV6_HEADS_LEN, how | ETH_HLEN | IPVS_WRITE_IPV6,
 			       diffs);

@@ -5,6 +5,7 @@
 # packet. IPv4 and IPv6.
 NET_IPV6=1
 . "$(dirname "$0")/../net/suite.sh"
+. bench/awake.sh
 
 forwarded() { echo $(($(counter FORWARD_REQUEST) + $(counter FORWARD_REPLY))); }
 
@@ -110,7 +111,7 @@ steady_rate() {
 	in_client "$LOAD" pingpong --to "$vip:80" --count 330 --gap-ms 100 --size 100 >/dev/null &
 	talker=$!
 	sleep 30
-	in_director ipvsadm -Ln --rate --exact -t "$vip:80" | awk '/^TCP/ { print $4, $5; exit }'
+	awake in_director ipvsadm -Ln --rate --exact -t "$vip:80" | awk '/^TCP/ { print $4, $5; exit }'
 	wait "$talker"
 }
 
@@ -130,21 +131,22 @@ shows_the_rate() {
 state_of() { in_director ipvsadm -Lcn | awk -v port=":$1" '/^(TCP|UDP)/ && index($4, port) { print $3; exit }'; }
 active_and_inactive() { in_director ipvsadm -Ln -t "$vip:80" | awk '/->/ && $NF ~ /[0-9]/ { a += $5; i += $6 } END { print a "/" i }'; }
 
+shown() { echo "$1:$(state_of "$2"):$(active_and_inactive)"; }
 # What IPVS shows at each point of a connection's life, a word each.
 life() {
 	hold_open life --to "$vip:80" --source-port "$1"
-	echo "open:$(state_of "$1"):$(active_and_inactive)"
+	awake shown open "$1"
 	for _ in 1 2 3; do
 		exchange life >/dev/null
 	done
-	echo "exchanged:$(state_of "$1"):$(active_and_inactive)"
+	awake shown exchanged "$1"
 	hold_close life
 	sleep 1
-	echo "closed:$(state_of "$1"):$(active_and_inactive)"
+	awake shown closed "$1"
 	sleep 100
-	echo "later:$(state_of "$1"):$(active_and_inactive)"
+	awake shown later "$1"
 	sleep 30
-	echo "end:$(state_of "$1"):$(active_and_inactive)"
+	awake shown end "$1"
 }
 
 lives_as_natively() {

@@ -5,6 +5,7 @@
 # IPVS says of them what it says natively. IPv4 and IPv6.
 NET_IPV6=1 KFUNCS=yes
 . "$(dirname "$0")/../net/suite.sh"
+. bench/awake.sh
 
 # Packets of requests and replies that went through the IP stack.
 slow_packets() { echo $(($(counter SNAT) + $(counter SNAT_KEPT) + $(counter SNAT_REVERSED))); }
@@ -50,18 +51,27 @@ silence_client() { in_client nft -f - <<<'table inet silent { chain out { type f
 unsilence_client() { in_client nft delete table inet silent; }
 
 # What IPVS shows of a half-open connection, one that the client resets, and one that it closes.
+half_open_one() {
+	half_open "$1" 1
+	echo "half-open:$(conn_of "$1"):$(active_and_inactive)"
+}
+reset_one() {
+	client_requests --to "$vip:80" --count 1 --reset --source-port "$1" >/dev/null
+	echo "reset:$(conn_of "$1")"
+}
+closed_one() {
+	client_requests --to "$vip:80" --count 1 --source-port "$1" >/dev/null
+	echo "closed:$(conn_of "$1"):$(active_and_inactive)"
+}
 shown() {
 	sleep 150
 	silence_client
-	half_open "$1" 1
-	echo "half-open:$(conn_of "$1"):$(active_and_inactive)"
+	awake half_open_one "$1"
 	sleep 150
 	unsilence_client
-	client_requests --to "$vip:80" --count 1 --reset --source-port $(($1 + 1)) >/dev/null
-	echo "reset:$(conn_of $(($1 + 1)))"
+	awake reset_one $(($1 + 1))
 	sleep 20
-	client_requests --to "$vip:80" --count 1 --source-port $(($1 + 2)) >/dev/null
-	echo "closed:$(conn_of $(($1 + 2))):$(active_and_inactive)"
+	awake closed_one $(($1 + 2))
 }
 
 shows_the_same() { equal "$(shown 4500 | paste -sd' ')" "$1" "states, timers, active and inactive connections"; }
@@ -179,6 +189,30 @@ follows_the_switch() {
 	begins 5 requests 5
 }
 
+# Nobody but the kernel's own probes finds out that the real server has another link address: it does not say so. Of all
+# these connections tc ingress sends every packet.
+probes_a_neighbour() {
+	local before of=net.ipv4.neigh.srv1 request answered=no
+	[ "$family" = 4 ] || of=net.ipv6.neigh.srv1
+	in_director sysctl -qw "$of.base_reachable_time_ms=2000" "$of.delay_first_probe_time=1"
+	in_director ipvsadm -e -t "$vip:80" -r "$rip2:8080" -m -w 0
+	requests 4
+	before=$(in_rs1 ip -br link show dev eth0 | awk '{ print $3 }')
+	in_rs1 ip link set eth0 address 02:00:00:00:07:08
+	for request in {1..20}; do
+		client_requests --to "$vip:80" --count 1 --timeout-ms 2000 >/dev/null || continue
+		answered=yes
+		break
+	done
+	note "$ip: answered after $request requests"
+	in_rs1 ip link set eth0 address "$before"
+	in_director ip neigh flush dev srv1
+	in_director ipvsadm -e -t "$vip:80" -r "$rip2:8080" -m -w 1
+	in_director sysctl -qw "$of.base_reachable_time_ms=30000" "$of.delay_first_probe_time=5"
+	requests 4
+	equal "$answered" yes "answered at last"
+}
+
 cases() {
 	it "takes whole connections past the IP stack, $ip" takes_whole_connections
 	it "shows states, timers and numbers of connections as natively, $ip" shows_what_it_shows_natively "${native[$family]}"
@@ -193,6 +227,7 @@ cases() {
 	it "begins connections beside a bridge, $ip" begins_beside_a_bridge
 	it "refuses connections without a real server, $ip" refuses_without_a_real_server
 	it "keeps a persistent client's real server, $ip" keeps_persistence
+	it "finds out that a neighbour has another address, $ip" probes_a_neighbour
 	it "follows the switch, $ip" follows_the_switch
 }
 

@@ -145,9 +145,9 @@ function forward(input: Input, packet: IpPacket, maps: Maps): Outcome | undefine
   const path = session[direction];
   if (!mayForward(input, packet, path)) return undefined;
   const frame = translated(input.frame, packet, ends, { hops: 1 });
-  // To a peer the packet goes as a frame; to a neighbour without anything that egress could take for a hint.
+  // Past tc egress to a peer; else without anything that it could take for a hint.
   const isPeer = path.nexthopFamily === NEXTHOP.peer;
-  if (isPeer) frame.write(path.nexthop.slice(0, 24), 0, 'hex');
+  if (isPeer || path.nexthopFamily === NEXTHOP.ethernet) frame.write(path.nexthop.slice(0, 24), 0, 'hex');
   const bytes = input.gsoSize > 0 ? frame.length - ETHERNET : (packet.stated ?? 0);
   return {
     verdict: 'redirect',

@@ -14,7 +14,7 @@ export const UNDECIDED = 0;
 export const KEPT = 0xffff;
 export const SNAT_MODE = { never: 0, external: 1, always: 2 } as const;
 /** Values of nexthop_family. */
-export const NEXTHOP = { peer: 0, ipv4: 2, ipv6: 10 } as const;
+export const NEXTHOP = { peer: 0, ethernet: 1, ipv4: 2, ipv6: 10 } as const;
 
 export interface SessionKey {
   readonly caddr: Address;

@@ -158,7 +158,6 @@ export function randomPort(random: Random, { ports }: Pick<Maps, 'ports'>): numb
 
 function makePath(random: Random, family: Family): Path {
   const left = random.oneIn(10) ? -random.below(2 ** 30) : random.between(2 ** 29, 2 ** 30);
-  const peer = random.oneIn(4);
   return {
     nexthop: random.bytes(16).toString('hex'),
     packets: random.below(1000),
@@ -171,7 +170,7 @@ function makePath(random: Random, family: Family): Path {
       [2, random.between(28, 120)],
       [1, 65535],
     ]),
-    nexthopFamily: peer ? NEXTHOP.peer : family === 4 ? NEXTHOP.ipv4 : NEXTHOP.ipv6,
+    nexthopFamily: random.pick([NEXTHOP.peer, NEXTHOP.ethernet, family === 4 ? NEXTHOP.ipv4 : NEXTHOP.ipv6]),
     tell: random.oneIn(16),
   };
 }
