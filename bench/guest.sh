@@ -1,18 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# The part of the benchmark inside the virtual machine: guest.sh REPEATS SERVICES SESSIONS PATH…, with so many
+# The part of the benchmark inside the virtual machine: guest.sh REPEATS SERVICES SESSIONS 4|6 PATH…, with so many
 # further Services and open sessions beside. One JSON object a line: {path, kind: short|long|conntrack|memory,
 # repeat, value}.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+NET_IPV6=$([ "$4" = 6 ] && echo 1 || echo 0)
 . test/net/topology.sh
+use_family "$4"
 . bench/paths.sh
 . bench/conntrack.sh
 . bench/ipvs-bpf.sh
 . bench/beside.sh
 
 repeats=$1 services=$2 sessions=$3
-shift 3
+shift 4
 requests=1000
 warmup=200
 bytes=50000000

@@ -16,7 +16,7 @@ write_config() {
 		mode: Enabled
 		services:
 		  virtualServers:
-		    - { address: $vip, port: $port, protocol: TCP }${1:+
+		    - { address: "$(bare "$vip")", port: $port, protocol: TCP }${1:+
 		    - $1}
 		snat:
 		  mode: Always
@@ -45,5 +45,27 @@ path_ipvs-bpf_down() {
 	path_ipvs_down
 }
 path_ipvs-bpf_to() { echo "$vip:$port"; }
+
+# At the other end of every interface is a client or real server itself, as with pods. Not so:
+# as_no_pair INTERFACE…
+as_no_pair() {
+	local interface
+	for interface in "$@"; do
+		"$NET_TREE/build/test/maps" delete /sys/fs/bpf/ipvs-bpf/ipvs_peer_ifs \
+			"$(printf '%02x000000' "$(in_director cat "/sys/class/net/$interface/ifindex")")"
+	done
+}
+path_ipvs-bpf-pod_up() {
+	path_ipvs-bpf_up
+	as_no_pair cli
+}
+path_ipvs-bpf-pod_down() { path_ipvs-bpf_down; }
+path_ipvs-bpf-pod_to() { path_ipvs-bpf_to; }
+path_ipvs-bpf-interfaces_up() {
+	path_ipvs-bpf_up
+	as_no_pair cli srv1
+}
+path_ipvs-bpf-interfaces_down() { path_ipvs-bpf_down; }
+path_ipvs-bpf-interfaces_to() { path_ipvs-bpf_to; }
 
 ipvs_bpf_sessions() { "$NET_TREE/build/test/maps" count /sys/fs/bpf/ipvs-bpf/ipvs_sessions; }

@@ -9,6 +9,7 @@ port=80
 bench_port=8080
 mark=0x4000
 pod_cidr=10.244.0.0/16
+[ "$family" = 4 ] || pod_cidr=fd00:244::/48
 
 path_direct_up() { :; }
 path_direct_down() { :; }
@@ -116,14 +117,16 @@ path_nftables_to() { echo "$vip:$port"; }
 # kube-proxy's ipvs mode matches virtual servers with an ipset; here one virtual server is written
 # out, which costs the native path less, not more. The virtual address is on lo, not kube-ipvs0.
 kube_ipvs_rules() {
-	in_director iptables-restore <<-RULES
+	local restore=iptables-restore address=$vip/32
+	[ "$family" = 4 ] || restore=ip6tables-restore address=$(bare "$vip")/128
+	in_director $restore <<-RULES
 		*nat
 		:KUBE-SERVICES - [0:0]
 		-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
 		-A OUTPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
 		$(kube_postrouting)
-		-A KUBE-SERVICES ! -s $pod_cidr -d $vip/32 -p tcp -m tcp --dport $port -m comment --comment "Kubernetes service cluster ip + port for masquerade purpose" -j KUBE-MARK-MASQ
-		-A KUBE-SERVICES -d $vip/32 -p tcp -m tcp --dport $port -j ACCEPT
+		-A KUBE-SERVICES ! -s $pod_cidr -d $address -p tcp -m tcp --dport $port -m comment --comment "Kubernetes service cluster ip + port for masquerade purpose" -j KUBE-MARK-MASQ
+		-A KUBE-SERVICES -d $address -p tcp -m tcp --dport $port -j ACCEPT
 		COMMIT
 		$(kube_forward)
 	RULES

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From what bench/guest.sh measured to the benchmark's result. Pure. */
+import type { AddressFamily } from '../src/ports.ts';
 
 export const PATHS = [
   'direct',
@@ -8,9 +9,14 @@ export const PATHS = [
   'iptables',
   'nftables',
   'ipvs',
+  'ipvs-bpf-interfaces',
+  'ipvs-bpf-pod',
   'ipvs-bpf',
 ] as const;
 export type PathName = (typeof PATHS)[number];
+
+/** Those that are only written for IPv4. */
+export const IPV4_PATHS: readonly PathName[] = ['iptables', 'nftables'];
 
 /** One line of bench/guest.sh. `short` and `long` are instructions, a request and 64 KiB; `memory` is bytes a session. */
 export interface Measurement {
@@ -45,6 +51,7 @@ export interface Beside {
 export interface BenchResult {
   /** Release of the kernel that was booted. */
   readonly kernel: string;
+  readonly family: AddressFamily;
   readonly beside: Beside;
   readonly paths: readonly PathResult[];
 }
@@ -70,7 +77,10 @@ export function median(numbers: readonly number[]): number {
 }
 
 /** @throws Error if something of a path is missing, or a request was not answered */
-export function summarize(kernel: string, beside: Beside, all: readonly Measurement[]): BenchResult {
+export function summarize(
+  { kernel, family, beside }: Omit<BenchResult, 'paths'>,
+  all: readonly Measurement[],
+): BenchResult {
   const names = PATHS.filter((path) => all.some((one) => one.path === path));
   const baseShort = median(values(all, 'direct', 'short'));
   const baseLong = median(values(all, 'direct', 'long'));
@@ -90,7 +100,7 @@ export function summarize(kernel: string, beside: Beside, all: readonly Measurem
       ...memoryOf(all, name),
     };
   });
-  return { kernel, beside, paths };
+  return { kernel, family, beside, paths };
 }
 
 function memoryOf(
@@ -106,7 +116,7 @@ function thousands(instructions: number): string {
 }
 
 /** The result for people: thousands of instructions. */
-export function table({ kernel, beside, paths }: BenchResult): string {
+export function table({ kernel, family, beside, paths }: BenchResult): string {
   const withMemory = paths.some(({ bytesPerSession }) => bytesPerSession !== undefined);
   const rows = paths.map(({ name, shortRequest, longTransfer, bytesPerSession }) => [
     name,
@@ -120,7 +130,7 @@ export function table({ kernel, beside, paths }: BenchResult): string {
   ]);
   const head = ['path', 'a request', 'LB share', 'spread', 'conntrack', '64 KiB', 'LB share'];
   if (withMemory) head.push('bytes a session');
-  const title = `Linux ${kernel}, thousands of instructions, whole system${besideText(beside)}`;
+  const title = `Linux ${kernel}, ${family}, thousands of instructions, whole system${besideText(beside)}`;
   return [title, ...aligned([head, ...rows])].join('\n');
 }
 
