@@ -4,8 +4,9 @@
 # script expects, then the script, then its exit status and the kernel's log back to the host.
 #
 # The host put into /run/vm (this run's folder, over 9p): guest-init.sh, settings.sh with RELEASE,
-# MODULES, END and OUT, and command.sh. Virtio ports 1 to 4 carry standard output, standard error,
-# the kernel's log and the exit status; each stream ends with the line END.
+# MODULES, END, OUT and STDIN, and command.sh. Virtio ports 1 to 4 carry standard output, standard error,
+# the kernel's log and the exit status; each stream ends with the line END. Port 5, if there is one, is the
+# script's standard input.
 # shellcheck source=/dev/null
 . /run/vm/settings.sh
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
@@ -34,9 +35,13 @@ ip link set lo up
 
 # The device number depends on the order of probing; ports appear a moment after their driver.
 ports=
+last=${STDIN:+5}
+last=${last:-4}
 while [ -z "$ports" ]; do
-	for last in /dev/vport*p4; do [ ! -c "$last" ] || ports=${last%p4}; done
+	for port in /dev/vport*p"$last"; do [ ! -c "$port" ] || ports=${port%p"$last"}; done
 done
+input=/dev/null
+[ -z "$STDIN" ] || input=${ports}p5
 
 # A port can be opened only once, a pipe as often as a script likes (echo >/dev/stderr).
 mkfifo /run/stdout /run/stderr
@@ -45,7 +50,7 @@ stdout_pid=$!
 cat /run/stderr >"$ports"p2 &
 stderr_pid=$!
 printf 'start\n' >"$ports"p4
-/bin/sh /run/vm/command.sh </dev/null >/run/stdout 2>/run/stderr
+/bin/sh /run/vm/command.sh <"$input" >/run/stdout 2>/run/stderr
 status=$?
 
 # Something that the script left running may hold its output open: wait a little, not for ever.

@@ -3,15 +3,16 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer, type Server } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import type { Readable } from 'node:stream';
 import { type Kernel, type KernelSeries, kernelElf, kernelFor } from '../../scripts/kernels.ts';
 import { commandFile, settingsFile } from './command.ts';
 import { counterArgs } from './counter.ts';
 import { initramfsFor } from './initramfs.ts';
 import { kernelProblems } from './kernel-log.ts';
-import { kernelArgs, processor, share } from './qemu.ts';
+import { kernelArgs, processor, share, tap } from './qemu.ts';
 import { StreamEnd } from './stream-end.ts';
 
 export interface VmOptions {
@@ -31,6 +32,12 @@ export interface VmOptions {
   readonly timeoutSeconds?: number;
   /** A directory of the host that the guest sees at the same path and may write to. */
   readonly outDir?: string;
+  /** Names of tap devices that QEMU makes for as long as it runs; in the guest they are eth0, eth1 and so on. */
+  readonly taps?: readonly string[];
+  /** What the script reads from its standard input; nothing when left out. */
+  readonly stdin?: Readable;
+  /** Is told QEMU's process id. Its thread whose name ends in `/TCG` is the emulated processors. */
+  readonly onStart?: (pid: number) => void;
   /** Ends the machine at once; the result then has status `died`. */
   readonly signal?: AbortSignal;
   readonly onStdout: (chunk: Buffer) => void;
@@ -142,7 +149,13 @@ class Machine {
     const guest = join(this.#job, 'guest');
     await copyFile(join(import.meta.dirname, 'guest-init.sh'), join(guest, 'guest-init.sh'));
     const modules = join(this.#kernel.imageDir, 'lib/modules', this.#kernel.release);
-    const settings = { RELEASE: this.#kernel.release, MODULES: modules, END: this.#end, OUT: this.#outDir };
+    const settings = {
+      RELEASE: this.#kernel.release,
+      MODULES: modules,
+      END: this.#end,
+      OUT: this.#outDir,
+      STDIN: this.#options.stdin === undefined ? '' : 'yes',
+    };
     await writeFile(join(guest, 'settings.sh'), settingsFile(settings));
     await writeFile(join(guest, 'command.sh'), commandFile(this.#options));
   }
@@ -153,9 +166,12 @@ class Machine {
 
   async #start(): Promise<ChildProcess> {
     const ports: string[] = [];
-    for (const [index, stream] of this.#streams.entries()) {
+    const { stdin } = this.#options;
+    const receivers = this.#streams.map((stream) => (socket: Socket) => this.#receive(socket, stream));
+    const senders = stdin === undefined ? [] : [(socket: Socket) => void stdin.pipe(socket)];
+    for (const [index, connected] of [...receivers, ...senders].entries()) {
       const path = join(this.#job, `port${index + 1}`);
-      await this.#listen(path, stream);
+      await this.#listen(path, connected);
       ports.push(
         ...['-chardev', `socket,id=port${index + 1},path=${path}`],
         ...['-device', `virtserialport,chardev=port${index + 1},nr=${index + 1}`],
@@ -164,20 +180,25 @@ class Machine {
     // If this process dies, even by SIGKILL, the machine dies with it.
     const args = ['--pdeathsig', 'KILL', '--', 'qemu-system-x86_64', ...this.#qemuArgs(), ...ports];
     const qemu = spawn('setpriv', args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    qemu.once('spawn', () => this.#options.onStart?.(qemu.pid ?? Number.NaN));
     this.#onAllEnded = () => qemu.kill('SIGKILL');
     this.#options.signal?.addEventListener('abort', this.#onAllEnded);
     if (this.#options.signal?.aborted) this.#onAllEnded();
     return qemu;
   }
 
-  #listen(path: string, stream: StreamEnd): Promise<void> {
+  #receive(socket: Socket, stream: StreamEnd): void {
+    socket.on('data', (chunk: Buffer) => {
+      stream.push(chunk);
+      if (this.#streams.every((each) => each.ended)) this.#onAllEnded();
+    });
+  }
+
+  #listen(path: string, connected: (socket: Socket) => void): Promise<void> {
     const server = createServer((socket) => {
-      socket.on('data', (chunk: Buffer) => {
-        stream.push(chunk);
-        if (this.#streams.every((each) => each.ended)) this.#onAllEnded();
-      });
       // QEMU was killed: whatever it had sent is here already
       socket.on('error', () => socket.destroy());
+      connected(socket);
     });
     this.#servers.push(server);
     return new Promise((done, failed) => {
@@ -196,6 +217,7 @@ class Machine {
     const smp = icount ? 1 : (this.#options.smp ?? 2);
     return [
       ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-machine', 'pc'],
+      ...['-name', 'debug-threads=on'],
       ...processor({ icount }),
       ...['-smp', String(smp), '-m', String(memoryMb)],
       // One thread for all processors: with one each, QEMU before 8.1 may run code that another processor
@@ -213,6 +235,7 @@ class Machine {
       ...share('root', '/', 'readonly=on'),
       ...share('job', join(this.#job, 'guest'), 'readonly=off'),
       ...(this.#outDir === '' ? [] : share('out', this.#outDir, 'readonly=off')),
+      ...(this.#options.taps ?? []).flatMap(tap),
       ...['-device', 'virtio-serial-pci'],
     ];
   }
