@@ -8,6 +8,8 @@ export interface RunOptions {
   readonly input?: string | Uint8Array;
   /** Ends the command by SIGKILL after so many milliseconds. */
   readonly timeoutMs?: number;
+  /** Ends the command by SIGTERM. */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -21,6 +23,7 @@ export function run(command: string, args: readonly string[], options: RunOption
       env: options.env ?? process.env,
       stdio: ['pipe', 'pipe', 'pipe'],
       ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs, killSignal: 'SIGKILL' }),
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
     const out: Buffer[] = [];
     const both: Buffer[] = [];
@@ -29,9 +32,10 @@ export function run(command: string, args: readonly string[], options: RunOption
       both.push(chunk);
     });
     child.stderr.on('data', (chunk: Buffer) => both.push(chunk));
-    child.on('error', (error) =>
-      reject(new Error(`cannot run ${command}: ${error.message}`, { cause: error })),
-    );
+    child.on('error', (error) => {
+      const what = options.signal?.aborted ? 'interrupted' : 'cannot run';
+      reject(new Error(`${what} ${command}: ${error.message}`, { cause: error }));
+    });
     child.on('close', (code, signal) => {
       if (code === 0) return resolve(Buffer.concat(out).toString('utf8'));
       const words = [command, ...args].join(' ');

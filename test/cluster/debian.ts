@@ -54,7 +54,8 @@ export async function prometheusBinary(): Promise<string> {
   return join(await unpackedTree(['prometheus']), 'usr/bin/prometheus');
 }
 
-function unpackedTree(names: readonly string[]): Promise<string> {
+/** Root of a cached tree that has the files of these packages, and not of those that they depend on. */
+export function unpackedTree(names: readonly string[]): Promise<string> {
   return cachedDirectory(`cluster/debian_${hashOf(...names).slice(0, 8)}`, async (directory) => {
     say(`downloading ${names.join(', ')}`);
     const download = join(directory, 'download');

@@ -245,9 +245,9 @@ it('a package list holds names and comments', () => {
   expect(packageNames('# all\na\n\nb # why\n')).toEqual(['a', 'b']);
 });
 
-it('the state of a process is read behind its name', () => {
+it('state and times of a process are read behind its name', () => {
   const rest = Array.from({ length: 18 }, (_, index) => String(index)).join(' ');
-  expect(parseStat(`12 (a) b (c) S ${rest} 4711 5`)).toEqual({ state: 'S', start: '4711' });
+  expect(parseStat(`12 (a) b (c) S ${rest} 4711 5`)).toEqual({ state: 'S', start: '4711', used: 10 + 11 });
 });
 
 describe('on this machine', () => {
