@@ -96,7 +96,15 @@ path_ipvs_beside_sessions() {
 	bytes_a_session=$((($(unreclaimable_bytes) - before) / $1))
 }
 
-# And in the maps, whose room is there from the start.
+# map_bytes_an_entry NAME: of a hash map whose room is there from the start, as kernel/bpf/hashtab.c takes it: 48 bytes before
+# each key, both rounded up to 8, and 16 for each bucket. Before 6.4 the kernel itself tells only of keys and values.
+map_bytes_an_entry() {
+	bpftool -j map show pinned "/sys/fs/bpf/ipvs-bpf/$1" | jq 'def padded: (. + 7) / 8 | floor * 8;
+		(.max_entries | log2 | ceil | exp2) as $buckets |
+		48 + (.bytes_key | padded) + (.bytes_value | padded) + 16 * $buckets / .max_entries | round'
+}
+
+# And in the maps.
 path_ipvs-bpf_beside_sessions() {
 	local before map
 	sessions_virtual_server "$1"
@@ -109,7 +117,6 @@ path_ipvs-bpf_beside_sessions() {
 		return 1
 	}
 	for map in ipvs_sessions ipvs_replies; do
-		bytes_a_session=$((bytes_a_session + $(bpftool -j map show pinned "/sys/fs/bpf/ipvs-bpf/$map" |
-			jq '.bytes_memlock / .max_entries | floor')))
+		bytes_a_session=$((bytes_a_session + $(map_bytes_an_entry "$map")))
 	done
 }

@@ -95,7 +95,7 @@ still_sticky() {
 logged() { awake "$@" --log-level info 2>"$NET_RUN/agent.log"; }
 # The steps while packets are held back, each with its milliseconds.
 held_back() {
-	local at step last=0 held=''
+	local at step first=0 last=0 held=''
 	while read -r at step; do
 		at=$(date -d "$at" +%s%3N)
 		[ -z "$held" ] || held+=" $step $((at - last))"
@@ -105,7 +105,19 @@ held_back() {
 	done < <(sed -n 's/^\([^ ]*\) .* step=\([^ ]*\).*/\1 \2/p' "$NET_RUN/agent.log")
 	echo "$((last - first)) ms:${held# }"
 }
-tell_how_long() { note "$1: packets were held back for $(held_back)"; }
+tell_how_long() {
+	local held
+	held=$(held_back)
+	note "$1: packets were held back for $held"
+	at_most "${held%% *}" 1500 "ms that packets were held back"
+}
+# Who waits sends again after one second, then after two or three. Another machine's work is in the guest's time, too, while
+# it waits for a file: what takes a second by that may take one retransmission more.
+longest_wait() {
+	local held
+	held=$(held_back)
+	[ "${held%% *}" -lt 950 ] && echo 1999 || echo 3999
+}
 
 nothing_was_dropped() {
 	note "$1: $(cat "$STATE/last-disruption.json")"
@@ -131,7 +143,7 @@ with_new_connections() { # COMMAND…
 	worst=$(jq -s 'map(.maxUs) | max / 1000 | round' "$NET_RUN/new")
 	note "$(wc -l <"$NET_RUN/new") new connections meanwhile, $worst ms at the most"
 	equal "$(jq -s 'map(select(.ok | not)) | length' "$NET_RUN/new")" 0 "new connections that failed"
-	at_most "$worst" 1999 "ms that a new connection waited"
+	at_most "$worst" "$(longest_wait)" "ms that a new connection waited"
 }
 
 # with_open_connection COMMAND…: an accelerated connection is in use all the time, and hardly waits.
