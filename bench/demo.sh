@@ -77,7 +77,8 @@ in_director iptables -t nat -I KUBE-SERVICES ! -s "$pod_cidr" -d "$vip" -p udp -
 shown ipvsadm -Ln
 requests_and_transfer ipvs "$vip:$port"
 listing >/run/before
-sleep 130
+# As long as IPVS remembers the datagrams: connections outlive the exchange of modules, and go on natively.
+sleep 330
 
 say 'ipvs-bpf: the same, and then "ipvs-bpf node up"'
 write_config "{ address: $vip, port: $udp_port, protocol: UDP }"
