@@ -70,9 +70,9 @@ static __always_inline long write_by_module(struct __sk_buff *skb, __u8 family, 
 
 	if (family != AF_INET6)
 		return as_frame ? bpf_ip_vs_write(skb, ipv4_with_link(p, path),
-						 ETH_HLEN + IPV4_HEADS_LEN, how, diffs) :
-				 bpf_ip_vs_write(skb, &p->head.ip, IPV4_HEADS_LEN, how | ETH_HLEN,
-						 diffs);
+						  ETH_HLEN + IPV4_HEADS_LEN, how, diffs) :
+				  bpf_ip_vs_write(skb, &p->head.ip, IPV4_HEADS_LEN,
+						  how | ETH_HLEN, diffs);
 	if (as_frame && bpf_skb_store_bytes(skb, 0, &path->nexthop, IPVS_ETHERNET_LEN, 0))
 		return -1;
 	return bpf_ip_vs_write(skb, &p->head.ip6, IPV6_HEADS_LEN, how | ETH_HLEN | IPVS_WRITE_IPV6,
