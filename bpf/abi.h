@@ -10,7 +10,7 @@
 
 #include <linux/types.h>
 
-#define IPVS_BPF_ABI 8
+#define IPVS_BPF_ABI 9
 
 /* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2). */
 struct ipvs_addr {
@@ -113,15 +113,20 @@ struct ipvs_event {
 	__u32 cookie; /* of the session's SNAT word */
 };
 
-/*
- * How the kfunc bpf_ip_vs_write writes heads into a packet: bits 7..0 where they begin, 15..8 where the checksum of the
- * transport header is, both in bytes from skb->data; and flags.
- */
-#define IPVS_WRITE(at, check_at) ((at) | (check_at) << 8)
-#define IPVS_WRITE_AT(how)	 ((how) & 0xff)
-#define IPVS_WRITE_CHECK_AT(how) ((how) >> 8 & 0xff)
-#define IPVS_WRITE_UDP		 0x10000 /* a checksum of 0 is none, and one that becomes 0 is all ones: RFC 768 */
-#define IPVS_WRITE_IPV6		 0x20000 /* no header checksum makes up for what is changed */
+/* What the kfunc bpf_ip_vs_find says of a session, beside where it is. */
+struct ipvs_found {
+	struct ipvs_session_key key;
+	__u64 snat; /* its SNAT word, when it was the packet's session */
+};
+
+/* What a packet gets that is forwarded (bpf_ip_vs_translate). */
+struct ipvs_ends {
+	struct ipvs_addr saddr;
+	struct ipvs_addr daddr;
+	__be16 sport;
+	__be16 dport;
+	__u8 ethernet[IPVS_ETHERNET_LEN]; /* destination and source */
+};
 
 /*
  * The SNAT end of a session in one word, so that it is published whole or not at all, and never
@@ -260,6 +265,8 @@ _Static_assert(sizeof(struct ipvs_session_key) == 24, "abi");
 _Static_assert(sizeof(struct ipvs_path) == 40, "abi");
 _Static_assert(sizeof(struct ipvs_session) == 136, "abi");
 _Static_assert(sizeof(struct ipvs_event) == 48, "abi");
+_Static_assert(sizeof(struct ipvs_found) == 32, "abi");
+_Static_assert(sizeof(struct ipvs_ends) == 48, "abi");
 _Static_assert(sizeof(struct ipvs_reply_key) == 24, "abi");
 _Static_assert(sizeof(struct ipvs_frag_key) == 40, "abi");
 _Static_assert(sizeof(struct ipvs_frag) == 28, "abi");

@@ -158,7 +158,9 @@ export const hooks: readonly Hook[] = [
       '\tu32\t\t\tbpf_cookie;\t/* 0: no session */\n' +
       '\tu32\t\t\tbpf_service;\t/* id in ipvs_services, flags */\n' +
       '\tu32\t\t\tbpf_until[2];\t/* jiffies: tc forwards, by direction; 0: never has */\n' +
+      '\tu32\t\t\tbpf_reply_flow;\t/* index into flows */\n' +
       '\tstruct timer_list\tbpf_timer;\t/* takes over what tc has counted */\n' +
+      '\tstruct ipvs_session\t*bpf_session;\t/* in the map, while its cookie is ours; NULL: no more */\n' +
       '#endif\n',
   },
   {

@@ -51,6 +51,8 @@ static inline void ip_vs_bpf_conn_init(struct ip_vs_conn *cp)
 	cp->bpf_service = 0;
 	cp->bpf_until[0] = 0;
 	cp->bpf_until[1] = 0;
+	cp->bpf_reply_flow = 0;
+	cp->bpf_session = NULL;
 	timer_setup(&cp->bpf_timer, ip_vs_bpf_count_timer, 0);
 }
 

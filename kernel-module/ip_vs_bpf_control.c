@@ -113,11 +113,15 @@ static int set_mode(struct ip_vs_bpf *bpf, const char *text)
 
 static bool map_fits(const struct bpf_map *map, const struct ip_vs_bpf_map_spec *spec)
 {
+	/* Connections keep the addresses of their sessions. */
+	bool may_move = spec == &map_specs[SESSIONS] && map->map_flags & BPF_F_NO_PREALLOC;
+
 	return map->map_type == spec->type && map->key_size == spec->key_size &&
 	       map->value_size == spec->value_size && map->max_entries >= spec->min_entries &&
-	       !map->frozen;
+	       !map->frozen && !may_move;
 }
 
+/* Of a namespace, nobody is left that could have found something in them: see unhook(). */
 static void put_maps(struct bpf_map **maps)
 {
 	int i;
@@ -172,6 +176,7 @@ static int set_maps(struct ip_vs_bpf *bpf, char *text)
 		if (bpf->hooked || atomic_read(&bpf->conns))
 			return -EBUSY;
 		put_maps(bpf->map);
+		ip_vs_bpf_free_flows(bpf);
 		return 0;
 	}
 	if (bpf->map[0])
@@ -182,6 +187,11 @@ static int set_maps(struct ip_vs_bpf *bpf, char *text)
 		return err;
 	}
 	memcpy(bpf->map, maps, sizeof(maps));
+	err = ip_vs_bpf_alloc_flows(bpf);
+	if (err) {
+		put_maps(bpf->map);
+		return err;
+	}
 	ip_vs_bpf_forget_sessions(bpf);
 	return 0;
 }
@@ -323,6 +333,7 @@ void ip_vs_bpf_net_cleanup(struct netns_ipvs *ipvs)
 	ip_vs_bpf_net_unhook(ipvs);
 	cancel_work_sync(&bpf->unhook);
 	put_maps(bpf->map);
+	ip_vs_bpf_free_flows(bpf);
 	kfree(bpf->table);
 	kfree(bpf);
 	ipvs->bpf = NULL;

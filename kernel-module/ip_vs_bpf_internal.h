@@ -4,6 +4,7 @@
 #define IP_VS_BPF_INTERNAL_H
 
 #include <linux/bpf.h>
+#include <linux/btf.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/netfilter.h>
@@ -26,7 +27,8 @@ enum ip_vs_bpf_map {
 };
 
 /* Serialise adding and removing the session of one client address and port. */
-#define SESSION_LOCKS 256
+#define SESSION_LOCK_BITS 8
+#define SESSION_LOCKS (1 << SESSION_LOCK_BITS)
 
 /*
  * The accelerated mode of one network namespace. The maps stay while the hooks are registered
@@ -46,6 +48,8 @@ struct ip_vs_bpf {
 	struct work_struct unhook;
 	struct ctl_table *table;
 	struct ctl_table_header *table_header;
+	struct ip_vs_conn __rcu **flows; /* with the maps; 2^flow_bits, or NULL */
+	u32 flow_bits;
 	spinlock_t session_lock[SESSION_LOCKS];
 	spinlock_t scheduling_lock[SESSION_LOCKS]; /* outside of session_lock */
 };
@@ -116,19 +120,43 @@ static inline u32 service_id_of(const struct ip_vs_conn *cp)
 	return cp->bpf_service & IPVS_SERVICE_ID_MAX;
 }
 
+static inline struct ipvs_session_key ip_vs_bpf_session_key(const struct ip_vs_conn *cp, u32 service_id)
+{
+	return (struct ipvs_session_key){
+		.caddr = addr_of(cp->af, &cp->caddr),
+		.service_id = service_id,
+		.cport = cp->cport,
+	};
+}
+
 /* ip_vs_bpf_session.c */
-struct ipvs_session_key ip_vs_bpf_session_key(const struct ip_vs_conn *cp, u32 service_id);
 /* What a module that was removed has left in the maps. Process context, before there are hooks. */
 void ip_vs_bpf_forget_sessions(struct ip_vs_bpf *bpf);
 /* 0, or the error of the map: -E2BIG if it is full. */
 int ip_vs_bpf_add_session(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
 			  const struct ipvs_service *service);
-/* The session of a connection, with its lock held, or NULL. */
+/* The session of a connection, with its lock held, or NULL. BH are disabled. */
 struct ipvs_session *ip_vs_bpf_lock_session(struct ip_vs_bpf *bpf, const struct ip_vs_conn *cp);
 void ip_vs_bpf_unlock_session(struct ip_vs_bpf *bpf, const struct ip_vs_conn *cp);
 /* The SNAT end of a session; false if the real server sees the client's own address. */
 bool ip_vs_bpf_snat_end(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct ipvs_addr *address,
 			__be16 *port);
+
+/* ip_vs_bpf_flow.c */
+/* Process context, with the maps: 0 or -ENOMEM. */
+int ip_vs_bpf_alloc_flows(struct ip_vs_bpf *bpf);
+/* Nobody finds connections any more. */
+void ip_vs_bpf_free_flows(struct ip_vs_bpf *bpf);
+/* Has packets of a connection found, its replies too once it has a SNAT end. Under the session's lock. */
+void ip_vs_bpf_add_flows(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, const struct ipvs_session *session);
+/* Before it is freed, and when nobody adds them any more. */
+void ip_vs_bpf_remove_flows(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp);
+/*
+ * The accelerated connection of a packet whose transport header stands behind a plain IP header, and its SNAT word; NULL
+ * says nothing. Takes no reference.
+ */
+struct ip_vs_conn *ip_vs_bpf_find_flow(struct ip_vs_bpf *bpf, int af, const struct sk_buff *skb, bool reply,
+				       u64 *word);
 
 /* ip_vs_bpf_path.c */
 /*
@@ -155,6 +183,33 @@ void ip_vs_bpf_take_over_counts(struct ip_vs_conn *cp, struct ipvs_session *sess
 void ip_vs_bpf_count_later(struct ip_vs_conn *cp);
 
 /* ip_vs_bpf_kfuncs.c */
+/* linux/btf.h: since 6.2 and 6.7. */
+#ifndef __bpf_kfunc
+#define __bpf_kfunc __used noinline
+#endif
+#ifndef __bpf_kfunc_start_defs
+#define __bpf_kfunc_start_defs()                                         \
+	__diag_push();                                                   \
+	__diag_ignore_all("-Wmissing-prototypes", "called by programs only")
+#define __bpf_kfunc_end_defs() __diag_pop()
+#endif
+
+__bpf_kfunc_start_defs();
+
+/*
+ * The session of a plain packet, and in `found` what it is known by; NULL if it is not known here. What is read of it counts
+ * if its SNAT word is still found->snat then. The size is that of struct ipvs_session. In ip_vs_bpf_flow.c.
+ */
+u64 *bpf_ip_vs_find(struct __sk_buff *ctx, struct ipvs_found *found, u32 reply, const u32 rdwr_buf_size);
+/*
+ * Gives a plain packet other ends and one hop less and, if ethernet_len is IPVS_ETHERNET_LEN and not 0, another Ethernet
+ * header. What pointed into the packet before may not any more. 0, or a negative error, and the packet is as it was. In
+ * ip_vs_bpf_translate.c.
+ */
+int bpf_ip_vs_translate(struct __sk_buff *ctx, const struct ipvs_ends *ends, u32 ethernet_len);
+
+__bpf_kfunc_end_defs();
+
 /* Once, before there is a network namespace. */
 void ip_vs_bpf_register_kfuncs(void);
 /* True if tc programs may call them: the kernel has taken the types of this module. */

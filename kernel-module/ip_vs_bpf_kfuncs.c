@@ -2,8 +2,8 @@
 /*
  * Kfuncs: tc ingress has IPVS schedule a connection, and tells it of segments that change one, and forwards
  * them all the same. What is not plain is refused: the segment then goes through the IP stack to PRE_ROUTING,
- * which can do everything. And one that writes what tc ingress has translated. A packet's network header is behind
- * skb->data here.
+ * which can do everything. Others find a packet's session and translate it, for less than the programs would. A packet's
+ * network header is behind skb->data here.
  */
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
@@ -16,17 +16,6 @@
 #include <net/ip.h>
 
 #include "ip_vs_bpf_internal.h"
-
-/* linux/btf.h: since 6.2 and 6.7. */
-#ifndef __bpf_kfunc
-#define __bpf_kfunc __used noinline
-#endif
-#ifndef __bpf_kfunc_start_defs
-#define __bpf_kfunc_start_defs()                                         \
-	__diag_push();                                                   \
-	__diag_ignore_all("-Wmissing-prototypes", "called by programs only")
-#define __bpf_kfunc_end_defs() __diag_pop()
-#endif
 
 /* linux/btf_ids.h: since 6.9 a set says what it is of. */
 #ifndef BTF_KFUNCS_START
@@ -123,14 +112,19 @@ static int begin_connection(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb)
 	return 0;
 }
 
-static struct ip_vs_conn *find_connection(struct netns_ipvs *ipvs, int af,
+/* The connection of an event, by the packet itself or, if its flow is not known, by the session's key. Takes a reference. */
+static struct ip_vs_conn *find_connection(struct netns_ipvs *ipvs, int af, const struct sk_buff *skb,
 					  const struct ipvs_event *event)
 {
 	union nf_inet_addr caddr, vaddr;
 	struct ip_vs_conn_param param;
 	bool ipv6 = af == AF_INET6;
 	struct ip_vs_conn *cp;
+	u64 word;
 
+	cp = ip_vs_bpf_find_flow(ipvs->bpf, af, skb, event->reply, &word);
+	if (likely(cp && IPVS_SNAT_COOKIE(word) == event->cookie))
+		return __ip_vs_conn_get(cp) ? cp : NULL;
 	memcpy(&caddr, ipv6 ? event->key.caddr.w : &event->key.caddr.w[3], ipv6 ? 16 : 4);
 	memcpy(&vaddr, ipv6 ? event->vaddr.w : &event->vaddr.w[3], ipv6 ? 16 : 4);
 	ip_vs_conn_fill_param(ipvs, af, IPPROTO_TCP, &caddr, event->key.cport, &vaddr, event->vport,
@@ -164,7 +158,7 @@ static int tell(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb, const struct
 	if (!pd || !ip_vs_fill_iph_skb(af, skb, false, &iph))
 		return err;
 	th = skb_header_pointer(skb, iph.len, sizeof(_th), &_th);
-	cp = th ? find_connection(bpf->ipvs, af, event) : NULL;
+	cp = th ? find_connection(bpf->ipvs, af, skb, event) : NULL;
 	if (!cp)
 		return err;
 	if (unlikely(!is_told(cp, th))) {
@@ -187,42 +181,6 @@ static struct ip_vs_bpf *bpf_of(const struct sk_buff *skb, int *af)
 
 	*af = skb->protocol == htons(ETH_P_IPV6) ? AF_INET6 : AF_INET;
 	return ipvs && ipvs->bpf && is_plain(ipvs) && is_plain_packet(skb) ? ipvs->bpf : NULL;
-}
-
-/* Sizes that are known cost a fifth of a call of memcpy. */
-static void copy_heads(u8 *to, const u8 *heads, u32 length)
-{
-	switch (length) {
-	case sizeof(struct iphdr) + 2 * sizeof(__be16):
-		memcpy(to, heads, sizeof(struct iphdr) + 2 * sizeof(__be16));
-		return;
-	case ETH_HLEN + sizeof(struct iphdr) + 2 * sizeof(__be16):
-		memcpy(to, heads, ETH_HLEN + sizeof(struct iphdr) + 2 * sizeof(__be16));
-		return;
-	default:
-		memcpy(to, heads, length);
-	}
-}
-
-/*
- * As bpf_l4_csum_replace does it for addresses and ports one after the other. A checksum that is left to the device
- * (CHECKSUM_PARTIAL) covers addresses only. In a sum that the device took over the whole packet (CHECKSUM_COMPLETE)
- * the checksums make up for what they cover: of IPv4 everything is covered, the addresses twice; of IPv6 all but the
- * hop count.
- */
-static void update_check(struct sk_buff *skb, __sum16 *check, __wsum addrs, __wsum ports, u32 how)
-{
-	__wsum uncovered = how & IPVS_WRITE_IPV6 ? (__force __wsum)htons(1) : addrs;
-
-	if (skb->ip_summed == CHECKSUM_PARTIAL) {
-		*check = ~csum_fold(csum_add(addrs, csum_unfold(*check)));
-		return;
-	}
-	csum_replace_by_diff(check, csum_add(addrs, ports));
-	if (how & IPVS_WRITE_UDP && !*check)
-		*check = CSUM_MANGLED_0;
-	if (skb->ip_summed == CHECKSUM_COMPLETE)
-		skb->csum = csum_sub(skb->csum, uncovered);
 }
 
 __bpf_kfunc_start_defs();
@@ -254,33 +212,13 @@ __bpf_kfunc int bpf_ip_vs_tell(struct __sk_buff *ctx, const struct ipvs_event *e
 	return bpf ? tell(bpf, af, skb, event) : -EAGAIN;
 }
 
-/*
- * Writes translated heads of a packet, from IP header to ports and one hop less, maybe with the Ethernet header before
- * them; how: IPVS_WRITE_*. `diffs` are those of the addresses, in the upper half, and of the ports, as csum_diff() has
- * them. What pointed into the packet before may not any more. 0, or a negative error, and the packet is as it was.
- */
-__bpf_kfunc int bpf_ip_vs_write(struct __sk_buff *ctx, const void *heads, u32 heads__sz, u64 how, u64 diffs)
-{
-	u32 at = IPVS_WRITE_AT(how), check_at = IPVS_WRITE_CHECK_AT(how);
-	struct sk_buff *skb = (struct sk_buff *)ctx;
-	int err;
-
-	err = skb_ensure_writable(skb, max_t(u32, at + heads__sz, check_at + sizeof(__sum16)));
-	if (unlikely(err))
-		return err;
-	copy_heads(skb->data + at, heads, heads__sz);
-	update_check(skb, (__sum16 *)(skb->data + check_at), (__force __wsum)(diffs >> 32),
-		     (__force __wsum)diffs, how);
-	bpf_compute_data_pointers(skb);
-	return 0;
-}
-
 __bpf_kfunc_end_defs();
 
 BTF_KFUNCS_START(ip_vs_bpf_kfunc_ids)
 BTF_ID_FLAGS(func, bpf_ip_vs_begin)
 BTF_ID_FLAGS(func, bpf_ip_vs_tell)
-BTF_ID_FLAGS(func, bpf_ip_vs_write)
+BTF_ID_FLAGS(func, bpf_ip_vs_find, KF_RET_NULL)
+BTF_ID_FLAGS(func, bpf_ip_vs_translate)
 BTF_KFUNCS_END(ip_vs_bpf_kfunc_ids)
 
 static const struct btf_kfunc_id_set kfunc_set = {

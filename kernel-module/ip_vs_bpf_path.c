@@ -194,6 +194,7 @@ static void put_path(struct ip_vs_conn *cp, struct ipvs_session *session,
 
 	write_path(to, path, until);
 	ip_vs_bpf_take_over_counts(cp, session);
+	ip_vs_bpf_add_flows(cp->ipvs->bpf, cp, session);
 	WRITE_ONCE(cp->bpf_until[direction], path->out_ifindex ? until ?: 1 : 0);
 	if (path->out_ifindex)
 		ip_vs_bpf_count_later(cp);
@@ -279,5 +280,6 @@ void ip_vs_bpf_update_tell(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp)
 		return;
 	WRITE_ONCE(session->request.tell, tell);
 	WRITE_ONCE(session->reply.tell, tell);
+	ip_vs_bpf_add_flows(bpf, cp, session);
 	ip_vs_bpf_unlock_session(bpf, cp);
 }

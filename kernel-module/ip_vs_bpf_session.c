@@ -1,46 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Sessions: what the tc programs know of an IPVS connection. The contract is abi.h. */
-#include <linux/jhash.h>
+#include <linux/hash.h>
 #include <linux/rcupdate_wait.h>
 #include <linux/sched.h>
 #include <net/ipv6.h>
 
 #include "ip_vs_bpf_internal.h"
 
-struct ipvs_session_key ip_vs_bpf_session_key(const struct ip_vs_conn *cp, u32 service_id)
-{
-	return (struct ipvs_session_key){
-		.caddr = addr_of(cp->af, &cp->caddr),
-		.service_id = service_id,
-		.cport = cp->cport,
-	};
-}
-
 static spinlock_t *session_lock(struct ip_vs_bpf *bpf, const struct ip_vs_conn *cp)
 {
 	u32 address = cp->af == AF_INET6 ? ipv6_addr_hash(&cp->caddr.in6) :
 					   (__force u32)cp->caddr.ip;
-	u32 hash = jhash_2words(address, (__force u32)cp->cport, 0);
 
-	return &bpf->session_lock[hash % SESSION_LOCKS];
+	return &bpf->session_lock[hash_64((u64)address << 16 | (__force u16)cp->cport, SESSION_LOCK_BITS)];
 }
 
 struct ipvs_session *ip_vs_bpf_lock_session(struct ip_vs_bpf *bpf, const struct ip_vs_conn *cp)
 {
-	struct ipvs_session_key key = ip_vs_bpf_session_key(cp, service_id_of(cp));
 	struct ipvs_session *session;
 
-	spin_lock_bh(session_lock(bpf, cp));
-	session = map_lookup(bpf, SESSIONS, &key);
+	spin_lock(session_lock(bpf, cp));
+	session = cp->bpf_session;
 	if (session && IPVS_SNAT_COOKIE(READ_ONCE(session->snat)) == cp->bpf_cookie)
 		return session;
-	spin_unlock_bh(session_lock(bpf, cp));
+	spin_unlock(session_lock(bpf, cp));
 	return NULL;
 }
 
 void ip_vs_bpf_unlock_session(struct ip_vs_bpf *bpf, const struct ip_vs_conn *cp)
 {
-	spin_unlock_bh(session_lock(bpf, cp));
+	spin_unlock(session_lock(bpf, cp));
 }
 
 /* Ends a session whose snat word was `word`: no tc program can publish a SNAT end any more. */
@@ -76,8 +65,8 @@ static spinlock_t *scheduling_lock_of(const struct ip_vs_bpf_packet *packet, con
 		return NULL;
 	address = packet->state.pf == AF_INET6 ? ipv6_addr_hash(&iph->saddr.in6) :
 						 (__force u32)iph->saddr.ip;
-	return &packet->bpf->scheduling_lock[jhash_2words(address, (__force u32)ports[0], 0) %
-					     SESSION_LOCKS];
+	return &packet->bpf->scheduling_lock[hash_64((u64)address << 16 | (__force u16)ports[0],
+						      SESSION_LOCK_BITS)];
 }
 
 struct ip_vs_conn *ip_vs_bpf_begin_scheduling(struct ip_vs_bpf_packet *packet,
@@ -148,6 +137,22 @@ static u32 next_cookie(struct ip_vs_bpf *bpf)
 	return cookie ?: atomic_inc_return(&bpf->cookie);
 }
 
+/*
+ * Elements of a map that has them all from the start stay where they are: the connection needs no look-up again, and knows
+ * by its cookie whether the element has become another session's. Under the session's lock.
+ */
+static void own_session(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, const struct ipvs_session_key *key,
+			u32 cookie)
+{
+	struct ipvs_session *session = map_lookup(bpf, SESSIONS, key);
+
+	cp->bpf_service = key->service_id;
+	WRITE_ONCE(cp->bpf_session, session);
+	WRITE_ONCE(cp->bpf_cookie, cookie);
+	if (likely(session))
+		ip_vs_bpf_add_flows(bpf, cp, session);
+}
+
 int ip_vs_bpf_add_session(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
 		       const struct ipvs_service *service)
 {
@@ -166,7 +171,7 @@ int ip_vs_bpf_add_session(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
 	struct ipvs_session *old;
 	int err;
 
-	spin_lock_bh(session_lock(bpf, cp));
+	spin_lock(session_lock(bpf, cp));
 	err = map_update(bpf, SESSIONS, &key, &session, BPF_NOEXIST);
 	if (unlikely(err == -EEXIST)) {
 		/* A client port that is used again before the old connection is freed. */
@@ -176,14 +181,14 @@ int ip_vs_bpf_add_session(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp,
 		err = map_update(bpf, SESSIONS, &key, &session, BPF_ANY);
 		count(bpf, IPVS_COUNT_SESSION_REPLACED);
 	}
-	spin_unlock_bh(session_lock(bpf, cp));
+	if (likely(!err))
+		own_session(bpf, cp, &key, cookie);
+	spin_unlock(session_lock(bpf, cp));
 	if (err)
 		return err;
 	atomic_inc(&bpf->conns);
 	if (cp->af == AF_INET6)
 		atomic_inc(&bpf->ipv6_conns);
-	cp->bpf_service = service->id;
-	WRITE_ONCE(cp->bpf_cookie, cookie);
 	count(bpf, IPVS_COUNT_SESSION_ADDED);
 	return 0;
 }
@@ -202,6 +207,7 @@ static void leave_or_delete(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp)
 	if (!bpf->leaving)
 		end_session(bpf, session);
 	ip_vs_bpf_take_over_counts(cp, session);
+	WRITE_ONCE(cp->bpf_session, NULL);
 	if (!bpf->leaving) {
 		map_delete(bpf, SESSIONS, &key);
 		count(bpf, IPVS_COUNT_SESSION_REMOVED);
@@ -214,7 +220,10 @@ void ip_vs_bpf_remove_session(struct ip_vs_conn *cp)
 	struct ip_vs_bpf *bpf = cp->ipvs->bpf;
 
 	rcu_read_lock();
+	local_bh_disable();
 	leave_or_delete(bpf, cp);
+	local_bh_enable();
+	ip_vs_bpf_remove_flows(bpf, cp);
 	rcu_read_unlock();
 	/* Without a session it does not start again. */
 	del_timer(&cp->bpf_timer);
@@ -234,8 +243,7 @@ void ip_vs_bpf_remove_session(struct ip_vs_conn *cp)
 bool ip_vs_bpf_snat_end(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp, struct ipvs_addr *address,
 			__be16 *port)
 {
-	struct ipvs_session_key key = ip_vs_bpf_session_key(cp, service_id_of(cp));
-	struct ipvs_session *session = map_lookup(bpf, SESSIONS, &key);
+	struct ipvs_session *session = READ_ONCE(cp->bpf_session);
 	u64 word = session ? READ_ONCE(session->snat) : 0;
 	u32 id = IPVS_SNAT_ADDR_ID(word);
 	struct ipvs_snat_addr *snat = map_lookup(bpf, SNAT_ADDRS, &id);

@@ -126,7 +126,9 @@ bool ip_vs_bpf_postpone_expiry(struct ip_vs_conn *cp)
 	    READ_ONCE(cp->bpf_service) & BPF_SERVICE_KILLED)
 		return false;
 	rcu_read_lock();
+	local_bh_disable();
 	postponed = find_expiry(cp, &expires);
+	local_bh_enable();
 	rcu_read_unlock();
 	if (!postponed)
 		return false;

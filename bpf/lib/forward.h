@@ -13,6 +13,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "lib/flow.h"
 #include "lib/hold.h"
 #include "lib/kfuncs.h"
 #include "lib/nat_both.h"
@@ -121,9 +122,9 @@ static __always_inline bool fits_mtu(struct __sk_buff *skb, __u8 family, const s
 static __always_inline bool may_forward(struct __sk_buff *skb, __u8 family, const struct packet *p,
 					__u32 l4_head_len, const struct ipvs_path *path)
 {
-	return path->out_ifindex && path->in_ifindex == skb->ifindex && is_in_force(path) &&
-	       skb->pkt_type == PACKET_HOST && !skb->vlan_present && !skb->mark &&
-	       hops_left(family, p) > 1 && skb->len >= ETH_HLEN + ip_length(family, p) &&
+	return path->in_ifindex == skb->ifindex && is_in_force(path) && skb->pkt_type == PACKET_HOST &&
+	       !skb->vlan_present && !skb->mark && hops_left(family, p) > 1 &&
+	       skb->len >= ETH_HLEN + ip_length(family, p) &&
 	       fits_mtu(skb, family, p, l4_head_len, path->mtu);
 }
 
@@ -134,37 +135,34 @@ static __always_inline __u32 counted_bytes(struct __sk_buff *skb, __u8 family,
 	return skb->gso_size ? skb->len - ETH_HLEN : ip_length(family, p);
 }
 
-static __always_inline int send(struct __sk_buff *skb, const struct ipvs_path *path)
-{
-	struct bpf_redir_neigh nexthop = { .nh_family = path->nexthop_family };
+/* What a packet is forwarded by: what it gets, and the path as it is. */
+struct forwarding {
+	struct flow flow;
+	struct ipvs_path *path;
+	__u32 out_ifindex; /* of the path, when it was looked at */
+	struct ipvs_ends ends; /* the source of a request is not known before its SNAT end */
+	enum ipvs_counter counter;
+	bool begun; /* by this packet */
+};
 
-	if (path->nexthop_family == IPVS_NEXTHOP_PEER)
-		return bpf_redirect_peer(path->out_ifindex, 0);
+static __always_inline int send(struct __sk_buff *skb, const struct forwarding *f, __u8 nexthop_family)
+{
+	struct bpf_redir_neigh nexthop = { .nh_family = nexthop_family };
+
+	if (nexthop_family == IPVS_NEXTHOP_PEER)
+		return bpf_redirect_peer(f->out_ifindex, 0);
 	/* What the driver has left there is no hint for tc egress. */
 	skb->cb[2] = 0;
 	skb->cb[3] = 0;
 	skb->cb[4] = 0;
-	if (path->nexthop_family == IPVS_NEXTHOP_ETHERNET)
-		return bpf_redirect(path->out_ifindex, 0);
-	if (path->nexthop_family == AF_INET6)
-		__builtin_memcpy(nexthop.ipv6_nh, &path->nexthop, sizeof(path->nexthop));
+	if (nexthop_family == IPVS_NEXTHOP_ETHERNET)
+		return bpf_redirect(f->out_ifindex, 0);
+	if (nexthop_family == AF_INET6)
+		__builtin_memcpy(nexthop.ipv6_nh, &f->path->nexthop, sizeof(f->path->nexthop));
 	else
-		nexthop.ipv4_nh = path->nexthop.w[3];
-	return bpf_redirect_neigh(path->out_ifindex, &nexthop, sizeof(nexthop), 0);
+		nexthop.ipv4_nh = f->path->nexthop.w[3];
+	return bpf_redirect_neigh(f->out_ifindex, &nexthop, sizeof(nexthop), 0);
 }
-
-/* What a packet is forwarded by. All but `choice.word` was read from the session behind it. */
-struct forwarding {
-	struct ipvs_session *session;
-	struct ipvs_session_key key;
-	struct snat_choice choice;
-	__u64 *counted;
-	struct ipvs_path path;
-	struct nat source; /* of a request: not known before its SNAT end */
-	struct nat dest;
-	enum ipvs_counter counter;
-	bool begun; /* by this packet */
-};
 
 static __always_inline bool is_reply(const struct forwarding *f)
 {
@@ -173,9 +171,9 @@ static __always_inline bool is_reply(const struct forwarding *f)
 
 static __always_inline void take_path(struct forwarding *f, struct ipvs_path *path)
 {
-	f->counted = &path->counted;
-	f->path = *path;
-	f->choice.out_ifindex = f->path.out_ifindex;
+	f->path = path;
+	f->out_ifindex = *(volatile __u32 *)&path->out_ifindex;
+	__builtin_memcpy(f->ends.ethernet, &path->nexthop, IPVS_ETHERNET_LEN);
 }
 
 /* To the real server. */
@@ -184,27 +182,18 @@ static __always_inline bool find_forwarding_of_request(struct __sk_buff *skb, __
 						       const struct transport *t,
 						       struct forwarding *f)
 {
-	struct ipvs_service_key server = { .vport = p->head.l4.dport, .protocol = p->protocol };
-	struct ipvs_service *service;
+	struct flow *flow = &f->flow;
 
 	if (!is_vport(p->head.l4.dport))
 		return false;
-	destination_of(family, p, &server.vaddr);
-	service = bpf_map_lookup_elem(&ipvs_services, &server);
-	if (!service)
-		return false;
-	f->key = (struct ipvs_session_key){ .service_id = service->id, .cport = p->head.l4.sport };
-	source_of(family, p, &f->key.caddr);
-	f->session = bpf_map_lookup_elem(&ipvs_sessions, &f->key);
-	f->begun = !f->session && begins_connection(t) && !bpf_ip_vs_begin(skb);
+	f->begun = !is_known(skb, flow, false) && begins_connection(t) && !bpf_ip_vs_begin(skb);
 	if (f->begun)
-		f->session = bpf_map_lookup_elem(&ipvs_sessions, &f->key);
-	if (!f->session)
+		is_known(skb, flow, false);
+	if (!flow->session && !look_up_request(family, p, flow))
 		return false;
-	f->choice.word = session_snat(f->session);
-	take_path(f, &f->session->request);
-	f->dest.addr = f->session->daddr;
-	f->dest.port = f->session->dport;
+	take_path(f, &flow->session->request);
+	f->ends.daddr = flow->session->daddr;
+	f->ends.dport = flow->session->dport;
 	f->counter = IPVS_COUNT_FORWARD_REQUEST;
 	return true;
 }
@@ -213,25 +202,16 @@ static __always_inline bool find_forwarding_of_request(struct __sk_buff *skb, __
 static __always_inline bool find_forwarding_of_reply(struct __sk_buff *skb, __u8 family,
 						     const struct packet *p, struct forwarding *f)
 {
-	struct ipvs_reply_key reply;
-	struct ipvs_addr daddr;
+	struct flow *flow = &f->flow;
 
-	if (!is_snat_port(p->head.l4.dport))
+	if (!is_snat_port(p->head.l4.dport) ||
+	    (!is_known(skb, flow, true) && !look_up_reply(skb, family, p, flow)))
 		return false;
-	destination_of(family, p, &daddr);
-	reply = reply_key_of(family, p);
-	reply.snat_addr_id = find_address(skb, &daddr);
-	if (!reply.snat_addr_id)
-		return false;
-	f->session = session_of_reply(&reply, &f->key);
-	if (!f->session)
-		return false;
-	f->choice.word = session_snat(f->session);
-	take_path(f, &f->session->reply);
-	f->source.addr = f->session->vaddr;
-	f->source.port = f->session->vport;
-	f->dest.addr = f->key.caddr;
-	f->dest.port = f->key.cport;
+	take_path(f, &flow->session->reply);
+	f->ends.saddr = flow->session->vaddr;
+	f->ends.sport = flow->session->vport;
+	f->ends.daddr = flow->found.key.caddr;
+	f->ends.dport = flow->found.key.cport;
 	f->counter = IPVS_COUNT_FORWARD_REPLY;
 	f->begun = false;
 	return true;
@@ -255,38 +235,43 @@ static __noinline int tell_ip_vs(struct __sk_buff *skb, const struct ipvs_sessio
 /* A SYN has just been scheduled; its answer changes nothing. */
 static __always_inline bool is_news(const struct transport *t, const struct forwarding *f)
 {
-	if (f->begun || (f->path.tell == IPVS_TELL_HANDSHAKE && is_reply(f) && answers_syn(t)))
+	__u8 tell = f->path->tell;
+
+	if (f->begun || (tell == IPVS_TELL_HANDSHAKE && is_reply(f) && answers_syn(t)))
 		return false;
-	return changes_state(t) || f->path.tell;
+	return changes_state(t) || tell;
 }
 
 /* 0: IPVS knows, or need not. */
 static __always_inline int tell(struct __sk_buff *skb, const struct transport *t,
 				const struct forwarding *f)
 {
+	const struct ipvs_found *found = &f->flow.found;
+
 	if (!is_news(t, f))
 		return 0;
 	if (!HAS_KFUNCS)
 		return -EOPNOTSUPP;
-	return tell_ip_vs(skb, f->session, &f->key, IPVS_SNAT_COOKIE(f->choice.word), is_reply(f));
+	return tell_ip_vs(skb, f->flow.session, &found->key, IPVS_SNAT_COOKIE(found->snat), is_reply(f));
 }
 
 /* Who the real server is to see: the client, or the SNAT end, unless there is none yet, or no more. */
 static __always_inline bool find_source(__u8 family, struct forwarding *f)
 {
-	__u32 id = IPVS_SNAT_ADDR_ID(f->choice.word);
+	const struct ipvs_found *found = &f->flow.found;
+	__u32 id = IPVS_SNAT_ADDR_ID(found->snat);
 	struct ipvs_snat_addr *snat;
 
 	if (id == IPVS_SNAT_NONE) {
-		f->source.addr = f->key.caddr;
-		f->source.port = f->key.cport;
+		f->ends.saddr = found->key.caddr;
+		f->ends.sport = found->key.cport;
 		return true;
 	}
 	snat = bpf_map_lookup_elem(&ipvs_snat_addrs, &id);
 	if (id == IPVS_SNAT_UNDECIDED || !snat || snat->family != family)
 		return false;
-	f->source.addr = snat->addr;
-	f->source.port = IPVS_SNAT_PORT(f->choice.word);
+	f->ends.saddr = snat->addr;
+	f->ends.sport = IPVS_SNAT_PORT(found->snat);
 	return true;
 }
 
@@ -294,30 +279,39 @@ static __always_inline bool find_source(__u8 family, struct forwarding *f)
 static __always_inline int choose_source(struct __sk_buff *skb, const struct transport *t,
 					 struct forwarding *f)
 {
-	if (IPVS_SNAT_ADDR_ID(f->choice.word) != IPVS_SNAT_UNDECIDED || !begins_connection(t))
+	struct ipvs_found *found = &f->flow.found;
+	struct snat_choice choice = { .word = found->snat, .out_ifindex = f->out_ifindex };
+	int result;
+
+	if (IPVS_SNAT_ADDR_ID(choice.word) != IPVS_SNAT_UNDECIDED || !begins_connection(t))
 		return 0;
-	return choose_snat(skb, f->session, &f->key, &f->choice);
+	result = choose_snat(skb, f->flow.session, &found->key, &choice);
+	found->snat = choice.word;
+	return result;
 }
 
 /* Translates and sends. IPVS_NOT_MINE: the session is another one by now, and nothing has been done. */
 static __always_inline int forward_by(struct __sk_buff *skb, __u8 family, struct packet *p,
 				      const struct forwarding *f)
 {
+	__u8 nexthop_family = f->path->nexthop_family;
 	int crc, result;
 
-	if (session_snat(f->session) != f->choice.word)
+	if (session_snat(f->flow.session) != f->flow.found.snat)
 		return IPVS_NOT_MINE;
-	__sync_fetch_and_add(f->counted, IPVS_COUNTED(1, counted_bytes(skb, family, p)));
-	session_touch(f->session);
+	__sync_fetch_and_add(&f->path->counted, IPVS_COUNTED(1, counted_bytes(skb, family, p)));
+	session_touch(f->flow.session);
 	crc = p->protocol == IPPROTO_SCTP ?
-		      leave_crc(ETH_HLEN + p->l4_off, p->l4_len, p->head.l4.sport ^ f->source.port,
-				p->head.l4.dport ^ f->dest.port) :
+		      leave_crc(ETH_HLEN + p->l4_off, p->l4_len, p->head.l4.sport ^ f->ends.sport,
+				p->head.l4.dport ^ f->ends.dport) :
 		      0;
-	result = family == AF_INET6 ? nat_both_ends_ipv6(skb, p, &f->source, &f->dest, &f->path) :
-				      nat_both_ends(skb, family, p, &f->source, &f->dest, &f->path);
-	if (crc < 0 || result)
-		return crc < 0 ? crc : result;
-	if (send(skb, &f->path) != TC_ACT_REDIRECT)
+	if (crc < 0)
+		return crc;
+	result = family == AF_INET6 ? nat_both_ends_ipv6(skb, p, &f->ends, nexthop_family) :
+				      nat_both_ends(skb, family, p, &f->ends, nexthop_family);
+	if (result)
+		return result;
+	if (send(skb, f, nexthop_family) != TC_ACT_REDIRECT)
 		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
 	return ipvs_sent(f->counter) | crc;
 }
@@ -337,9 +331,10 @@ static __always_inline int forward(struct __sk_buff *skb, __u8 family)
 				    !find_forwarding_of_request(skb, family, &p, &transport, &f)))
 		return IPVS_NOT_MINE;
 	/* An IPv6 packet may have IPv4 addresses that are mapped into its own. */
-	if (f.session->family != family)
+	if (f.flow.session->family != family)
 		return IPVS_NOT_MINE;
-	if (!may_forward(skb, family, &p, transport.head_len, &f.path) || tell(skb, &transport, &f))
+	if (!f.out_ifindex || !may_forward(skb, family, &p, transport.head_len, f.path) ||
+	    tell(skb, &transport, &f))
 		return IPVS_NOT_MINE;
 	if (!is_reply(&f)) {
 		result = choose_source(skb, &transport, &f);

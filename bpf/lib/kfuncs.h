@@ -18,8 +18,10 @@
 /* kernel-module/ip_vs_bpf_kfuncs.c */
 extern int bpf_ip_vs_begin(struct __sk_buff *skb) __ksym;
 extern int bpf_ip_vs_tell(struct __sk_buff *skb, const struct ipvs_event *event) __ksym;
-extern int bpf_ip_vs_write(struct __sk_buff *skb, const void *heads, __u32 heads__sz, __u64 how,
-			   __u64 diffs) __ksym;
+extern __u64 *bpf_ip_vs_find(struct __sk_buff *skb, struct ipvs_found *found, __u32 reply,
+			     const __u32 rdwr_buf_size) __ksym;
+extern int bpf_ip_vs_translate(struct __sk_buff *skb, const struct ipvs_ends *ends,
+			       __u32 ethernet_len) __ksym;
 #else
 #define HAS_KFUNCS false
 static __always_inline int bpf_ip_vs_begin(struct __sk_buff *skb)
@@ -35,14 +37,22 @@ static __always_inline int bpf_ip_vs_tell(struct __sk_buff *skb, const struct ip
 	return -EOPNOTSUPP;
 }
 
-static __always_inline int bpf_ip_vs_write(struct __sk_buff *skb, const void *heads,
-					   __u32 heads__sz, __u64 how, __u64 diffs)
+static __always_inline __u64 *bpf_ip_vs_find(struct __sk_buff *skb, struct ipvs_found *found,
+					     __u32 reply, const __u32 rdwr_buf_size)
 {
 	(void)skb;
-	(void)heads;
-	(void)heads__sz;
-	(void)how;
-	(void)diffs;
+	(void)found;
+	(void)reply;
+	(void)rdwr_buf_size;
+	return NULL;
+}
+
+static __always_inline int bpf_ip_vs_translate(struct __sk_buff *skb, const struct ipvs_ends *ends,
+					       __u32 ethernet_len)
+{
+	(void)skb;
+	(void)ends;
+	(void)ethernet_len;
 	return -EOPNOTSUPP;
 }
 #endif

@@ -14,19 +14,18 @@
 #define IPV4_HEADS_LEN (sizeof(struct iphdr) + HEAD_L4_LEN)
 #define IPV6_HEADS_LEN (sizeof(struct ipv6hdr) + HEAD_L4_LEN)
 
-static __always_inline bool has_ethernet(const struct ipvs_path *path)
+static __always_inline bool has_ethernet(__u8 nexthop_family)
 {
-	return path->nexthop_family == IPVS_NEXTHOP_PEER ||
-	       path->nexthop_family == IPVS_NEXTHOP_ETHERNET;
+	return nexthop_family == IPVS_NEXTHOP_PEER || nexthop_family == IPVS_NEXTHOP_ETHERNET;
 }
 
 /* The Ethernet header of the path and all behind it to the ports: one store costs less than two. */
-static __always_inline const void *ipv4_with_link(struct packet *p, const struct ipvs_path *path)
+static __always_inline const void *ipv4_with_link(struct packet *p, const struct ipvs_ends *ends)
 {
 	__u8 *head = (__u8 *)&p->head.ip - ETH_HLEN;
 	__be16 type = bpf_htons(ETH_P_IP);
 
-	__builtin_memcpy(head, &path->nexthop, IPVS_ETHERNET_LEN);
+	__builtin_memcpy(head, ends->ethernet, IPVS_ETHERNET_LEN);
 	__builtin_memcpy(head + IPVS_ETHERNET_LEN, &type, sizeof(type));
 	return head;
 }
@@ -36,19 +35,19 @@ static __always_inline const void *ipv4_with_link(struct packet *p, const struct
  * the Ethernet header that the path may have. Of that, no sum of the device knows.
  */
 static __always_inline int write_both_ends(struct __sk_buff *skb, __u8 family, struct packet *p,
-					   __u64 port_flags, const struct ipvs_path *path)
+					   __u64 port_flags, const struct ipvs_ends *ends,
+					   bool as_frame)
 {
 	const struct ipv6hdr *ip6 = &p->head.ip6;
 	const struct iphdr *ip = &p->head.ip;
 	__u32 at = ETH_HLEN + offsetof(struct iphdr, ttl);
-	bool as_frame = has_ethernet(path);
 	long failed = 0;
 
 	if (family != AF_INET6 && as_frame && !port_flags)
-		return bpf_skb_store_bytes(skb, 0, ipv4_with_link(p, path), ETH_HLEN + IPV4_HEADS_LEN,
+		return bpf_skb_store_bytes(skb, 0, ipv4_with_link(p, ends), ETH_HLEN + IPV4_HEADS_LEN,
 					   0);
 	if (as_frame)
-		failed = bpf_skb_store_bytes(skb, 0, &path->nexthop, IPVS_ETHERNET_LEN, 0);
+		failed = bpf_skb_store_bytes(skb, 0, ends->ethernet, IPVS_ETHERNET_LEN, 0);
 	if (family != AF_INET6)
 		return failed ?: bpf_skb_store_bytes(skb, at, &ip->ttl,
 						     sizeof(*ip) - offsetof(struct iphdr, ttl) +
@@ -62,91 +61,69 @@ static __always_inline int write_both_ends(struct __sk_buff *skb, __u8 family, s
 					     port_flags);
 }
 
-/* The same and the checksum, by one call. */
-static __always_inline long write_by_module(struct __sk_buff *skb, __u8 family, struct packet *p,
-					    __u64 how, __u64 diffs, const struct ipvs_path *path)
-{
-	bool as_frame = has_ethernet(path);
-
-	if (family != AF_INET6)
-		return as_frame ? bpf_ip_vs_write(skb, ipv4_with_link(p, path),
-						  ETH_HLEN + IPV4_HEADS_LEN, how, diffs) :
-				  bpf_ip_vs_write(skb, &p->head.ip, IPV4_HEADS_LEN,
-						  how | ETH_HLEN, diffs);
-	if (as_frame && bpf_skb_store_bytes(skb, 0, &path->nexthop, IPVS_ETHERNET_LEN, 0))
-		return -1;
-	return bpf_ip_vs_write(skb, &p->head.ip6, IPV6_HEADS_LEN, how | ETH_HLEN | IPVS_WRITE_IPV6,
-			       diffs);
-}
-
 /* Both addresses and one hop less, in p->head; answers what that changes in the pseudo header. */
-static __always_inline __u64 set_both_addrs(__u8 family, struct packet *p,
-					    const struct nat *source, const struct nat *dest)
+static __always_inline __u64 set_both_addrs(__u8 family, struct packet *p, const struct ipvs_ends *ends)
 {
 	struct ipv6hdr *ip6 = &p->head.ip6;
 	struct iphdr *ip = &p->head.ip;
 	__u64 diff;
 
 	if (family == AF_INET6) {
-		diff = csum_diff_addr((struct ipvs_addr *)&ip6->saddr, &source->addr) +
-		       csum_diff_addr((struct ipvs_addr *)&ip6->daddr, &dest->addr);
-		__builtin_memcpy(&ip6->saddr, &source->addr, sizeof(ip6->saddr));
-		__builtin_memcpy(&ip6->daddr, &dest->addr, sizeof(ip6->daddr));
+		diff = csum_diff_addr((struct ipvs_addr *)&ip6->saddr, &ends->saddr) +
+		       csum_diff_addr((struct ipvs_addr *)&ip6->daddr, &ends->daddr);
+		__builtin_memcpy(&ip6->saddr, &ends->saddr, sizeof(ip6->saddr));
+		__builtin_memcpy(&ip6->daddr, &ends->daddr, sizeof(ip6->daddr));
 		ip6->hop_limit--;
 		return diff;
 	}
-	diff = csum_diff32(ip->saddr, source->addr.w[3]) + csum_diff32(ip->daddr, dest->addr.w[3]);
-	ip->saddr = source->addr.w[3];
-	ip->daddr = dest->addr.w[3];
+	diff = csum_diff32(ip->saddr, ends->saddr.w[3]) + csum_diff32(ip->daddr, ends->daddr.w[3]);
+	ip->saddr = ends->saddr.w[3];
+	ip->daddr = ends->daddr.w[3];
 	/* The hop count is the first byte of its word: RFC 1141. */
 	ip->ttl--;
 	ip->check = csum_apply(ip->check, diff + csum_diff16(bpf_htons(0x100), 0));
 	return diff;
 }
 
-/*
- * A whole TCP, UDP or SCTP packet without IP options or extension headers, on Ethernet: another source, another
- * destination, one hop less, and the Ethernet header that the path may have.
- * A CRC is left as it is.
- */
-static __always_inline int nat_both_ends(struct __sk_buff *skb, __u8 family, struct packet *p,
-					 const struct nat *source, const struct nat *dest,
-					 const struct ipvs_path *path)
+static __always_inline int write_by_helpers(struct __sk_buff *skb, __u8 family, struct packet *p,
+					    const struct ipvs_ends *ends, bool as_frame)
 {
 	bool tcp = p->protocol == IPPROTO_TCP, sctp = p->protocol == IPPROTO_SCTP;
 	__u32 at = ETH_HLEN + p->l4_off + (tcp ? TCP_CHECK_AT : UDP_CHECK_AT);
 	__u64 mangled_0 = tcp ? 0 : BPF_F_MARK_MANGLED_0, addr_diff, port_diff;
 
-	addr_diff = set_both_addrs(family, p, source, dest);
-	port_diff = csum_diff16(p->head.l4.sport, source->port) +
-		    csum_diff16(p->head.l4.dport, dest->port);
-	p->head.l4.sport = source->port;
-	p->head.l4.dport = dest->port;
+	addr_diff = set_both_addrs(family, p, ends);
+	port_diff = csum_diff16(p->head.l4.sport, ends->sport) +
+		    csum_diff16(p->head.l4.dport, ends->dport);
+	p->head.l4.sport = ends->sport;
+	p->head.l4.dport = ends->dport;
 	/* As in nat_packet. */
 	if (sctp || (!tcp && !p->head.l4.udp_check))
-		return write_both_ends(skb, family, p, BPF_F_RECOMPUTE_CSUM, path) ?
-			       ipvs_drop(IPVS_COUNT_DROP_REWRITE) :
-			       0;
-	if (HAS_KFUNCS)
-		return write_by_module(skb, family, p,
-				       IPVS_WRITE(0, at) | (tcp ? 0 : IPVS_WRITE_UDP),
-				       (__u64)csum_fold32(addr_diff) << 32 | csum_fold32(port_diff),
-				       path) ?
-			       ipvs_drop(IPVS_COUNT_DROP_REWRITE) :
-			       0;
-	if (write_both_ends(skb, family, p, 0, path) ||
-	    bpf_l4_csum_replace(skb, at, 0, csum_fold32(addr_diff), BPF_F_PSEUDO_HDR | mangled_0) ||
-	    bpf_l4_csum_replace(skb, at, 0, csum_fold32(port_diff), mangled_0))
-		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
-	return 0;
+		return write_both_ends(skb, family, p, BPF_F_RECOMPUTE_CSUM, ends, as_frame);
+	return write_both_ends(skb, family, p, 0, ends, as_frame) ||
+	       bpf_l4_csum_replace(skb, at, 0, csum_fold32(addr_diff), BPF_F_PSEUDO_HDR | mangled_0) ||
+	       bpf_l4_csum_replace(skb, at, 0, csum_fold32(port_diff), mangled_0);
+}
+
+/*
+ * A whole TCP, UDP or SCTP packet without IP options or extension headers, on Ethernet: another source, another
+ * destination, one hop less, and the Ethernet header that the path may have. A CRC is left as it is.
+ */
+static __always_inline int nat_both_ends(struct __sk_buff *skb, __u8 family, struct packet *p,
+					 const struct ipvs_ends *ends, __u8 nexthop_family)
+{
+	bool as_frame = has_ethernet(nexthop_family);
+	int failed = HAS_KFUNCS ? bpf_ip_vs_translate(skb, ends, as_frame ? IPVS_ETHERNET_LEN : 0) :
+				  write_by_helpers(skb, family, p, ends, as_frame);
+
+	return failed ? ipvs_drop(IPVS_COUNT_DROP_REWRITE) : 0;
 }
 
 /* A function of its own, for the sake of its caller's stack. */
 static __noinline int nat_both_ends_ipv6(struct __sk_buff *skb, struct packet *p,
-					 const struct nat *source, const struct nat *dest,
-					 const struct ipvs_path *path)
+					 const struct ipvs_ends *ends, __u32 nexthop_family)
 {
-	return nat_both_ends(skb, AF_INET6, p, source, dest, path);
+	return nat_both_ends(skb, AF_INET6, p, ends, nexthop_family);
 }
 
 #endif

@@ -35,6 +35,22 @@ takes_whole_connections() {
 	at_most $(($(counter TOLD) - told)) 70 "segments told"
 }
 
+# Of a connection's ten packets, all but the SYN and its answer, which the module has nothing to know by yet.
+knows_connections_by_sight() {
+	local tracing=/sys/kernel/tracing known event
+	[ -d "$tracing/events" ] || tracing=/sys/kernel/debug/tracing
+	event=$tracing/events/ipvs_bpf_test/known
+	# shellcheck disable=SC2016 # it is the kernel's
+	echo 'r:ipvs_bpf_test/known bpf_ip_vs_find session=$retval' >>"$tracing/kprobe_events"
+	echo 'session != 0' >"$event/filter"
+	echo 1 >"$event/enable"
+	requests 10
+	echo 0 >"$event/enable"
+	known=$(grep -c ' known: ' "$tracing/trace")
+	echo '-:ipvs_bpf_test/known' >>"$tracing/kprobe_events"
+	at_least "$known" 80 "packets whose session was known"
+}
+
 # State of the connection from a port.
 conn_of() { in_director ipvsadm -Lcn | awk -v port=":$1" '/^TCP/ && index($4, port) { print $3; exit }'; }
 active_and_inactive() { in_director ipvsadm -Ln -t "$vip:80" | awk '/->/ && $NF ~ /[0-9]/ { a += $5; i += $6 } END { print a "/" i }'; }
@@ -215,6 +231,7 @@ probes_a_neighbour() {
 
 cases() {
 	it "takes whole connections past the IP stack, $ip" takes_whole_connections
+	it "knows connections by sight, $ip" knows_connections_by_sight
 	it "shows states, timers and numbers of connections as natively, $ip" shows_what_it_shows_natively "${native[$family]}"
 	it "takes a SYN that comes again, $ip" takes_a_syn_that_comes_again
 	it "reuses a client port, $ip" reuses_a_port

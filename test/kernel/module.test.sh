@@ -134,6 +134,17 @@ refuses_bad_maps() {
 	refuses EINVAL "${good_text/services=\{services\}/services=0x3}"
 }
 
+# Connections keep the addresses of their sessions: BPF_F_NO_PREALLOC (1) moves elements.
+refuses_sessions_that_move() {
+	local answer pins
+	"$MAPS" create "$PINS/moving" 1 24 136 1024 1
+	mapfile -t pins < <(all_maps | grep -v '^sessions=')
+	answer=$(write "$good_text" sessions="$PINS/moving" "${pins[@]}")
+	rm "$PINS/moving"
+	equal "$answer" EMEDIUMTYPE answer
+	equal "$(cat "$VS/bpf_maps")" none bpf_maps
+}
+
 # A descriptor that is open but no map: of a file.
 refuses_what_is_no_map() {
 	local answer pins
@@ -226,6 +237,7 @@ it 'exports what the stock module exports' exports_are_stock
 it 'carries every stock scheduler and helper' stock_modules_load
 load_programs
 it 'refuses maps that are not as the contract says' refuses_bad_maps
+it 'refuses sessions that may move' refuses_sessions_that_move
 it 'refuses a descriptor that is no map' refuses_what_is_no_map
 it 'refuses random text' refuses_random_text
 it 'refuses modes that there are not' refuses_bad_modes

@@ -126,7 +126,8 @@ static void create(const char *pin, char **arg)
 {
 	union bpf_attr attr = { .map_type = (uint32_t)atoi(arg[0]), .key_size = (uint32_t)atoi(arg[1]),
 				.value_size = (uint32_t)atoi(arg[2]),
-				.max_entries = (uint32_t)atoi(arg[3]) };
+				.max_entries = (uint32_t)atoi(arg[3]),
+				.map_flags = arg[4] ? (uint32_t)atoi(arg[4]) : 0 };
 	int fd = call_bpf(BPF_MAP_CREATE, &attr);
 	union bpf_attr to = { .pathname = (uint64_t)(uintptr_t)pin, .bpf_fd = (uint32_t)fd };
 
@@ -243,7 +244,7 @@ int main(int argc, char **argv)
 		change(argv[2], argv[3], argv[4]);
 	else if (!strcmp(command, "delete") && argc == 4)
 		change(argv[2], argv[3], NULL);
-	else if (!strcmp(command, "create") && argc == 7)
+	else if (!strcmp(command, "create") && (argc == 7 || argc == 8))
 		create(argv[2], argv + 3);
 	else if (!strcmp(command, "load") && (argc == 6 || argc == 7))
 		load(argv[2], argv[3], argv + 4);
@@ -253,7 +254,7 @@ int main(int argc, char **argv)
 		return write_text(argv[2], argv[3], argv + 4);
 	else
 		return fprintf(stderr, "usage: maps count|dump PIN, sum PIN KEY, put PIN KEY VALUE, "
-				       "delete PIN KEY, create PIN TYPE KEY VALUE ENTRIES, "
+				       "delete PIN KEY, create PIN TYPE KEY VALUE ENTRIES [FLAGS], "
 				       "write FILE TEXT [NAME=PIN...], "
 				       "load OBJECT DIRECTORY FIRST LAST [SESSIONS], "
 				       "xdp INTERFACE on|off\n"), 2;
