@@ -20,6 +20,17 @@ export function translated<T>(action: string, act: () => T): T {
   }
 }
 
+/** Runs `load`; what the kernel or libbpf have against the object, for people. Throws what says nothing of it. */
+export function refusalOf(load: () => void): string | undefined {
+  try {
+    load();
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof HostError) || error.retry || error.code === 'NoSpace') throw error;
+    return error.message;
+  }
+}
+
 function hostError(action: string, error: BpfError): HostError {
   if (error.verifierLog !== undefined && !NO_VERDICT.has(error.code)) {
     const log = error.verifierLog.trimEnd().split('\n').slice(-LOG_LINES).join('\n');

@@ -7,6 +7,8 @@
  *   programs/OBJECT_CONSTANTS/     one generation: ingress, egress and rodata (the constants), named by
  *                                  the sha256 of the object and the start of that of the constants;
  *                                  OBJECT_CONSTANTS_kfuncs if they call the module
+ *   refused_OBJECT_MODULE/         directory that says that the kernel did not take the programs of this
+ *                                  object with this module: `node status` is to know what the agent does
  *
  * A generation is pinned whole before the one before it goes, so that a crash at any point leaves
  * programs that run, and the next load() finds out what is missing.
@@ -74,6 +76,7 @@ export interface LoadRequest {
 }
 
 const USES_MODULE = '_kfuncs';
+const REFUSED = 'refused_';
 
 /** Both hashes are hexadecimal sha256. The file system allows no dots in names. */
 export function generationName(of: {
@@ -152,6 +155,19 @@ export class DatapathPins {
     for (const name of this.#generationNames()) {
       if (name !== current) rmSync(this.#generationPath(name), { recursive: true, force: true });
     }
+  }
+
+  /** True if the kernel has refused this object, see rememberRefusal(). */
+  isRefused(pair: string): boolean {
+    return namesIn(this.#root).includes(`${REFUSED}${pair}`);
+  }
+
+  /** Until another one is refused, or everything is removed. `pair`: CallingObject.pair of tc-objects.ts. */
+  rememberRefusal(pair: string): void {
+    for (const name of namesIn(this.#root)) {
+      if (name.startsWith(REFUSED)) rmSync(join(this.#root, name), { recursive: true });
+    }
+    mkdirSync(join(this.#root, `${REFUSED}${pair}`), { mode: 0o700 });
   }
 
   /** Removes every pin. */

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The pinned maps and tc programs, through libbpf-ts. */
-import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BpfMap, TypedMap } from 'libbpf-ts';
 import type { SessionEnds } from '../connection-ports.ts';
@@ -40,11 +38,12 @@ import type {
   TcAttachment,
   TcDirection,
 } from '../datapath-ports.ts';
-import { translated } from './bpf-errors.ts';
+import { refusalOf, translated } from './bpf-errors.ts';
 import { endHold, holdPackets, NO_MAPS } from './datapath-hold.ts';
 import { DatapathPins, generationName, type MapName } from './datapath-pins.ts';
 import { DatapathTc } from './datapath-tc.ts';
 import { SameBytes } from './same-bytes.ts';
+import { type CallingObject, sha256, type TcObject, TcObjects } from './tc-objects.ts';
 
 export interface DatapathOptions {
   /** File ipvs_tc.bpf.o; beside it is ipvs_tc_kfuncs.bpf.o, for a module that offers kfuncs. */
@@ -55,6 +54,8 @@ export interface DatapathOptions {
   readonly attachKind?: 'TCX' | 'Clsact';
   /** Directory of the module's control files; default /proc/sys/net/ipv4/vs. */
   readonly controls?: string;
+  /** Told why the kernel has refused the programs that call kfuncs: those that do not are loaded then. */
+  readonly onRefusal?: (reason: string) => void;
 }
 
 type RawMap = TypedMap<Uint8Array, Uint8Array>;
@@ -73,19 +74,19 @@ const MODULE_MAPS: Readonly<Record<string, MapName>> = {
 };
 
 export class BpfDatapath implements Datapath {
-  readonly #objectPath: string;
+  readonly #objects: TcObjects;
+  readonly #onRefusal: (reason: string) => void;
   readonly #mapsSysctl: string;
-  readonly #kfuncsSysctl: string;
   readonly #pins: DatapathPins;
   readonly #tc: DatapathTc;
   readonly #services = new SameBytes<readonly ServiceEntry[]>(decodeServices);
 
   constructor(options: DatapathOptions) {
     const root = options.pinRoot ?? '/sys/fs/bpf/ipvs-bpf';
-    this.#objectPath = options.objectPath;
     const controls = options.controls ?? '/proc/sys/net/ipv4/vs';
+    this.#objects = new TcObjects({ path: options.objectPath, controls });
+    this.#onRefusal = options.onRefusal ?? (() => {});
     this.#mapsSysctl = join(controls, 'bpf_maps');
-    this.#kfuncsSysctl = join(controls, 'bpf_kfuncs');
     this.#pins = new DatapathPins(root);
     this.#tc = new DatapathTc(root, options.attachKind);
   }
@@ -95,18 +96,11 @@ export class BpfDatapath implements Datapath {
   }
 
   async objectFileHash(): Promise<string> {
-    return hashOfFile(this.#objectFor(this.#offersKfuncs()));
+    return ((await this.#calling()) ?? (await this.#objects.plain())).hash;
   }
 
   async load(options: LoadOptions): Promise<DatapathState> {
-    const usesModule = options.withoutModule !== true && this.#offersKfuncs();
-    const objectPath = this.#objectFor(usesModule);
-    const generation = generationName({
-      objectHash: await hashOfFile(objectPath),
-      constantsHash: sha256(encodePortRanges(options.constants.portRanges)),
-      usesModule,
-    });
-    this.#pins.load({ ...options, objectPath, generation });
+    await this.#loadPrograms(options);
     this.#tc.prune();
     for (const attached of await this.attachments()) {
       if (!attached.current) await this.attach(attached.ifindex, attached.direction);
@@ -283,18 +277,32 @@ export class BpfDatapath implements Datapath {
     return translated(`map ${name}`, () => act(map.raw()));
   }
 
-  #objectFor(usesModule: boolean): string {
-    return usesModule ? this.#objectPath.replace(/\.bpf\.o$/, '_kfuncs.bpf.o') : this.#objectPath;
+  /** Where the kernel refuses those that call the module, the others run for as long as it is that module. */
+  async #loadPrograms(options: LoadOptions): Promise<void> {
+    const calling = options.withoutModule === true ? undefined : await this.#calling();
+    const plain = await this.#objects.plain();
+    if (calling === undefined) return this.#loadObject(plain, options);
+    const refusal = refusalOf(() => this.#loadObject(calling, options));
+    if (refusal === undefined) return;
+    // If these fail as well, it was not the module.
+    this.#loadObject(plain, options);
+    this.#pins.rememberRefusal(calling.pair);
+    this.#onRefusal(refusal);
   }
 
-  /** The in-tree module has no such file. */
-  #offersKfuncs(): boolean {
-    try {
-      return readFileSync(this.#kfuncsSysctl, 'utf8').trim() === '1';
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return false;
-      throw errnoError(`read ${this.#kfuncsSysctl}`, errnoOf(error) ?? 'EIO', error);
-    }
+  /** The object that calls the module, if there is something to call and the kernel has not refused it. */
+  async #calling(): Promise<CallingObject | undefined> {
+    const object = await this.#objects.calling();
+    return object === undefined || this.#pins.isRefused(object.pair) ? undefined : object;
+  }
+
+  #loadObject({ path, hash, usesModule }: TcObject, options: LoadOptions): void {
+    const generation = generationName({
+      objectHash: hash,
+      constantsHash: sha256(encodePortRanges(options.constants.portRanges)),
+      usesModule,
+    });
+    this.#pins.load({ ...options, objectPath: path, generation });
   }
 
   #readMapsSysctl(): string {
@@ -316,18 +324,6 @@ export class BpfDatapath implements Datapath {
   #sysctlError(action: string, error: unknown): HostError {
     return errnoError(`${action} ${this.#mapsSysctl}`, errnoOf(error) ?? 'EIO', error);
   }
-}
-
-async function hashOfFile(path: string): Promise<string> {
-  try {
-    return sha256(await readFile(path));
-  } catch (error) {
-    throw errnoError(`read ${path}`, errnoOf(error) ?? 'EIO', error);
-  }
-}
-
-function sha256(data: Uint8Array): string {
-  return createHash('sha256').update(data).digest('hex');
 }
 
 /** Of words of 8 bytes: a number, or a slot a CPU. */

@@ -58,6 +58,8 @@ export function createNode(
   const datapath = new BpfDatapath({
     objectPath: join(buildDirectory, 'bpf', 'ipvs_tc.bpf.o'),
     controls: join(sysctls, 'net/ipv4/vs'),
+    onRefusal: (reason) =>
+      log.warn('kfuncs refused, tc programs that do not call the module run', { reason }),
   });
   const records = new StateFiles(stateDirectory);
   return {

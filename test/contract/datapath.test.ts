@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -18,20 +18,32 @@ interface Outside {
   replaceObject(): Promise<void>;
   /** A session that a module which was removed has left. */
   leaveSession(): Promise<void>;
+  /** A module says that it offers kfuncs, and the kernel knows none of them. */
+  offerUnknownKfuncs(): Promise<void>;
+  /** What was said of programs that the kernel has refused. */
+  readonly refusals: readonly string[];
 }
 
 /** Of struct ipvs_session_key, or ipvs_reply_key, and ipvs_session: bpf/abi.h. */
 const SESSION_KEY_BYTES = 24;
 const SESSION_BYTES = 136;
-const OBJECT = resolve(import.meta.dirname, '../../build/bpf/ipvs_tc.bpf.o');
+const BUILT = resolve(import.meta.dirname, '../../build/bpf');
 
 async function realSubject(attachKind?: 'Clsact'): Promise<Subject<Datapath, Outside>> {
   const { BpfDatapath } = await import('../../src/adapters/datapath.ts');
   const directory = await mkdtemp(join(tmpdir(), 'datapath-'));
   const objectPath = join(directory, 'ipvs_tc.bpf.o');
-  await copyFile(OBJECT, objectPath);
+  for (const name of ['ipvs_tc.bpf.o', 'ipvs_tc_kfuncs.bpf.o'])
+    await copyFile(join(BUILT, name), join(directory, name));
   const pinRoot = '/sys/fs/bpf/contract';
-  const port = new BpfDatapath({ objectPath, pinRoot, ...(attachKind === undefined ? {} : { attachKind }) });
+  const refusals: string[] = [];
+  const port = new BpfDatapath({
+    objectPath,
+    pinRoot,
+    controls: directory,
+    onRefusal: (reason) => refusals.push(reason),
+    ...(attachKind === undefined ? {} : { attachKind }),
+  });
   const names = new Set<string>();
   const outside: Outside = {
     addInterface: async (name) => {
@@ -66,6 +78,8 @@ async function realSubject(attachKind?: 'Clsact'): Promise<Subject<Datapath, Out
         await exec('bpftool', ['map', 'update', 'pinned', `${pinRoot}/${map}`, ...entry]);
       }
     },
+    offerUnknownKfuncs: () => writeFile(join(directory, 'bpf_kfuncs'), '1\n'),
+    refusals,
   };
   const cleanup = async (): Promise<void> => {
     await port.unload();
@@ -77,7 +91,7 @@ async function realSubject(attachKind?: 'Clsact'): Promise<Subject<Datapath, Out
 }
 
 async function fakeSubject(): Promise<Subject<Datapath, Outside>> {
-  const { datapath, links } = fakeMachine();
+  const { datapath, host, links } = fakeMachine();
   const indexOf = async (name: string): Promise<number> =>
     (await links.list()).find((link) => link.name === name)?.index ?? 0;
   const outside: Outside = {
@@ -90,6 +104,11 @@ async function fakeSubject(): Promise<Subject<Datapath, Outside>> {
     leaveSession: async () => {
       datapath.sessions += 1;
     },
+    offerUnknownKfuncs: async () => {
+      host.sysctls.set('net/ipv4/vs/bpf_kfuncs', '1');
+      datapath.refusesKfuncs = true;
+    },
+    refusals: datapath.refusals,
   };
   return { port: datapath, outside, cleanup: async () => undefined };
 }
@@ -197,6 +216,22 @@ describe.each(subjects)('Datapath ($name)', ({ make }) => {
     expect(third.mapIds.ipvs_services).toBe(first.mapIds.ipvs_services);
     expect(third.programIds.ingress).not.toBe(second.programIds.ingress);
     expect(await port.clusterPrefixes()).toEqual(['fd00::/8']);
+  });
+
+  it('loads programs that do not call the module where the kernel refuses the others, which it tries once', async () => {
+    const plain = await port.objectFileHash();
+    await subject.outside.offerUnknownKfuncs();
+    expect(await port.objectFileHash()).not.toBe(plain);
+    const first = await port.load(LOAD);
+    expect(first).toMatchObject({ ...LOAD, usesModule: false, objectHash: plain });
+    expect(await port.objectFileHash()).toBe(plain);
+    expect(await port.load(LOAD)).toEqual(first);
+    const constants = { portRanges: [{ first: 2000, last: 2999 }] };
+    expect(await port.load({ ...LOAD, constants })).toMatchObject({ constants, usesModule: false });
+    expect(subject.outside.refusals).toEqual([expect.stringContaining('bpf_ip_vs_begin')]);
+    await port.unload();
+    await port.load(LOAD);
+    expect(subject.outside.refusals).toHaveLength(2);
   });
 
   it('refuses port ranges that overlap', async () => {

@@ -87,12 +87,17 @@ export class FakeDatapath implements Datapath {
   /** Packets past the IP stack by the id of their whitelist entry. */
   forwardedById = new Map<number, number>();
   foreign: ForeignProgram[] = [];
+  /** The kernel takes no programs that call the module. */
+  refusesKfuncs = false;
+  /** What it said of those that it has refused. */
+  readonly refusals: string[] = [];
   /** What sessions say, and what packets are held back. */
   ends: readonly SessionEnds[] = [];
   held: readonly HeldEnd[] = [];
   readonly #attached = new Map<string, { ifindex: number; direction: TcDirection; programId: number }>();
   #maps: Maps | undefined;
   #programs: Programs | undefined;
+  #refused = false;
   #nextId = 100;
   readonly #calls: Calls;
   readonly #host: FakeHost;
@@ -123,6 +128,7 @@ export class FakeDatapath implements Datapath {
   /** What is pinned, and what is attached, ends with the kernel. */
   reboot(): void {
     this.#maps = undefined;
+    this.#refused = false;
     this.#programs = undefined;
     this.#attached.clear();
   }
@@ -142,7 +148,7 @@ export class FakeDatapath implements Datapath {
 
   async load(options: LoadOptions): Promise<DatapathState> {
     return this.#calls.change('datapath.load', options.withoutModule === true ? 'withoutModule' : '', () => {
-      const usesModule = options.withoutModule !== true && this.#offersKfuncs();
+      const usesModule = options.withoutModule !== true && this.#takesKfuncs();
       encodePortRanges(options.constants.portRanges);
       if (this.#maps !== undefined && this.#maps.sessionMapMaxEntries !== options.sessionMapMaxEntries) {
         const fresh = this.#newMaps(options.sessionMapMaxEntries).ids;
@@ -164,6 +170,7 @@ export class FakeDatapath implements Datapath {
     this.#calls.change('datapath.unload', '', () => {
       this.held = [];
       this.#maps = undefined;
+      this.#refused = false;
       this.#programs = undefined;
       this.#attached.clear();
     });
@@ -380,7 +387,15 @@ export class FakeDatapath implements Datapath {
   }
 
   #offersKfuncs(): boolean {
-    return this.#host.sysctls.get(KFUNCS_SYSCTL) === '1';
+    return this.#host.sysctls.get(KFUNCS_SYSCTL) === '1' && !this.#refused;
+  }
+
+  /** True if programs that call the module can be loaded. That they cannot is found out once. */
+  #takesKfuncs(): boolean {
+    if (!this.#offersKfuncs()) return false;
+    if (this.refusesKfuncs) this.refusals.push('bpf_ip_vs_begin: not found in kernel or module BTFs');
+    this.#refused = this.refusesKfuncs;
+    return !this.#refused;
   }
 
   /** There are two objects. */

@@ -2,7 +2,7 @@
 import { constants } from 'node:os';
 import { BpfError } from 'libbpf-ts';
 import { expect, test } from 'vitest';
-import { translated } from '../../../src/adapters/bpf-errors.ts';
+import { refusalOf, translated } from '../../../src/adapters/bpf-errors.ts';
 
 function loading(errno: number) {
   const operation = 'bpf_object__load';
@@ -28,4 +28,11 @@ test.each([
   ['ENOMEM', 'NoSpace', false],
 ] as const)('%s ends a verification that has come to no verdict', (name, code, retry) => {
   expect(loading(constants.errno[name])).toThrow(expect.objectContaining({ code, errno: name, retry }));
+});
+
+test('what is refused is told, and what ends without a verdict is thrown', () => {
+  expect(refusalOf(() => undefined)).toBeUndefined();
+  expect(refusalOf(loading(constants.errno.EINVAL))).toContain('r0 = 0');
+  for (const name of ['EAGAIN', 'EINTR', 'ENOMEM'] as const)
+    expect(() => refusalOf(loading(constants.errno[name]))).toThrow(name);
 });

@@ -36,6 +36,19 @@ describe('an IpvsBpfNode', () => {
     expect(node.machine.calls.changes).toEqual([]);
   });
 
+  it('is accelerated without kfuncs where the kernel refuses the programs that call them, and says so', async () => {
+    const { calls, datapath } = node.machine;
+    datapath.refusesKfuncs = true;
+    const agent = await started();
+    await look(agent);
+    expect(api.condition('Ready')).toBe('True Accelerating');
+    expect(api.status).toMatchObject({ module: { origin: 'Patched', kfuncs: false, switch: 'On' } });
+    calls.reset();
+    await look(agent, 3);
+    expect(calls.changes).toEqual([]);
+    expect(datapath.refusals).toHaveLength(1);
+  });
+
   it('goes on saying which revision its last exchange was made for', async () => {
     const agent = await started();
     await look(agent);
