@@ -5,7 +5,7 @@ import { objectListing } from '../cluster/object-listing.ts';
 import { moduleImage } from '../cluster/own-image.ts';
 import { ClusterSession } from '../cluster/session.ts';
 import { nodeListing, startShop } from '../cluster/shop-session.ts';
-import { CLUSTER, NODES } from './settings.ts';
+import { CLUSTER, IP_FAMILIES, NODES } from './settings.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -24,6 +24,7 @@ export async function setup(project: TestProject): Promise<void> {
   await ClusterSession.start({
     name: CLUSTER,
     nodes: NODES.length,
+    ipFamilies: IP_FAMILIES,
     images,
     beforeChart: async (session) => {
       await startShop(session, NODES);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the end-to-end tests ask the cluster that they share. */
 import { expect, inject } from 'vitest';
+import { endText } from '../../src/core/addresses.ts';
 import { CAPABILITIES } from '../../src/core/capabilities.ts';
+import { ofFamilies } from '../cluster/ip-families.ts';
 import { nodeNamed } from '../cluster/layout.ts';
 import { moduleRepository } from '../cluster/own-image.ts';
 import { ClusterSession } from '../cluster/session.ts';
@@ -17,7 +19,7 @@ import {
   requestsFromOutside,
   thePolicy,
 } from '../cluster/shop-session.ts';
-import { CLUSTER, NODES } from './settings.ts';
+import { CLUSTER, IP_FAMILIES, NODES } from './settings.ts';
 
 export const session = ClusterSession.attach(CLUSTER);
 export const RELEASE_NAMESPACE = 'ipvs-bpf-system';
@@ -104,7 +106,10 @@ export async function untilNative(of: (lines: Lines) => Lines = (lines) => lines
 }
 
 /** An application's pod as a real server, by the node that it is on. */
-const POD = new RegExp(`\\b10\\.244\\.(\\d+)\\.\\d+:${HTTP_PORT}\\b`, 'g');
+const POD = new RegExp(
+  `\\b10\\.244\\.(\\d+)\\.\\d+:${HTTP_PORT}\\b|\\[fd10:244:0:(\\d+)::[0-9a-f]+\\]:${HTTP_PORT}\\b`,
+  'g',
+);
 
 /** Without what reboots change: addresses and interfaces of pods, link-local addresses, and the order of addresses. */
 function comparable(listing: string): readonly string[] {
@@ -112,7 +117,7 @@ function comparable(listing: string): readonly string[] {
   return listing
     .split('\n')
     .filter((line) => !/\bveth[0-9a-f]{8}\b/.test(line))
-    .map((line) => words(line.replace(POD, 'pod-of-n$1')).sort().join(' '))
+    .map((line) => words(line.replace(POD, 'pod-of-n$1$2')).sort().join(' '))
     .sort();
 }
 
@@ -191,6 +196,22 @@ export function onNodeWithServices(node: string, script: string): Promise<string
     esac
   }`;
   return session.onNode(node, `set -e\n${services}\n${script}`);
+}
+
+/** Where a Service of the application's namespace answers in the cluster, an end for each family. */
+export async function clusterEnds(service: string, port: number): Promise<readonly string[]> {
+  const found = await session.get<{ readonly spec: { readonly clusterIPs: readonly string[] } }>(
+    'service',
+    service,
+    NAMESPACE,
+  );
+  return (found?.spec.clusterIPs ?? []).map((address) => endText(address, port));
+}
+
+/** A node port of a node, an end for each family. */
+export function nodeEnds(node: string, port: number): readonly string[] {
+  const { address, address6 } = nodeNamed(node);
+  return ofFamilies(IP_FAMILIES, address, address6).map((each) => endText(each, port));
 }
 
 /** Runs a script in a pod of the application's namespace. */

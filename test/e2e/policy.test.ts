@@ -5,11 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { AGENT_CAPABILITIES } from '../../src/core/manifests.ts';
+import { addresses, addresses6 } from '../cluster/layout.ts';
 import { bytesWithoutBase, ownImage } from '../cluster/own-image.ts';
 import { NAMESPACE, OTHER_NODE_PORT, POLICY } from '../cluster/shop.ts';
 import { nodeResource, requestsFromOutside } from '../cluster/shop-session.ts';
 import {
   applyPolicy,
+  clusterEnds,
   fromAPod,
   identities,
   inPod,
@@ -133,8 +135,8 @@ describe('a policy', () => {
         session.onComputer(`kubectl ipvs-bpf sysdump --node ${first} --log-lines 100 -o ${file}`, CLI_MS),
       ]);
       const service = `${NAMESPACE}/web`;
-      const rows = connections as readonly object[];
-      expect(rows.length).toBeGreaterThan(0);
+      const rows = connections as readonly { readonly target: string }[];
+      expect(rows.map(({ target }) => target).sort()).toEqual((await clusterEnds('web', 80)).toSorted());
       for (const row of rows) {
         expect(row).toMatchObject({ node: second, service, result: 'Answered', accelerated: true });
       }
@@ -172,22 +174,21 @@ describe('a policy', () => {
         ...['patch', 'service', 'web', '-n', NAMESPACE, '-p'],
         JSON.stringify({ spec: { externalTrafficPolicy: policy } }),
       ]);
-    const clients = async () => {
-      const found = await requestsFromOutside(session, { count: 5, node: 'n1', nodes: NODES });
-      return { tracked: found.tracked, clients: [...found.clients] };
+    const own = [addresses.client, `[${addresses6.client}]`];
+    const requests = async () => {
+      const found = await requestsFromOutside(session, { count: 6, node: 'n1', nodes: NODES });
+      return { tracked: found.tracked, clients: [...found.clients].sort() };
     };
     await patch('Local');
     try {
-      await session.until('the source address', PATIENCE_MS, async () =>
-        (await clients()).clients.join() === '10.10.0.100' ? true : undefined,
-      );
-      expect(await clients()).toEqual({ tracked: 0, clients: ['10.10.0.100'] });
+      const expected = { tracked: 0, clients: own };
+      await expect.poll(requests, POLL).toEqual(expected);
+      expect(await requests()).toEqual(expected);
     } finally {
       await patch('Cluster');
     }
-    await session.until('the translated address', PATIENCE_MS, async () =>
-      (await clients()).clients.includes('10.10.0.100') ? undefined : true,
-    );
+    const untranslated = async () => (await requests()).clients.filter((client) => own.includes(client));
+    await expect.poll(untranslated, POLL).toEqual([]);
     await untilCondition('Ready', 'True AllNodesReady');
   });
 
@@ -195,15 +196,15 @@ describe('a policy', () => {
     const [node] = NODES;
     const pod = await webPodOn(node);
     const url = `http://web.${NAMESPACE}`;
-    const once = `curl -sf -m 10 -w '\\n' ${url}/hostname ${url}/clientip`;
-    const out = await inPod(pod.name, `for i in 1 2 3 4 5 6; do ${once}; done`);
-    const own = new RegExp(`^${pod.name}\\n(.+):\\d+$`, 'gm');
-    const seen = new Set([...out.matchAll(own)].map(([, address]) => address));
+    const once = (family: number) => `curl -${family} -sf -m 10 -w '\\n' ${url}/hostname ${url}/clientip`;
+    const out = await inPod(pod.name, `for i in 1 2 3 4 5 6; do ${once(4)}; ${once(6)}; done`);
+    const own = new RegExp(`^${pod.name}\\n\\[?([^\\]\\n]+)\\]?:\\d+$`, 'gm');
+    const seen = [...new Set([...out.matchAll(own)].map(([, address]) => address))].sort();
     const entry = { namespace: NAMESPACE, name: 'web', reason: 'SelfAccessTranslated' };
-    const [sourceAddress] = seen;
-    expect(seen.size).toBe(1);
+    // One of each family.
+    expect(seen).toHaveLength(2);
     // What was said of the Service that was taken off before goes with the node's next report.
-    const expected = [{ ...entry, sourceAddress, since: expect.any(String) }];
+    const expected = seen.map((sourceAddress) => ({ ...entry, sourceAddress, since: expect.any(String) }));
     await expect
       .poll(async () => (await nodeResource(session, node))?.status?.selfAccess, POLL)
       .toEqual(expected);

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
+import { LIFE } from './settings.ts';
 
 /**
  * A file may go on with the policy of the one before, which saves a rollout, and need not. The life of an installation
  * takes another half an hour, and is asked for by name.
  */
-const ORDER =
-  process.env.IPVS_BPF_TEST_LIFE === undefined
-    ? ['policy', 'metrics', 'recovery', 'refusals']
-    : ['versions', 'removal'];
+const ORDER = LIFE ? ['versions', 'removal'] : ['policy', 'services', 'metrics', 'recovery', 'refusals'];
 
 class InOrder extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
