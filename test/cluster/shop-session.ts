@@ -122,6 +122,14 @@ export function nodeListing(session: ClusterSession, node: string): Promise<stri
   return session.onNode(node, '. bench/listing.sh && listing');
 }
 
+/** Has each kube-proxy write its table anew, as it does when a Service comes or goes, and else every five minutes. */
+export async function syncKubeProxy(session: ClusterSession): Promise<void> {
+  const metadata = { name: 'sync', namespace: NAMESPACE };
+  const spec = { ipFamilyPolicy: 'PreferDualStack', ports: [{ port: 80 }] };
+  await session.apply({ apiVersion: 'v1', kind: 'Service', metadata, spec });
+  await session.kubectl(['delete', 'service', metadata.name, '-n', NAMESPACE]);
+}
+
 export interface Requests {
   /** Answered ones. */
   readonly answered: number;

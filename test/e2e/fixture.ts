@@ -17,6 +17,7 @@ import {
   type Reported,
   requestsFromAPod,
   requestsFromOutside,
+  syncKubeProxy,
   thePolicy,
 } from '../cluster/shop-session.ts';
 import { CLUSTER, IP_FAMILIES, NODES } from './settings.ts';
@@ -97,11 +98,12 @@ type Lines = readonly string[];
 
 /**
  * Until the nodes are what they were before there was a policy. Not at once: kube-proxy may have seen the addresses of
- * the agent's probe, serves node ports there, and takes that back with its next sync, after 30 s at the most.
+ * the agent's probe, serves node ports there, and takes that back with its next sync.
  */
 export async function untilNative(of: (lines: Lines) => Lines = (lines) => lines): Promise<void> {
   const wanted = nativeListings().map(of);
   const now = async () => (await listings()).map(of);
+  await syncKubeProxy(session);
   await expect.poll(now, { timeout: 90_000, interval: 5_000 }).toEqual(wanted);
 }
 
