@@ -14,6 +14,11 @@
 #define PORTS (65536 - FIRST_PORT)
 /* As that function does at most. */
 #define TRIES 128
+/*
+ * From one try to the next: PORTS divided by the golden ratio, and without a divisor of it. Sessions may have all ports of a
+ * range, from where one port after the other would not get out.
+ */
+#define STRIDE 39869
 
 /* Whether replies like this one would be taken for a session's. */
 static bool is_snat_end(struct ip_vs_bpf *bpf, int af, const struct nf_conntrack_tuple *reply)
@@ -37,11 +42,11 @@ static bool is_snat_end(struct ip_vs_bpf *bpf, int af, const struct nf_conntrack
 static bool choose_port(struct ip_vs_bpf *bpf, int af, const struct nf_conn *ct,
 			struct nf_conntrack_tuple *reply)
 {
-	u32 index = get_random_u32();
+	u32 index = get_random_u32() % PORTS;
 	int i;
 
-	for (i = 0; i < TRIES; i++, index++) {
-		reply->dst.u.all = htons(FIRST_PORT + index % PORTS);
+	for (i = 0; i < TRIES; i++, index = (index + STRIDE) % PORTS) {
+		reply->dst.u.all = htons(FIRST_PORT + index);
 		if (!is_snat_end(bpf, af, reply) && !nf_conntrack_tuple_taken(reply, ct))
 			return true;
 	}
