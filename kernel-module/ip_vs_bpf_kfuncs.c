@@ -72,16 +72,28 @@ static struct ip_vs_conn *schedule_tcp(struct ip_vs_bpf_packet *packet, struct s
 	return svc ? ip_vs_schedule(svc, skb, pd, &ignored, iph) : NULL;
 }
 
+/*
+ * True if the packet may begin a connection where this one has been, which is ended then, as ip_vs_in_hook would: a client
+ * with few ports comes back by one while its last connection is in TIME_WAIT. Drops the reference.
+ */
+static bool ends(struct ip_vs_conn *cp, const struct sk_buff *skb)
+{
+	bool over = ip_vs_bpf_conn(cp) && ip_vs_bpf_is_over(cp, skb);
+
+	if (over)
+		ip_vs_conn_expire_now(cp);
+	__ip_vs_conn_put(cp);
+	return over;
+}
+
 /* A connection with its session, or NULL. Takes a reference. */
 static struct ip_vs_conn *begin(struct ip_vs_bpf_packet *packet, struct sk_buff *skb,
 				struct ip_vs_iphdr *iph, struct ip_vs_proto_data *pd)
 {
 	struct ip_vs_conn *cp = ip_vs_bpf_begin_scheduling(packet, skb);
 
-	if (unlikely(cp)) {
-		__ip_vs_conn_put(cp);
+	if (cp && !ends(cp, skb))
 		return NULL;
-	}
 	cp = schedule_tcp(packet, skb, iph, pd);
 	if (likely(cp))
 		return ip_vs_bpf_take_connection(cp, skb, &packet->state) ? cp : NULL;

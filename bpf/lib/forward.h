@@ -186,10 +186,9 @@ static __always_inline bool find_forwarding_of_request(struct __sk_buff *skb, __
 
 	if (!is_vport(p->head.l4.dport))
 		return false;
-	f->begun = !is_known(skb, flow, false) && begins_connection(t) && !bpf_ip_vs_begin(skb);
-	if (f->begun)
-		is_known(skb, flow, false);
-	if (!flow->session && !look_up_request(family, p, flow))
+	/* It may end one that was there, whose session must not be found. */
+	f->begun = begins_connection(t) && !bpf_ip_vs_begin(skb);
+	if (!is_known(skb, flow, false) && !look_up_request(family, p, flow))
 		return false;
 	take_path(f, &flow->session->request);
 	f->ends.daddr = flow->session->daddr;

@@ -111,6 +111,16 @@ reuses_a_port() {
 	answered "$(client_requests --to "$vip:80" --count 30 --source-port 4700)" 30
 }
 
+# By a port whose last connection is in TIME_WAIT, past the IP stack as by any other; unless IPVS is to keep that one.
+begins_by_a_used_port() {
+	begins 10 no_conntrack reuses_a_port_times 10
+	in_director sysctl -qw net.ipv4.vs.conn_reuse_mode=0
+	begins 0 reuses_a_port_times 5
+	in_director sysctl -qw net.ipv4.vs.conn_reuse_mode=1
+	equal "$(in_director ipvsadm -Lcn | grep -c ":4800 ")" 1 "connections of the port"
+}
+reuses_a_port_times() { answered "$(client_requests --to "$vip:80" --count "$1" --source-port 4800)" "$1"; }
+
 # All of short connections, as an interface has them, and their number.
 counts_like_a_capture() {
 	local of=ip
@@ -235,6 +245,7 @@ cases() {
 	it "shows states, timers and numbers of connections as natively, $ip" shows_what_it_shows_natively "${native[$family]}"
 	it "takes a SYN that comes again, $ip" takes_a_syn_that_comes_again
 	it "reuses a client port, $ip" reuses_a_port
+	it "begins connections by a client port in TIME_WAIT, $ip" begins_by_a_used_port
 	it "counts short connections like a capture, $ip" counts_like_a_capture
 	it "leaves connections to IPVS that it synchronises, $ip" leaves_to_ipvs master
 	no_master
