@@ -121,7 +121,7 @@ static bool map_fits(const struct bpf_map *map, const struct ip_vs_bpf_map_spec 
 	       !map->frozen && !may_move;
 }
 
-/* Of a namespace, nobody is left that could have found something in them: see unhook(). */
+/* When there are no hooks: nobody is left then who has found a session in them, see unhook(). */
 static void put_maps(struct bpf_map **maps)
 {
 	int i;

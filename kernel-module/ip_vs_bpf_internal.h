@@ -194,8 +194,6 @@ void ip_vs_bpf_count_later(struct ip_vs_conn *cp);
 #define __bpf_kfunc_end_defs() __diag_pop()
 #endif
 
-__bpf_kfunc_start_defs();
-
 /*
  * The session of a plain packet, and in `found` what it is known by; NULL if it is not known here. What is read of it counts
  * if its SNAT word is still found->snat then. The size is that of struct ipvs_session. In ip_vs_bpf_flow.c.
@@ -207,8 +205,6 @@ u64 *bpf_ip_vs_find(struct __sk_buff *ctx, struct ipvs_found *found, u32 reply, 
  * ip_vs_bpf_translate.c.
  */
 int bpf_ip_vs_translate(struct __sk_buff *ctx, const struct ipvs_ends *ends, u32 ethernet_len);
-
-__bpf_kfunc_end_defs();
 
 /* Once, before there is a network namespace. */
 void ip_vs_bpf_register_kfuncs(void);

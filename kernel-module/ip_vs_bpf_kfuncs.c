@@ -186,20 +186,23 @@ static int tell(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb, const struct
 	return 0;
 }
 
-/* The mode's namespace of a packet of this family, if a kfunc may act on it. */
+/*
+ * The mode's namespace of a packet of this family, if a kfunc may act on it. Whoever runs a program by hand (BPF_PROG_RUN)
+ * need not have BH disabled, as the locks behind this want it.
+ */
 static struct ip_vs_bpf *bpf_of(const struct sk_buff *skb, int *af)
 {
 	struct netns_ipvs *ipvs = net_ipvs(dev_net(skb->dev));
 
 	*af = skb->protocol == htons(ETH_P_IPV6) ? AF_INET6 : AF_INET;
-	return ipvs && ipvs->bpf && is_plain(ipvs) && is_plain_packet(skb) ? ipvs->bpf : NULL;
+	return in_softirq() && ipvs && ipvs->bpf && is_plain(ipvs) && is_plain_packet(skb) ? ipvs->bpf : NULL;
 }
 
 __bpf_kfunc_start_defs();
 
 /*
- * Of a SYN for which there is no session: has IPVS schedule it. 0: there is one now, and its paths if tc ingress
- * can forward it; another value: PRE_ROUTING is to see the segment. Softirq, under RCU, as the other one.
+ * Has IPVS schedule a connection for a SYN, unless there is one that is not over. 0: it has a session now, and its paths if
+ * tc ingress can forward it; another value: PRE_ROUTING is to see the segment. Softirq, under RCU, as the other one.
  */
 __bpf_kfunc int bpf_ip_vs_begin(struct __sk_buff *ctx)
 {
