@@ -12,13 +12,14 @@ CROWD=${CROWD:-1000}
 NEWER=$NET_RUN/newer/ip_vs.ko
 VIP6=$(ipv6_of "$vip")
 
-# Another build by all that it says of itself.
+# Another build by all that it says of itself: the first digit of its srcversion is another one.
 make_newer() {
-	local at
+	local at digit=F
 	mkdir -p "${NEWER%/*}"
 	cp "$NET_TREE/build/$RELEASE/ip_vs.ko" "$NEWER"
 	at=$(grep -abo -m 1 'srcversion=' "$NEWER" | head -n 1 | cut -d: -f1)
-	printf F | dd of="$NEWER" bs=1 seek=$((at + 11)) conv=notrunc status=none
+	[ "$(modinfo -F srcversion "$NEWER" | cut -c 1)" != F ] || digit=0
+	printf %s "$digit" | dd of="$NEWER" bs=1 seek=$((at + 11)) conv=notrunc status=none
 	[ "$(modinfo -F srcversion "$NEWER")" != "$(modinfo -F srcversion "$NET_TREE/build/$RELEASE/ip_vs.ko")" ]
 }
 
