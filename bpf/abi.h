@@ -10,7 +10,7 @@
 
 #include <linux/types.h>
 
-#define IPVS_BPF_ABI 9
+#define IPVS_BPF_ABI 10
 
 /* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2). */
 struct ipvs_addr {
@@ -58,16 +58,16 @@ struct ipvs_session_key {
 /*
  * How tc ingress forwards packets of one direction by itself, past the IP stack. Written by the module
  * for a packet that it has routed, so a path is never older than IPVS_PATH_SECONDS: then one packet goes
- * through the module again, and meets what has changed. The programs add to `counted`, nothing else.
+ * through the module again, and meets what has changed. The programs write nothing here.
  */
+#define IPVS_ETHERNET_LEN 12
 struct ipvs_path {
-	struct ipvs_addr nexthop; /* or IPVS_ETHERNET_LEN bytes: destination and source in the Ethernet header */
-	__u64 counted;      /* packets and bytes that the module has not taken over yet: IPVS_COUNTED */
+	__u8 ethernet[IPVS_ETHERNET_LEN]; /* destination and source in the Ethernet header */
 	__u32 until;        /* jiffies, low 32 bits: the path ends there */
 	__u32 in_ifindex;   /* packets come in there: their source has been validated */
 	__u32 out_ifindex;  /* 0: no path */
 	__u16 mtu;          /* bytes of an IP packet */
-	__u8 nexthop_family; /* AF_INET or AF_INET6, or IPVS_NEXTHOP_* */
+	__u8 to_peer;       /* not 0: straight to the peer of out_ifindex, and else by it */
 	__u8 tell;          /* enum ipvs_tell */
 };
 
@@ -79,16 +79,13 @@ enum ipvs_tell {
 };
 
 #define IPVS_PATH_SECONDS 1
-#define IPVS_NEXTHOP_PEER 0	/* straight to the peer of out_ifindex */
-#define IPVS_NEXTHOP_ETHERNET 1 /* by out_ifindex, as a frame */
-#define IPVS_ETHERNET_LEN 12
 #define IPVS_COUNTED_BYTES_BITS 40
 /* `bytes` as IPVS counts them: from the IP header on; `packets` may be 2^24 - 1 between two takeovers. */
 #define IPVS_COUNTED(packets, bytes) ((__u64)(packets) << IPVS_COUNTED_BYTES_BITS | (bytes))
 
 /*
  * Value of ipvs_sessions. Added by the module before the first packet leaves, removed by it when
- * IPVS frees the connection. The tc programs write `snat` and `seen`, and count in the paths.
+ * IPVS frees the connection. The tc programs write `snat` and `seen`, and what they forward.
  */
 struct ipvs_session {
 	struct ipvs_addr vaddr;
@@ -100,6 +97,8 @@ struct ipvs_session {
 	__u16 flags;   /* enum ipvs_snat_mode in IPVS_SERVICE_SNAT_MASK */
 	__u64 snat;    /* the SNAT end: see IPVS_SNAT_*; only changed by compare-and-exchange */
 	__u64 seen;    /* jiffies64 of the last packet that a tc program saw; 0: none yet */
+	__u64 counted_requests; /* packets and bytes that the module has not taken over yet: IPVS_COUNTED */
+	__u64 counted_replies;
 	struct ipvs_path request;
 	struct ipvs_path reply;
 };
@@ -262,8 +261,8 @@ enum ipvs_counter {
 _Static_assert(sizeof(struct ipvs_service_key) == 20, "abi");
 _Static_assert(sizeof(struct ipvs_service) == 8, "abi");
 _Static_assert(sizeof(struct ipvs_session_key) == 24, "abi");
-_Static_assert(sizeof(struct ipvs_path) == 40, "abi");
-_Static_assert(sizeof(struct ipvs_session) == 136, "abi");
+_Static_assert(sizeof(struct ipvs_path) == 28, "abi");
+_Static_assert(sizeof(struct ipvs_session) == 128, "abi");
 _Static_assert(sizeof(struct ipvs_event) == 48, "abi");
 _Static_assert(sizeof(struct ipvs_found) == 32, "abi");
 _Static_assert(sizeof(struct ipvs_ends) == 48, "abi");

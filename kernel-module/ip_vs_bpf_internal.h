@@ -200,11 +200,10 @@ void ip_vs_bpf_count_later(struct ip_vs_conn *cp);
  */
 u64 *bpf_ip_vs_find(struct __sk_buff *ctx, struct ipvs_found *found, u32 reply, const u32 rdwr_buf_size);
 /*
- * Gives a plain packet other ends and one hop less and, if ethernet_len is IPVS_ETHERNET_LEN and not 0, another Ethernet
- * header. What pointed into the packet before may not any more. 0, or a negative error, and the packet is as it was. In
+ * Gives a plain packet other ends, one hop less and another Ethernet header. What pointed into the packet before may not any more. 0, or a negative error, and the packet is as it was. In
  * ip_vs_bpf_translate.c.
  */
-int bpf_ip_vs_translate(struct __sk_buff *ctx, const struct ipvs_ends *ends, u32 ethernet_len);
+int bpf_ip_vs_translate(struct __sk_buff *ctx, const struct ipvs_ends *ends);
 
 /* Once, before there is a network namespace. */
 void ip_vs_bpf_register_kfuncs(void);

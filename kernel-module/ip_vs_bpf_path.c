@@ -2,6 +2,7 @@
 /* Paths: what lets tc ingress forward connections past the IP stack. */
 #include <linux/etherdevice.h>
 #include <linux/if_arp.h>
+#include <linux/if_vlan.h>
 #include <net/arp.h>
 #include <net/ip.h>
 #include <net/ip6_route.h>
@@ -53,29 +54,6 @@ static bool is_plain_route(const struct dst_entry *dst, const struct net_device 
 	return in && !dst->error && !dst->lwtstate && is_ethernet(dst->dev) && is_ethernet(in);
 }
 
-static void set_nexthop4(struct ipvs_path *path, const struct dst_entry *dst, __be32 daddr)
-{
-	const struct rtable *rt = container_of(dst, struct rtable, dst);
-
-	if (rt->rt_gw_family == AF_INET6) {
-		path->nexthop_family = AF_INET6;
-		memcpy(&path->nexthop, &rt->rt_gw6, sizeof(path->nexthop));
-		return;
-	}
-	path->nexthop_family = AF_INET;
-	path->nexthop = addr4(rt_nexthop(rt, daddr));
-}
-
-static void set_nexthop6(struct ipvs_path *path, const struct dst_entry *dst,
-			 const union nf_inet_addr *daddr)
-{
-	union nf_inet_addr target = *daddr;
-	const struct in6_addr *nexthop = rt6_nexthop(dst_rt6_info(dst), &target.in6);
-
-	path->nexthop_family = AF_INET6;
-	memcpy(&path->nexthop, nexthop, sizeof(path->nexthop));
-}
-
 /* Whether somebody wants to see what is sent by this device, or to shape it: asked here, and of tc by the agent. */
 static bool is_watched(const struct net_device *dev)
 {
@@ -105,8 +83,8 @@ static const struct net_device *open_peer(struct ip_vs_bpf *bpf, struct net_devi
 	return peer;
 }
 
-/* As the kernel has prepared it for the neighbour; nothing where more goes before a packet, as on some VLAN devices. */
-static bool copy_ethernet(u8 *ethernet, struct neighbour *neigh)
+/* As the kernel has prepared it for the neighbour. */
+static bool copy_prepared(u8 *ethernet, struct neighbour *neigh)
 {
 	struct hh_cache *hh = &neigh->hh;
 	unsigned int seq;
@@ -120,28 +98,54 @@ static bool copy_ethernet(u8 *ethernet, struct neighbour *neigh)
 	return true;
 }
 
-/*
- * Has packets leave as frames, and not looked up a neighbour for. To the kernel this is a use of the neighbour: it goes on
- * to probe it. A peer has to be the next hop itself: behind a bridge or macvlan there, it is another.
- */
-static void resolve_nexthop(struct ip_vs_bpf *bpf, struct ipvs_path *path, struct net_device *dev)
+/* Nothing is prepared before the first packet, and never on VLAN devices: they put a tag behind what all others have, too. */
+static bool copy_ethernet(u8 *ethernet, struct neighbour *neigh, const struct net_device *dev)
 {
-	const struct net_device *peer = open_peer(bpf, dev);
-	u8 *ethernet = (u8 *)&path->nexthop;
-	struct neighbour *neigh;
+	unsigned int seq;
 
-	neigh = path->nexthop_family == AF_INET6 ?
-			__ipv6_neigh_lookup_noref(dev, &path->nexthop) :
-			__ipv4_neigh_lookup_noref(dev, (__force u32)path->nexthop.w[3]);
+	if (likely(copy_prepared(ethernet, neigh)))
+		return true;
+	if (dev->header_ops->create != eth_header && !is_vlan_dev(dev))
+		return false;
+	do {
+		seq = read_seqbegin(&neigh->ha_lock);
+		ether_addr_copy(ethernet, neigh->ha);
+	} while (read_seqretry(&neigh->ha_lock, seq));
+	ether_addr_copy(ethernet + ETH_ALEN, dev->dev_addr);
+	return true;
+}
+
+static struct neighbour *nexthop4(const struct dst_entry *dst, __be32 daddr)
+{
+	const struct rtable *rt = container_of(dst, struct rtable, dst);
+
+	return rt->rt_gw_family == AF_INET6 ?
+		       __ipv6_neigh_lookup_noref(dst->dev, &rt->rt_gw6) :
+		       __ipv4_neigh_lookup_noref(dst->dev, (__force u32)rt_nexthop(rt, daddr));
+}
+
+static struct neighbour *nexthop6(const struct dst_entry *dst, const union nf_inet_addr *daddr)
+{
+	union nf_inet_addr target = *daddr;
+
+	return __ipv6_neigh_lookup_noref(dst->dev, rt6_nexthop(dst_rt6_info(dst), &target.in6));
+}
+
+/*
+ * False if it is not known where the next hop is: the packet that goes through the IP stack finds it out. To the kernel
+ * this is a use of the neighbour: it goes on to probe it. A peer has to be the next hop itself: behind a bridge or macvlan
+ * there, it is another.
+ */
+static bool set_nexthop(struct ip_vs_bpf *bpf, struct ipvs_path *path, struct neighbour *neigh,
+			struct net_device *dev)
+{
+	const struct net_device *peer;
+
 	if (!neigh || neigh_event_send(neigh, NULL))
-		return;
-	if (peer && ether_addr_equal(neigh->ha, peer->dev_addr)) {
-		path->nexthop_family = IPVS_NEXTHOP_PEER;
-		ether_addr_copy(ethernet, peer->dev_addr);
-		ether_addr_copy(ethernet + ETH_ALEN, dev->dev_addr);
-	} else if (copy_ethernet(ethernet, neigh)) {
-		path->nexthop_family = IPVS_NEXTHOP_ETHERNET;
-	}
+		return false;
+	peer = open_peer(bpf, dev);
+	path->to_peer = peer && ether_addr_equal(neigh->ha, peer->dev_addr);
+	return copy_ethernet(path->ethernet, neigh, dev);
 }
 
 static struct ipvs_path describe_path(const struct ip_vs_conn *cp, const struct dst_entry *dst,
@@ -150,15 +154,12 @@ static struct ipvs_path describe_path(const struct ip_vs_conn *cp, const struct 
 	const union nf_inet_addr *daddr = direction == IP_VS_DIR_INPUT ? &cp->daddr : &cp->caddr;
 	struct ipvs_path path = {
 		.in_ifindex = in->ifindex,
-		.out_ifindex = dst->dev->ifindex,
 		.mtu = min_t(u32, dst_mtu(dst), U16_MAX),
 	};
+	struct neighbour *neigh = cp->af == AF_INET6 ? nexthop6(dst, daddr) : nexthop4(dst, daddr->ip);
 
-	if (cp->af == AF_INET6)
-		set_nexthop6(&path, dst, daddr);
-	else
-		set_nexthop4(&path, dst, daddr->ip);
-	resolve_nexthop(cp->ipvs->bpf, &path, dst->dev);
+	if (likely(set_nexthop(cp->ipvs->bpf, &path, neigh, dst->dev)))
+		path.out_ifindex = dst->dev->ifindex;
 	return path;
 }
 
@@ -167,8 +168,8 @@ static void write_path(struct ipvs_path *to, const struct ipvs_path *from, u32 u
 {
 	WRITE_ONCE(to->out_ifindex, 0);
 	smp_wmb();
-	to->nexthop = from->nexthop;
-	to->nexthop_family = from->nexthop_family;
+	memcpy(to->ethernet, from->ethernet, sizeof(to->ethernet));
+	to->to_peer = from->to_peer;
 	WRITE_ONCE(to->mtu, from->mtu);
 	WRITE_ONCE(to->tell, from->tell);
 	WRITE_ONCE(to->in_ifindex, from->in_ifindex);

@@ -43,9 +43,9 @@ static void count_forwarded(struct ip_vs_bpf *bpf, u32 service_id, u32 packets)
 }
 
 /* As ip_vs_in_stats and ip_vs_out_stats. */
-static void take_over_count(struct ip_vs_conn *cp, struct ipvs_path *path, int direction)
+static void take_over_count(struct ip_vs_conn *cp, u64 *count, int direction)
 {
-	u64 counted = READ_ONCE(path->counted) ? xchg(&path->counted, 0) : 0;
+	u64 counted = READ_ONCE(*count) ? xchg(count, 0) : 0;
 	u32 packets = counted >> IPVS_COUNTED_BYTES_BITS;
 	u64 bytes = counted & (BIT_ULL(IPVS_COUNTED_BYTES_BITS) - 1);
 	struct ip_vs_dest *dest = cp->dest;
@@ -66,8 +66,8 @@ static void take_over_count(struct ip_vs_conn *cp, struct ipvs_path *path, int d
 
 void ip_vs_bpf_take_over_counts(struct ip_vs_conn *cp, struct ipvs_session *session)
 {
-	take_over_count(cp, &session->request, IP_VS_DIR_INPUT);
-	take_over_count(cp, &session->reply, IP_VS_DIR_OUTPUT);
+	take_over_count(cp, &session->counted_requests, IP_VS_DIR_INPUT);
+	take_over_count(cp, &session->counted_replies, IP_VS_DIR_OUTPUT);
 }
 
 void ip_vs_bpf_count_later(struct ip_vs_conn *cp)

@@ -96,7 +96,7 @@ static __always_inline void write_l4(struct sk_buff *skb, u8 *l4, u8 protocol, _
 		*check = CSUM_MANGLED_0;
 }
 
-static __always_inline int translate(struct sk_buff *skb, bool ipv6, const struct ipvs_ends *ends, bool as_frame)
+static __always_inline int translate(struct sk_buff *skb, bool ipv6, const struct ipvs_ends *ends)
 {
 	u32 length = ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
 	u32 l4 = skb_network_offset(skb) + length;
@@ -114,22 +114,19 @@ static __always_inline int translate(struct sk_buff *skb, bool ipv6, const struc
 	if (unlikely(err))
 		return err;
 	head = skb_network_header(skb);
-	if (as_frame)
-		memcpy(skb->data, ends->ethernet, IPVS_ETHERNET_LEN);
+	memcpy(skb->data, ends->ethernet, IPVS_ETHERNET_LEN);
 	addrs = ipv6 ? write_ipv6((struct ipv6hdr *)head, ends) : write_ipv4((struct iphdr *)head, ends);
 	write_l4(skb, head + length, protocol, addrs, ends);
 	return 0;
 }
 
-__bpf_kfunc int bpf_ip_vs_translate(struct __sk_buff *ctx, const struct ipvs_ends *ends, u32 ethernet_len)
+__bpf_kfunc int bpf_ip_vs_translate(struct __sk_buff *ctx, const struct ipvs_ends *ends)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx;
 	bool ipv6 = skb->protocol == htons(ETH_P_IPV6);
 	int err;
 
-	if (unlikely(ethernet_len > IPVS_ETHERNET_LEN))
-		return -EINVAL;
-	err = ipv6 ? translate(skb, true, ends, ethernet_len) : translate(skb, false, ends, ethernet_len);
+	err = ipv6 ? translate(skb, true, ends) : translate(skb, false, ends);
 	bpf_compute_data_pointers(skb);
 	return err;
 }

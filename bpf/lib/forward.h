@@ -138,30 +138,23 @@ static __always_inline __u32 counted_bytes(struct __sk_buff *skb, __u8 family,
 /* What a packet is forwarded by: what it gets, and the path as it is. */
 struct forwarding {
 	struct flow flow;
-	struct ipvs_path *path;
+	const struct ipvs_path *path;
+	__u64 *counted;
 	__u32 out_ifindex; /* of the path, when it was looked at */
 	struct ipvs_ends ends; /* the source of a request is not known before its SNAT end */
 	enum ipvs_counter counter;
 	bool begun; /* by this packet */
 };
 
-static __always_inline int send(struct __sk_buff *skb, const struct forwarding *f, __u8 nexthop_family)
+static __always_inline int send(struct __sk_buff *skb, __u32 out_ifindex, bool to_peer)
 {
-	struct bpf_redir_neigh nexthop = { .nh_family = nexthop_family };
-
-	if (nexthop_family == IPVS_NEXTHOP_PEER)
-		return bpf_redirect_peer(f->out_ifindex, 0);
+	if (to_peer)
+		return bpf_redirect_peer(out_ifindex, 0);
 	/* What the driver has left there is no hint for tc egress. */
 	skb->cb[2] = 0;
 	skb->cb[3] = 0;
 	skb->cb[4] = 0;
-	if (nexthop_family == IPVS_NEXTHOP_ETHERNET)
-		return bpf_redirect(f->out_ifindex, 0);
-	if (nexthop_family == AF_INET6)
-		__builtin_memcpy(nexthop.ipv6_nh, &f->path->nexthop, sizeof(f->path->nexthop));
-	else
-		nexthop.ipv4_nh = f->path->nexthop.w[3];
-	return bpf_redirect_neigh(f->out_ifindex, &nexthop, sizeof(nexthop), 0);
+	return bpf_redirect(out_ifindex, 0);
 }
 
 static __always_inline bool is_reply(const struct forwarding *f)
@@ -169,11 +162,11 @@ static __always_inline bool is_reply(const struct forwarding *f)
 	return f->counter == IPVS_COUNT_FORWARD_REPLY;
 }
 
-static __always_inline void take_path(struct forwarding *f, struct ipvs_path *path)
+static __always_inline void take_path(struct forwarding *f, const struct ipvs_path *path)
 {
 	f->path = path;
 	f->out_ifindex = *(volatile __u32 *)&path->out_ifindex;
-	__builtin_memcpy(f->ends.ethernet, &path->nexthop, IPVS_ETHERNET_LEN);
+	__builtin_memcpy(f->ends.ethernet, path->ethernet, IPVS_ETHERNET_LEN);
 }
 
 /* To the real server. */
@@ -191,6 +184,7 @@ static __always_inline bool find_forwarding_of_request(struct __sk_buff *skb, __
 	if (!is_known(skb, flow, false) && !look_up_request(family, p, flow))
 		return false;
 	take_path(f, &flow->session->request);
+	f->counted = &flow->session->counted_requests;
 	f->ends.daddr = flow->session->daddr;
 	f->ends.dport = flow->session->dport;
 	f->counter = IPVS_COUNT_FORWARD_REQUEST;
@@ -207,6 +201,7 @@ static __always_inline bool find_forwarding_of_reply(struct __sk_buff *skb, __u8
 	    (!is_known(skb, flow, true) && !look_up_reply(skb, family, p, flow)))
 		return false;
 	take_path(f, &flow->session->reply);
+	f->counted = &flow->session->counted_replies;
 	f->ends.saddr = flow->session->vaddr;
 	f->ends.sport = flow->session->vport;
 	f->ends.daddr = flow->found.key.caddr;
@@ -293,12 +288,12 @@ static __always_inline int choose_source(struct __sk_buff *skb, const struct tra
 static __always_inline int forward_by(struct __sk_buff *skb, __u8 family, struct packet *p,
 				      const struct forwarding *f)
 {
-	__u8 nexthop_family = f->path->nexthop_family;
+	bool to_peer = f->path->to_peer;
 	int crc, result;
 
 	if (session_snat(f->flow.session) != f->flow.found.snat)
 		return IPVS_NOT_MINE;
-	__sync_fetch_and_add(&f->path->counted, IPVS_COUNTED(1, counted_bytes(skb, family, p)));
+	__sync_fetch_and_add(f->counted, IPVS_COUNTED(1, counted_bytes(skb, family, p)));
 	session_touch(f->flow.session);
 	crc = p->protocol == IPPROTO_SCTP ?
 		      leave_crc(ETH_HLEN + p->l4_off, p->l4_len, p->head.l4.sport ^ f->ends.sport,
@@ -306,11 +301,11 @@ static __always_inline int forward_by(struct __sk_buff *skb, __u8 family, struct
 		      0;
 	if (crc < 0)
 		return crc;
-	result = family == AF_INET6 ? nat_both_ends_ipv6(skb, p, &f->ends, nexthop_family) :
-				      nat_both_ends(skb, family, p, &f->ends, nexthop_family);
+	result = family == AF_INET6 ? nat_both_ends_ipv6(skb, p, &f->ends) :
+				      nat_both_ends(skb, family, p, &f->ends);
 	if (result)
 		return result;
-	if (send(skb, f, nexthop_family) != TC_ACT_REDIRECT)
+	if (send(skb, f->out_ifindex, to_peer) != TC_ACT_REDIRECT)
 		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
 	return ipvs_sent(f->counter) | crc;
 }

@@ -20,8 +20,7 @@ extern int bpf_ip_vs_begin(struct __sk_buff *skb) __ksym;
 extern int bpf_ip_vs_tell(struct __sk_buff *skb, const struct ipvs_event *event) __ksym;
 extern __u64 *bpf_ip_vs_find(struct __sk_buff *skb, struct ipvs_found *found, __u32 reply,
 			     const __u32 rdwr_buf_size) __ksym;
-extern int bpf_ip_vs_translate(struct __sk_buff *skb, const struct ipvs_ends *ends,
-			       __u32 ethernet_len) __ksym;
+extern int bpf_ip_vs_translate(struct __sk_buff *skb, const struct ipvs_ends *ends) __ksym;
 #else
 #define HAS_KFUNCS false
 static __always_inline int bpf_ip_vs_begin(struct __sk_buff *skb)
@@ -47,12 +46,10 @@ static __always_inline __u64 *bpf_ip_vs_find(struct __sk_buff *skb, struct ipvs_
 	return NULL;
 }
 
-static __always_inline int bpf_ip_vs_translate(struct __sk_buff *skb, const struct ipvs_ends *ends,
-					       __u32 ethernet_len)
+static __always_inline int bpf_ip_vs_translate(struct __sk_buff *skb, const struct ipvs_ends *ends)
 {
 	(void)skb;
 	(void)ends;
-	(void)ethernet_len;
 	return -EOPNOTSUPP;
 }
 #endif

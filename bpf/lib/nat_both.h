@@ -14,11 +14,6 @@
 #define IPV4_HEADS_LEN (sizeof(struct iphdr) + HEAD_L4_LEN)
 #define IPV6_HEADS_LEN (sizeof(struct ipv6hdr) + HEAD_L4_LEN)
 
-static __always_inline bool has_ethernet(__u8 nexthop_family)
-{
-	return nexthop_family == IPVS_NEXTHOP_PEER || nexthop_family == IPVS_NEXTHOP_ETHERNET;
-}
-
 /* The Ethernet header of the path and all behind it to the ports: one store costs less than two. */
 static __always_inline const void *ipv4_with_link(struct packet *p, const struct ipvs_ends *ends)
 {
@@ -32,22 +27,20 @@ static __always_inline const void *ipv4_with_link(struct packet *p, const struct
 
 /*
  * Everything from the hop count to the addresses, and the ports; the IPv4 header checksum is in between; and
- * the Ethernet header that the path may have. Of that, no sum of the device knows.
+ * the Ethernet header of the path. Of that, no sum of the device knows.
  */
 static __always_inline int write_both_ends(struct __sk_buff *skb, __u8 family, struct packet *p,
-					   __u64 port_flags, const struct ipvs_ends *ends,
-					   bool as_frame)
+					   __u64 port_flags, const struct ipvs_ends *ends)
 {
 	const struct ipv6hdr *ip6 = &p->head.ip6;
 	const struct iphdr *ip = &p->head.ip;
 	__u32 at = ETH_HLEN + offsetof(struct iphdr, ttl);
-	long failed = 0;
+	long failed;
 
-	if (family != AF_INET6 && as_frame && !port_flags)
+	if (family != AF_INET6 && !port_flags)
 		return bpf_skb_store_bytes(skb, 0, ipv4_with_link(p, ends), ETH_HLEN + IPV4_HEADS_LEN,
 					   0);
-	if (as_frame)
-		failed = bpf_skb_store_bytes(skb, 0, ends->ethernet, IPVS_ETHERNET_LEN, 0);
+	failed = bpf_skb_store_bytes(skb, 0, ends->ethernet, IPVS_ETHERNET_LEN, 0);
 	if (family != AF_INET6)
 		return failed ?: bpf_skb_store_bytes(skb, at, &ip->ttl,
 						     sizeof(*ip) - offsetof(struct iphdr, ttl) +
@@ -86,7 +79,7 @@ static __always_inline __u64 set_both_addrs(__u8 family, struct packet *p, const
 }
 
 static __always_inline int write_by_helpers(struct __sk_buff *skb, __u8 family, struct packet *p,
-					    const struct ipvs_ends *ends, bool as_frame)
+					    const struct ipvs_ends *ends)
 {
 	bool tcp = p->protocol == IPPROTO_TCP, sctp = p->protocol == IPPROTO_SCTP;
 	__u32 at = ETH_HLEN + p->l4_off + (tcp ? TCP_CHECK_AT : UDP_CHECK_AT);
@@ -99,31 +92,30 @@ static __always_inline int write_by_helpers(struct __sk_buff *skb, __u8 family, 
 	p->head.l4.dport = ends->dport;
 	/* As in nat_packet. */
 	if (sctp || (!tcp && !p->head.l4.udp_check))
-		return write_both_ends(skb, family, p, BPF_F_RECOMPUTE_CSUM, ends, as_frame);
-	return write_both_ends(skb, family, p, 0, ends, as_frame) ||
+		return write_both_ends(skb, family, p, BPF_F_RECOMPUTE_CSUM, ends);
+	return write_both_ends(skb, family, p, 0, ends) ||
 	       bpf_l4_csum_replace(skb, at, 0, csum_fold32(addr_diff), BPF_F_PSEUDO_HDR | mangled_0) ||
 	       bpf_l4_csum_replace(skb, at, 0, csum_fold32(port_diff), mangled_0);
 }
 
 /*
  * A whole TCP, UDP or SCTP packet without IP options or extension headers, on Ethernet: another source, another
- * destination, one hop less, and the Ethernet header that the path may have. A CRC is left as it is.
+ * destination, one hop less, and the Ethernet header of the path. A CRC is left as it is.
  */
 static __always_inline int nat_both_ends(struct __sk_buff *skb, __u8 family, struct packet *p,
-					 const struct ipvs_ends *ends, __u8 nexthop_family)
+					 const struct ipvs_ends *ends)
 {
-	bool as_frame = has_ethernet(nexthop_family);
-	int failed = HAS_KFUNCS ? bpf_ip_vs_translate(skb, ends, as_frame ? IPVS_ETHERNET_LEN : 0) :
-				  write_by_helpers(skb, family, p, ends, as_frame);
+	int failed = HAS_KFUNCS ? bpf_ip_vs_translate(skb, ends) :
+				  write_by_helpers(skb, family, p, ends);
 
 	return failed ? ipvs_drop(IPVS_COUNT_DROP_REWRITE) : 0;
 }
 
 /* A function of its own, for the sake of its caller's stack. */
 static __noinline int nat_both_ends_ipv6(struct __sk_buff *skb, struct packet *p,
-					 const struct ipvs_ends *ends, __u32 nexthop_family)
+					 const struct ipvs_ends *ends)
 {
-	return nat_both_ends(skb, AF_INET6, p, ends, nexthop_family);
+	return nat_both_ends(skb, AF_INET6, p, ends);
 }
 
 #endif

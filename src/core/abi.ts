@@ -4,7 +4,7 @@ import type { PortRange, SnatMode } from '../datapath-ports.ts';
 import type { AddressFamily, Protocol } from '../ports.ts';
 
 /** IPVS_BPF_ABI */
-export const ABI_VERSION = 9;
+export const ABI_VERSION = 10;
 /** IPVS_SERVICE_ID_MAX */
 export const SERVICE_ID_MAX = 0xffffff;
 /** IPVS_SNAT_ADDRS: ids of SNAT addresses are 1 to this minus 1. */

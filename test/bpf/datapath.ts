@@ -22,7 +22,7 @@ import {
   type SessionKey,
 } from './maps.ts';
 import type { End, Transport } from './packet.ts';
-import { protocolOf } from './packet.ts';
+import { ETHERNET, protocolOf } from './packet.ts';
 
 /** IPVS_BPF_TC_OBJECT=ipvs_tc_kfuncs tests the programs that call the module, which is loaded then. */
 const OBJECT = process.env.IPVS_BPF_TC_OBJECT ?? 'ipvs_tc';
@@ -244,6 +244,8 @@ export class Datapath implements Disposable {
       flags: mode ?? SNAT_MODE.always,
       snat: snat ?? snatWord(7, ADDRESS_ID.undecided),
       seen: 0n,
+      counted_requests: 0n,
+      counted_replies: 0n,
       request: NO_PATH,
       reply: NO_PATH,
     });
@@ -282,12 +284,11 @@ export class Datapath implements Disposable {
     const session = this.session(key);
     const until = Number(BigInt.asUintN(32, session.seen)) + 1000;
     const offered = {
-      nexthop: session.daddr,
+      ethernet: ETHERNET,
       until: until >>> 0,
       in_ifindex: DEFAULT_IFINDEX,
       out_ifindex: DEFAULT_IFINDEX,
       mtu: 1500,
-      nexthop_family: session.family,
       ...path,
     };
     this.maps.ipvs_sessions.put(key, { ...session, [direction]: { ...session[direction], ...offered } });

@@ -116,6 +116,15 @@ describe.each(families)('$family', ({ client, virtual, real, snat, make, problem
       expect(problems(outcome.frame)).toEqual([]);
     });
 
+    it('gets the Ethernet header of the path', () => {
+      const ethernet = Uint8Array.from({ length: 12 }, (_, i) => 0xa0 + i);
+      established(transport, { ethernet });
+      for (const { frame: sent } of [request(transport), reply(transport)]) {
+        expect(sent.subarray(0, 12)).toEqual(ethernet);
+        expect(problems(sent)).toEqual([]);
+      }
+    });
+
     it("keeps the client's address where that is decided", () => {
       established(transport);
       const session = datapath.session(key);
@@ -132,8 +141,8 @@ describe.each(families)('$family', ({ client, virtual, real, snat, make, problem
         reply(transport, { payload });
       }
       const bytes = 2 * (headers + HEADER_LENGTH[transport]) + 510;
-      const { request: there, reply: back } = datapath.session(key);
-      for (const { counted } of [there, back]) {
+      const { counted_requests, counted_replies } = datapath.session(key);
+      for (const counted of [counted_requests, counted_replies]) {
         expect([counted >> 40n, counted & 0xffffffffffn]).toEqual([2n, BigInt(bytes)]);
       }
     });

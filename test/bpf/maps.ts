@@ -19,31 +19,31 @@ export interface Session {
   readonly flags: number;
   readonly snat: bigint;
   readonly seen: bigint;
+  readonly counted_requests: bigint;
+  readonly counted_replies: bigint;
   readonly request: Path;
   readonly reply: Path;
 }
 
 /** struct ipvs_path */
 export interface Path {
-  readonly nexthop: string;
-  readonly counted: bigint;
+  readonly ethernet: Uint8Array;
   readonly until: number;
   readonly in_ifindex: number;
   readonly out_ifindex: number;
   readonly mtu: number;
-  readonly nexthop_family: number;
+  readonly to_peer: number;
   readonly tell: number;
 }
 
 /** What a session has before the module has offered a path. */
 export const NO_PATH: Path = {
-  nexthop: '::',
-  counted: 0n,
+  ethernet: new Uint8Array(12),
   until: 0,
   in_ifindex: 0,
   out_ifindex: 0,
   mtu: 0,
-  nexthop_family: 0,
+  to_peer: 0,
   tell: 0,
 };
 

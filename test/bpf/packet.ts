@@ -197,10 +197,13 @@ export interface Tag {
   readonly vlan: number;
 }
 
-/** A frame to a MAC address of zeros, which BPF_PROG_RUN takes for that of the device. */
+/** Destination and source in the Ethernet header: BPF_PROG_RUN takes zeros for the address of the device. */
+export const ETHERNET = Uint8Array.of(0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1);
+
+/** A frame to the device. */
 export function frame(payload: Uint8Array, type: number = ETH_P.ipv4, ...tags: readonly Tag[]): Uint8Array {
   const inLine = tags.flatMap(({ vlan }) => [be(2, ETH_P.vlan), be(2, vlan)]);
-  return join(new Uint8Array(6), Uint8Array.of(2, 0, 0, 0, 0, 1), ...inLine, be(2, type), payload);
+  return join(ETHERNET, ...inLine, be(2, type), payload);
 }
 
 export function at16(bytes: Uint8Array, at: number): number {

@@ -26,7 +26,7 @@ interface Outside {
 
 /** Of struct ipvs_session_key, or ipvs_reply_key, and ipvs_session: bpf/abi.h. */
 const SESSION_KEY_BYTES = 24;
-const SESSION_BYTES = 136;
+const SESSION_BYTES = 128;
 const BUILT = resolve(import.meta.dirname, '../../build/bpf');
 
 async function realSubject(attachKind?: 'Clsact'): Promise<Subject<Datapath, Outside>> {

@@ -137,7 +137,7 @@ refuses_bad_maps() {
 # Connections keep the addresses of their sessions: BPF_F_NO_PREALLOC (1) moves elements.
 refuses_sessions_that_move() {
 	local answer pins
-	"$MAPS" create "$PINS/moving" 1 24 136 1024 1
+	"$MAPS" create "$PINS/moving" 1 24 128 1024 1
 	mapfile -t pins < <(all_maps | grep -v '^sessions=')
 	answer=$(write "$good_text" sessions="$PINS/moving" "${pins[@]}")
 	rm "$PINS/moving"
@@ -214,7 +214,7 @@ refuses_to_repeat() {
 forgets_sessions_of_another_module() {
 	local number
 	for number in 01 02 03; do
-		"$MAPS" put "$PINS/ipvs_sessions" "$(printf "$number%.0s" {1..24})" "$(printf '01%.0s' {1..136})"
+		"$MAPS" put "$PINS/ipvs_sessions" "$(printf "$number%.0s" {1..24})" "$(printf '01%.0s' {1..128})"
 		"$MAPS" put "$PINS/ipvs_replies" "$(printf "$number%.0s" {1..24})" "$(printf '01%.0s' {1..24})"
 	done
 	equal "$(sessions)/$(replies)" 3/3 "sessions/SNAT ends"

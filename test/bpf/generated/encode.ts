@@ -18,17 +18,21 @@ export function sessionKeyBytes({ caddr, cport, serviceId }: SessionKey): Buffer
 }
 
 function writePath(bytes: Buffer, at: number, path: Path, now: number): void {
-  bytes.write(path.nexthop, at, 'hex');
-  bytes.writeUIntLE(path.bytes, at + 16, 5);
-  bytes.writeUIntLE(path.packets, at + 21, 3);
-  bytes.writeUInt32LE((now + path.left) >>> 0, at + 24);
-  bytes.writeUInt32LE(path.inIfindex, at + 28);
-  bytes.writeUInt32LE(path.outIfindex, at + 32);
-  bytes.writeUInt16LE(path.mtu, at + 36);
-  bytes.writeUInt8(path.nexthopFamily, at + 38);
-  bytes.writeUInt8(path.tell ? 1 : 0, at + 39);
+  bytes.write(path.ethernet, at, 'hex');
+  bytes.writeUInt32LE((now + path.left) >>> 0, at + 12);
+  bytes.writeUInt32LE(path.inIfindex, at + 16);
+  bytes.writeUInt32LE(path.outIfindex, at + 20);
+  bytes.writeUInt16LE(path.mtu, at + 24);
+  bytes.writeUInt8(path.toPeer ? 1 : 0, at + 26);
+  bytes.writeUInt8(path.tell ? 1 : 0, at + 27);
 }
 
+function writeCounted(bytes: Buffer, at: number, path: Path): void {
+  bytes.writeUIntLE(path.bytes, at, 5);
+  bytes.writeUIntLE(path.packets, at + 5, 3);
+}
+
+const SESSION_BYTES = 128;
 /** Where the fields of a session begin, for people. */
 const SESSION_FIELDS: readonly (readonly [at: number, name: string])[] = [
   [0, 'vaddr'],
@@ -40,18 +44,16 @@ const SESSION_FIELDS: readonly (readonly [at: number, name: string])[] = [
   [38, 'flags'],
   [40, 'snat'],
   [48, 'seen'],
-  [56, 'request'],
-  [72, 'request.counted'],
-  [80, 'request'],
-  [96, 'reply'],
-  [112, 'reply.counted'],
-  [120, 'reply'],
+  [56, 'counted requests'],
+  [64, 'counted replies'],
+  [72, 'request'],
+  [100, 'reply'],
 ];
 
 /** The fields that two sessions in hexadecimal digits differ in. */
 export function differingFields(expected: string, actual: string): string[] {
   return SESSION_FIELDS.flatMap(([at, name], i) => {
-    const end = SESSION_FIELDS[i + 1]?.[0] ?? 136;
+    const end = SESSION_FIELDS[i + 1]?.[0] ?? SESSION_BYTES;
     const [should, is] = [expected, actual].map((value) => value.slice(2 * at, 2 * end));
     return should === is ? [] : [`${name}: ${should} is ${is}`];
   });
@@ -63,7 +65,7 @@ export const SEEN = { offset: 48, size: 8 } as const;
 /** `now`: jiffies that `left` of its paths counts from. `seen`, once set, is 1. */
 export function sessionBytes(session: Session, now: number): Buffer {
   const { vaddr, daddr, vport, dport, protocol, family, mode, snat } = session;
-  return struct(136, (bytes) => {
+  return struct(SESSION_BYTES, (bytes) => {
     bytes.write(vaddr, 0, 'hex');
     bytes.write(daddr, 16, 'hex');
     bytes.writeUInt16BE(vport, 32);
@@ -75,8 +77,10 @@ export function sessionBytes(session: Session, now: number): Buffer {
     bytes.writeUInt16LE(snat.addressId, 42);
     bytes.writeUInt32LE(snat.cookie, 44);
     bytes.writeUInt8(session.seen ? 1 : 0, SEEN.offset);
-    writePath(bytes, 56, session.request, now);
-    writePath(bytes, 96, session.reply, now);
+    writeCounted(bytes, 56, session.request);
+    writeCounted(bytes, 64, session.reply);
+    writePath(bytes, 72, session.request, now);
+    writePath(bytes, 100, session.reply, now);
   });
 }
 

@@ -9,7 +9,6 @@ import {
   type Direction,
   KEPT,
   type Maps,
-  NEXTHOP,
   type Path,
   type ReplyKey,
   replyText,
@@ -146,14 +145,13 @@ function forward(input: Input, packet: IpPacket, maps: Maps): Outcome | undefine
   if (!mayForward(input, packet, path)) return undefined;
   const frame = translated(input.frame, packet, ends, { hops: 1 });
   // Past tc egress to a peer; else without anything that it could take for a hint.
-  const isPeer = path.nexthopFamily === NEXTHOP.peer;
-  if (isPeer || path.nexthopFamily === NEXTHOP.ethernet) frame.write(path.nexthop.slice(0, 24), 0, 'hex');
+  frame.write(path.ethernet, 0, 'hex');
   const bytes = input.gsoSize > 0 ? frame.length - ETHERNET : (packet.stated ?? 0);
   return {
     verdict: 'redirect',
     counter: direction === 'request' ? 'FORWARD_REQUEST' : 'FORWARD_REPLY',
     frame,
-    cb: isPeer ? input.cb : [...input.cb.slice(0, 2), 0, 0, 0],
+    cb: path.toPeer ? input.cb : [...input.cb.slice(0, 2), 0, 0, 0],
     changes: [
       { kind: 'counted', session, direction, bytes },
       { kind: 'seen', session },

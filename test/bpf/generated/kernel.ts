@@ -255,14 +255,14 @@ export class Kernel implements Disposable {
 }
 
 const NO_PATH: Path = {
-  nexthop: '',
+  ethernet: '',
   packets: 0,
   bytes: 0,
   left: 0,
   inIfindex: 0,
   outIfindex: 0,
   mtu: 0,
-  nexthopFamily: 0,
+  toPeer: false,
   tell: false,
 };
 

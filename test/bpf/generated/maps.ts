@@ -13,8 +13,6 @@ export const SCTP = 132;
 export const UNDECIDED = 0;
 export const KEPT = 0xffff;
 export const SNAT_MODE = { never: 0, external: 1, always: 2 } as const;
-/** Values of nexthop_family. */
-export const NEXTHOP = { peer: 0, ethernet: 1, ipv4: 2, ipv6: 10 } as const;
 
 export interface SessionKey {
   readonly caddr: Address;
@@ -31,8 +29,8 @@ export interface SnatEnd {
 }
 
 export interface Path {
-  /** 16 bytes; for a peer, of 12 the two addresses in the Ethernet header. */
-  readonly nexthop: string;
+  /** Both addresses of the Ethernet header: 12 bytes in hexadecimal digits. */
+  readonly ethernet: string;
   /** Counted, and not taken over yet. */
   readonly packets: number;
   readonly bytes: number;
@@ -42,7 +40,7 @@ export interface Path {
   /** 0: no path. */
   readonly outIfindex: number;
   readonly mtu: number;
-  readonly nexthopFamily: number;
+  readonly toPeer: boolean;
   /** IPVS has to know of each packet. */
   readonly tell: boolean;
 }

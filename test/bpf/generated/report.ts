@@ -36,9 +36,9 @@ function addressText(address: Address): string {
 const end = (address: Address, port: number | string) => `[${addressText(address)}]:${port}`;
 
 function pathText(path: Path): string {
-  const { nexthop, packets, bytes, left, inIfindex, outIfindex, mtu, nexthopFamily, tell } = path;
+  const { ethernet, packets, bytes, left, inIfindex, outIfindex, mtu, toPeer, tell } = path;
   const over = `${left > 0 ? '' : ', over'}${tell ? ', told' : ''}`;
-  return `from ${inIfindex} to ${outIfindex} by ${nexthop} (${nexthopFamily}), mtu ${mtu}, counted ${packets}/${bytes}${over}`;
+  return `from ${inIfindex} to ${outIfindex} ${toPeer ? ' (its peer)' : ''} by ${ethernet}, mtu ${mtu}, counted ${packets}/${bytes}${over}`;
 }
 
 function sessionText({ key, vaddr, vport, daddr, dport, protocol, snat, ...rest }: Session): string {

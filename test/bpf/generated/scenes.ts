@@ -14,7 +14,6 @@ import {
   KEPT,
   MAPPED,
   type Maps,
-  NEXTHOP,
   type Path,
   poolText,
   type ReplyKey,
@@ -156,10 +155,10 @@ export function randomPort(random: Random, { ports }: Pick<Maps, 'ports'>): numb
   return random.between(first, last);
 }
 
-function makePath(random: Random, family: Family): Path {
+function makePath(random: Random): Path {
   const left = random.oneIn(10) ? -random.below(2 ** 30) : random.between(2 ** 29, 2 ** 30);
   return {
-    nexthop: random.bytes(16).toString('hex'),
+    ethernet: random.bytes(12).toString('hex'),
     packets: random.below(1000),
     bytes: random.below(2 ** 36),
     left,
@@ -170,7 +169,7 @@ function makePath(random: Random, family: Family): Path {
       [2, random.between(28, 120)],
       [1, 65535],
     ]),
-    nexthopFamily: random.pick([NEXTHOP.peer, NEXTHOP.ethernet, family === 4 ? NEXTHOP.ipv4 : NEXTHOP.ipv6]),
+    toPeer: random.oneIn(3),
     tell: random.oneIn(16),
   };
 }
@@ -208,8 +207,8 @@ function makeSession(random: Random, world: World, isCrowded: boolean): Session 
     mode: random.pick([0, 1, 1, 2, 2]),
     snat: makeSnatEnd(random, world, family),
     seen: false,
-    request: makePath(random, family),
-    reply: makePath(random, family),
+    request: makePath(random),
+    reply: makePath(random),
   };
 }
 

@@ -23,7 +23,7 @@ function value({
   readonly addressId: number;
   readonly protocol?: number;
 }): Uint8Array {
-  const bytes = Buffer.alloc(136);
+  const bytes = Buffer.alloc(128);
   bytes.set(mappedBytes('198.51.100.1'), 0);
   bytes.set(mappedBytes('10.2.0.2'), 16);
   bytes.writeUInt16BE(80, 32);
