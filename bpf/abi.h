@@ -127,6 +127,16 @@ struct ipvs_ends {
 	__u8 ethernet[IPVS_ETHERNET_LEN]; /* destination and source */
 };
 
+/* What the kfunc bpf_ip_vs_forward is told of a packet. */
+enum ipvs_forwarded {
+	IPVS_FORWARDED_REQUEST = 0,
+	IPVS_FORWARDED_REPLY = 1,
+	IPVS_FORWARDED_SYN = 2, /* of a connection that it has begun, and that has its SNAT end now */
+};
+
+/* With an interface, what bpf_ip_vs_forward answers: straight to its peer. */
+#define IPVS_FORWARD_TO_PEER (1ULL << 32)
+
 /*
  * The SNAT end of a session in one word, so that it is published whole or not at all, and never
  * into an element that has been given to another session in the meantime:

@@ -257,6 +257,9 @@ int ipvs_tc_ingress(struct __sk_buff *skb)
 	else if (skb->protocol == bpf_htons(ETH_P_IP))
 		to = addressee_of(skb, AF_INET);
 	if (to != TO_OTHERS)
+		result = forward_by_sight(skb, to == TO_SNAT_END ? IPVS_FORWARDED_REPLY :
+							   IPVS_FORWARDED_REQUEST);
+	if (!result && to != TO_OTHERS)
 		result = ipv6 ? forward_ipv6(skb) : forward_ipv4(skb);
 	if (!result && is_holding() && is_held(skb, is_ipv6(skb) ? AF_INET6 : AF_INET))
 		result = ipvs_drop(IPVS_COUNT_DROP_HELD);

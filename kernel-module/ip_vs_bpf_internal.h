@@ -204,6 +204,14 @@ u64 *bpf_ip_vs_find(struct __sk_buff *ctx, struct ipvs_found *found, u32 reply, 
  * ip_vs_bpf_translate.c.
  */
 int bpf_ip_vs_translate(struct __sk_buff *ctx, const struct ipvs_ends *ends);
+int ip_vs_bpf_translate(struct sk_buff *skb, bool ipv6, const struct ipvs_ends *ends);
+/*
+ * Translates a plain packet of a connection that is known by sight, counts it, and tells IPVS if it has to know. Where it goes
+ * then: an interface, and IPVS_FORWARD_TO_PEER; 0: as if it had not been called. In ip_vs_bpf_forward.c.
+ */
+u64 bpf_ip_vs_forward(struct __sk_buff *ctx, enum ipvs_forwarded what);
+/* Of a TCP segment of this connection; false if it means more than another state of it. */
+bool ip_vs_bpf_tell(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb, struct ip_vs_conn *cp, bool reply);
 
 /* Once, before there is a network namespace. */
 void ip_vs_bpf_register_kfuncs(void);

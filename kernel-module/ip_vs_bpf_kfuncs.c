@@ -158,27 +158,20 @@ static bool is_told(const struct ip_vs_conn *cp, const struct tcphdr *th)
 	return !th->syn || th->ack || READ_ONCE(cp->state) == IP_VS_TCP_S_SYN_RECV;
 }
 
-static int tell(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb, const struct ipvs_event *event)
+/* Takes the reference over. */
+static int tell(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb, struct ip_vs_conn *cp, bool reply)
 {
 	struct ip_vs_proto_data *pd = ip_vs_proto_data_get(bpf->ipvs, IPPROTO_TCP);
-	int direction = event->reply ? IP_VS_DIR_OUTPUT : IP_VS_DIR_INPUT, err = -EAGAIN;
-	struct tcphdr _th, *th;
-	struct ip_vs_iphdr iph;
-	struct ip_vs_conn *cp;
+	u32 l4 = skb_network_offset(skb) + (af == AF_INET6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	struct tcphdr _th, *th = skb_header_pointer(skb, l4, sizeof(_th), &_th);
 	u8 before;
 
-	if (!pd || !ip_vs_fill_iph_skb(af, skb, false, &iph))
-		return err;
-	th = skb_header_pointer(skb, iph.len, sizeof(_th), &_th);
-	cp = th ? find_connection(bpf->ipvs, af, skb, event) : NULL;
-	if (!cp)
-		return err;
-	if (unlikely(!is_told(cp, th))) {
+	if (unlikely(!pd || !th || !is_told(cp, th))) {
 		__ip_vs_conn_put(cp);
-		return err;
+		return -EAGAIN;
 	}
 	before = ip_vs_bpf_tell_of(cp);
-	pd->pp->state_transition(cp, direction, skb, pd, iph.len);
+	pd->pp->state_transition(cp, reply ? IP_VS_DIR_OUTPUT : IP_VS_DIR_INPUT, skb, pd, l4);
 	if (ip_vs_bpf_tell_of(cp) != before)
 		ip_vs_bpf_update_tell(bpf, cp);
 	ip_vs_conn_put(cp);
@@ -190,12 +183,22 @@ static int tell(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb, const struct
  * The mode's namespace of a packet of this family, if a kfunc may act on it. Whoever runs a program by hand (BPF_PROG_RUN)
  * need not have BH disabled, as the locks behind this want it.
  */
+static bool may_act_on(const struct netns_ipvs *ipvs, const struct sk_buff *skb)
+{
+	return in_softirq() && is_plain(ipvs) && is_plain_packet(skb);
+}
+
 static struct ip_vs_bpf *bpf_of(const struct sk_buff *skb, int *af)
 {
 	struct netns_ipvs *ipvs = net_ipvs(dev_net(skb->dev));
 
 	*af = skb->protocol == htons(ETH_P_IPV6) ? AF_INET6 : AF_INET;
-	return in_softirq() && ipvs && ipvs->bpf && is_plain(ipvs) && is_plain_packet(skb) ? ipvs->bpf : NULL;
+	return ipvs && ipvs->bpf && may_act_on(ipvs, skb) ? ipvs->bpf : NULL;
+}
+
+bool ip_vs_bpf_tell(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb, struct ip_vs_conn *cp, bool reply)
+{
+	return may_act_on(bpf->ipvs, skb) && __ip_vs_conn_get(cp) && !tell(bpf, af, skb, cp, reply);
 }
 
 __bpf_kfunc_start_defs();
@@ -223,8 +226,9 @@ __bpf_kfunc int bpf_ip_vs_tell(struct __sk_buff *ctx, const struct ipvs_event *e
 	struct sk_buff *skb = (struct sk_buff *)ctx;
 	int af;
 	struct ip_vs_bpf *bpf = bpf_of(skb, &af);
+	struct ip_vs_conn *cp = bpf ? find_connection(bpf->ipvs, af, skb, event) : NULL;
 
-	return bpf ? tell(bpf, af, skb, event) : -EAGAIN;
+	return cp ? tell(bpf, af, skb, cp, event->reply) : -EAGAIN;
 }
 
 __bpf_kfunc_end_defs();
@@ -234,6 +238,7 @@ BTF_ID_FLAGS(func, bpf_ip_vs_begin)
 BTF_ID_FLAGS(func, bpf_ip_vs_tell)
 BTF_ID_FLAGS(func, bpf_ip_vs_find, KF_RET_NULL)
 BTF_ID_FLAGS(func, bpf_ip_vs_translate)
+BTF_ID_FLAGS(func, bpf_ip_vs_forward)
 BTF_KFUNCS_END(ip_vs_bpf_kfunc_ids)
 
 static const struct btf_kfunc_id_set kfunc_set = {

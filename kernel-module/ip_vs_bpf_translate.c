@@ -120,13 +120,16 @@ static __always_inline int translate(struct sk_buff *skb, bool ipv6, const struc
 	return 0;
 }
 
+int ip_vs_bpf_translate(struct sk_buff *skb, bool ipv6, const struct ipvs_ends *ends)
+{
+	return ipv6 ? translate(skb, true, ends) : translate(skb, false, ends);
+}
+
 __bpf_kfunc int bpf_ip_vs_translate(struct __sk_buff *ctx, const struct ipvs_ends *ends)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx;
-	bool ipv6 = skb->protocol == htons(ETH_P_IPV6);
-	int err;
+	int err = ip_vs_bpf_translate(skb, skb->protocol == htons(ETH_P_IPV6), ends);
 
-	err = ipv6 ? translate(skb, true, ends) : translate(skb, false, ends);
 	bpf_compute_data_pointers(skb);
 	return err;
 }

@@ -22,51 +22,7 @@
 #include "lib/session.h"
 #include "lib/snat.h"
 #include "lib/stats.h"
-
-#define TCP_DATA_OFFSET_AT 12
-#define TCP_FIN		   0x01 /* in the byte behind */
-#define TCP_SYN		   0x02
-#define TCP_RST		   0x04
-#define TCP_ACK		   0x10
-
-/* What a packet's transport header says, as far as forwarding goes. */
-struct transport {
-	__u32 head_len; /* bytes; 0 if it does not stand in place */
-	__u8 flags;	/* of TCP */
-};
-
-static __always_inline struct transport transport_of(struct __sk_buff *skb, const struct packet *p)
-{
-	const __u8 *l4 = (void *)(long)skb->data + ETH_HLEN + p->l4_off;
-
-	if (p->protocol == IPPROTO_UDP)
-		return (struct transport){ .head_len = L4_HEAD_LEN };
-	if (p->protocol == IPPROTO_SCTP && l4 + SCTP_CHUNK_AT < (__u8 *)(long)skb->data_end &&
-	    is_plain_chunk(l4[SCTP_CHUNK_AT]))
-		return (struct transport){ .head_len = SCTP_HEAD_LEN };
-	if (p->protocol != IPPROTO_TCP || l4 + TCP_HEAD_LEN > (__u8 *)(long)skb->data_end)
-		return (struct transport){};
-	return (struct transport){
-		.head_len = l4[TCP_DATA_OFFSET_AT] >> 4 << 2,
-		.flags = l4[TCP_DATA_OFFSET_AT + 1],
-	};
-}
-
-/* Nothing that belongs to a connection which is there. */
-static __always_inline bool begins_connection(const struct transport *t)
-{
-	return (t->flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK)) == TCP_SYN;
-}
-
-static __always_inline bool answers_syn(const struct transport *t)
-{
-	return (t->flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK)) == (TCP_SYN | TCP_ACK);
-}
-
-static __always_inline bool changes_state(const struct transport *t)
-{
-	return t->flags & (TCP_FIN | TCP_SYN | TCP_RST);
-}
+#include "lib/transport.h"
 
 /*
  * Describes a whole packet that stands in place behind an Ethernet header and nothing else, without
@@ -155,6 +111,18 @@ static __always_inline int send(struct __sk_buff *skb, __u32 out_ifindex, bool t
 	skb->cb[3] = 0;
 	skb->cb[4] = 0;
 	return bpf_redirect(out_ifindex, 0);
+}
+
+/* All that follows by one call, for most packets; IPVS_NOT_MINE: it is left to do. */
+static __always_inline int forward_by_sight(struct __sk_buff *skb, enum ipvs_forwarded what)
+{
+	__u64 by = bpf_ip_vs_forward(skb, what);
+
+	if (!by)
+		return IPVS_NOT_MINE;
+	if (send(skb, by, by & IPVS_FORWARD_TO_PEER) != TC_ACT_REDIRECT)
+		return ipvs_drop(IPVS_COUNT_DROP_REWRITE);
+	return ipvs_sent(what == IPVS_FORWARDED_REPLY ? IPVS_COUNT_FORWARD_REPLY : IPVS_COUNT_FORWARD_REQUEST);
 }
 
 static __always_inline bool is_reply(const struct forwarding *f)
@@ -332,6 +300,8 @@ static __always_inline int forward(struct __sk_buff *skb, __u8 family)
 		return IPVS_NOT_MINE;
 	if (!is_reply(&f)) {
 		result = choose_source(skb, &transport, &f);
+		if (!result && f.begun)
+			result = forward_by_sight(skb, IPVS_FORWARDED_SYN);
 		if (result || !find_source(family, &f))
 			return result;
 	}

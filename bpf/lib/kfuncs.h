@@ -21,6 +21,7 @@ extern int bpf_ip_vs_tell(struct __sk_buff *skb, const struct ipvs_event *event)
 extern __u64 *bpf_ip_vs_find(struct __sk_buff *skb, struct ipvs_found *found, __u32 reply,
 			     const __u32 rdwr_buf_size) __ksym;
 extern int bpf_ip_vs_translate(struct __sk_buff *skb, const struct ipvs_ends *ends) __ksym;
+extern __u64 bpf_ip_vs_forward(struct __sk_buff *skb, enum ipvs_forwarded what) __ksym;
 #else
 #define HAS_KFUNCS false
 static __always_inline int bpf_ip_vs_begin(struct __sk_buff *skb)
@@ -51,6 +52,13 @@ static __always_inline int bpf_ip_vs_translate(struct __sk_buff *skb, const stru
 	(void)skb;
 	(void)ends;
 	return -EOPNOTSUPP;
+}
+
+static __always_inline __u64 bpf_ip_vs_forward(struct __sk_buff *skb, enum ipvs_forwarded what)
+{
+	(void)skb;
+	(void)what;
+	return 0;
 }
 #endif
 

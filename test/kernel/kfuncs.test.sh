@@ -41,14 +41,14 @@ knows_connections_by_sight() {
 	[ -d "$tracing/events" ] || tracing=/sys/kernel/debug/tracing
 	event=$tracing/events/ipvs_bpf_test/known
 	# shellcheck disable=SC2016 # it is the kernel's
-	echo 'r:ipvs_bpf_test/known bpf_ip_vs_find session=$retval' >>"$tracing/kprobe_events"
-	echo 'session != 0' >"$event/filter"
+	echo 'r:ipvs_bpf_test/known bpf_ip_vs_forward by=$retval' >>"$tracing/kprobe_events"
+	echo 'by != 0' >"$event/filter"
 	echo 1 >"$event/enable"
 	requests 10
 	echo 0 >"$event/enable"
 	known=$(grep -c ' known: ' "$tracing/trace")
 	echo '-:ipvs_bpf_test/known' >>"$tracing/kprobe_events"
-	at_least "$known" 80 "packets whose session was known"
+	at_least "$known" 80 "packets forwarded by sight"
 }
 
 # State of the connection from a port.
