@@ -23,6 +23,7 @@ const ownFiles = [
   'kernel-module/ip_vs_bpf_control.c',
   'kernel-module/ip_vs_bpf_internal.h',
   'kernel-module/ip_vs_bpf_flow.c',
+  'kernel-module/ip_vs_bpf_flow.h',
   'kernel-module/ip_vs_bpf_forward.c',
   'kernel-module/ip_vs_bpf_hooks.c',
   'kernel-module/ip_vs_bpf_ipv6.c',

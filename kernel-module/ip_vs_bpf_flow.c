@@ -5,14 +5,13 @@
  * comes. Who is not found here is found in the maps.
  */
 #include <linux/filter.h>
-#include <linux/hash.h>
 #include <linux/if_ether.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
 
-#include "ip_vs_bpf_internal.h"
+#include "ip_vs_bpf_flow.h"
 
 /* Sessions of which a map has room, for each flow: beyond that, few packets in a row are of the same connections. */
 #define SESSIONS_A_FLOW 4
@@ -30,19 +29,6 @@ void ip_vs_bpf_free_flows(struct ip_vs_bpf *bpf)
 {
 	kvfree(bpf->flows);
 	bpf->flows = NULL;
-}
-
-/* Of a packet with this source and these ports. */
-static u32 place_of(const struct ip_vs_bpf *bpf, u32 source, __be16 sport, __be16 dport)
-{
-	u32 ports = (__force u32)sport << 16 | (__force u16)dport;
-
-	return hash_64((u64)source << 32 | ports, bpf->flow_bits);
-}
-
-static u32 folded(int af, const union nf_inet_addr *addr)
-{
-	return af == AF_INET6 ? addr->ip6[0] ^ addr->ip6[1] ^ addr->ip6[2] ^ addr->ip6[3] : addr->ip;
 }
 
 static u32 place_of_requests(const struct ip_vs_bpf *bpf, const struct ip_vs_conn *cp)
@@ -79,15 +65,7 @@ void ip_vs_bpf_remove_flows(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp)
 	leave_place(bpf, cp->bpf_reply_flow, cp);
 }
 
-/* What tc programs have in place of a packet that they call plain; they are not relied on. */
-struct flow {
-	const union nf_inet_addr *source;
-	const union nf_inet_addr *dest;
-	__be16 sport;
-	__be16 dport;
-	u8 protocol;
-};
-
+/* What tc programs call a plain packet has this in place; they are not relied on. */
 static __always_inline bool describe(const struct sk_buff *skb, int af, struct flow *flow)
 {
 	const u8 *head = skb_network_header(skb);
@@ -110,72 +88,31 @@ static __always_inline bool describe(const struct sk_buff *skb, int af, struct f
 	return true;
 }
 
-static __always_inline bool is_request(const struct ip_vs_conn *cp, int af, const struct flow *flow)
-{
-	return cp->cport == flow->sport && cp->vport == flow->dport &&
-	       ip_vs_addr_equal(af, &cp->caddr, flow->source) &&
-	       ip_vs_addr_equal(af, &cp->vaddr, flow->dest);
-}
-
 /* A function of its own, because only here something on the stack has an address. */
-static noinline const struct ipvs_snat_addr *snat_addr(struct ip_vs_bpf *bpf, u32 id)
+noinline const struct ipvs_snat_addr *ip_vs_bpf_snat_addr(struct ip_vs_bpf *bpf, u32 id)
 {
 	return map_lookup(bpf, SNAT_ADDRS, &id);
 }
 
-static __always_inline bool is_reply(struct ip_vs_bpf *bpf, const struct ip_vs_conn *cp, int af,
-				     const struct flow *flow, u64 word)
+static __always_inline struct ip_vs_conn *find_of(struct ip_vs_bpf *bpf, int af, const struct sk_buff *skb, bool reply,
+						  u64 *word)
 {
-	const struct ipvs_snat_addr *snat;
-
-	if (cp->dport != flow->sport || IPVS_SNAT_PORT(word) != flow->dport ||
-	    !ip_vs_addr_equal(af, &cp->daddr, flow->source))
-		return false;
-	snat = snat_addr(bpf, IPVS_SNAT_ADDR_ID(word));
-	if (!snat || snat->family != af)
-		return false;
-	return af == AF_INET6 ? !memcmp(&snat->addr, flow->dest, sizeof(snat->addr)) :
-				    snat->addr.w[3] == flow->dest->ip;
-}
-
-/*
- * The element is the connection's as long as its SNAT word has the connection's cookie; what the caller reads of it after
- * this counts if the word is still the same then.
- */
-static __always_inline struct ip_vs_conn *find(struct ip_vs_bpf *bpf, int af, const struct sk_buff *skb, bool reply,
-					       u64 *word)
-{
-	struct ipvs_session *session;
-	struct ip_vs_conn *cp;
 	struct flow flow;
-	u32 place;
 
-	if (!describe(skb, af, &flow))
-		return NULL;
-	place = place_of(bpf, folded(af, flow.source), flow.sport, flow.dport);
-	cp = rcu_dereference(bpf->flows[place]);
-	if (!cp || cp->af != af || cp->protocol != flow.protocol)
-		return NULL;
-	session = READ_ONCE(cp->bpf_session);
-	if (unlikely(!session))
-		return NULL;
-	*word = READ_ONCE(session->snat);
-	if (IPVS_SNAT_COOKIE(*word) != READ_ONCE(cp->bpf_cookie))
-		return NULL;
-	return (reply ? is_reply(bpf, cp, af, &flow, *word) : is_request(cp, af, &flow)) ? cp : NULL;
+	return describe(skb, af, &flow) ? find(bpf, af, &flow, reply, word) : NULL;
 }
 
 struct ip_vs_conn *ip_vs_bpf_find_flow(struct ip_vs_bpf *bpf, int af, const struct sk_buff *skb, bool reply,
 				       u64 *word)
 {
-	return af == AF_INET6 ? find(bpf, AF_INET6, skb, reply, word) :
-				find(bpf, AF_INET, skb, reply, word);
+	return af == AF_INET6 ? find_of(bpf, AF_INET6, skb, reply, word) :
+				find_of(bpf, AF_INET, skb, reply, word);
 }
 
 static __always_inline u64 *find_session(struct ip_vs_bpf *bpf, int af, const struct sk_buff *skb,
 					 struct ipvs_found *found, bool reply)
 {
-	struct ip_vs_conn *cp = find(bpf, af, skb, reply, &found->snat);
+	struct ip_vs_conn *cp = find_of(bpf, af, skb, reply, &found->snat);
 
 	if (!cp)
 		return NULL;

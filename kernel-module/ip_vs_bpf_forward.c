@@ -12,13 +12,13 @@
 #include <net/ip.h>
 #include <net/tcp.h>
 
-#include "ip_vs_bpf_internal.h"
+#include "ip_vs_bpf_flow.h"
 
 /* A whole TCP or UDP packet behind an Ethernet header and nothing else, without options. */
 struct plain_packet {
+	struct flow flow;
 	u32 length; /* bytes from the IP header on, as that says; 0: it does not say */
 	u32 heads;  /* bytes from the IP header to what the transport carries */
-	u8 protocol;
 	u8 flags;   /* TCPHDR_* that change a connection's state */
 	bool is_first; /* of a TCP connection */
 };
@@ -30,9 +30,13 @@ static __always_inline bool describe_transport(const struct sk_buff *skb, u32 l4
 	p->heads = l4 - ETH_HLEN + sizeof(struct udphdr);
 	p->flags = 0;
 	p->is_first = false;
-	if (p->protocol == IPPROTO_UDP)
-		return skb_headlen(skb) >= l4 + sizeof(struct udphdr);
-	if (p->protocol != IPPROTO_TCP || skb_headlen(skb) < l4 + sizeof(*th))
+	if (skb_headlen(skb) < l4 + sizeof(struct udphdr))
+		return false;
+	p->flow.sport = th->source;
+	p->flow.dport = th->dest;
+	if (p->flow.protocol == IPPROTO_UDP)
+		return true;
+	if (p->flow.protocol != IPPROTO_TCP || skb_headlen(skb) < l4 + sizeof(*th))
 		return false;
 	p->heads = l4 - ETH_HLEN + th->doff * 4;
 	p->flags = tcp_flag_byte(th) & (TCPHDR_SYN | TCPHDR_FIN | TCPHDR_RST);
@@ -47,7 +51,9 @@ static __always_inline bool describe_ipv4(const struct sk_buff *skb, struct plai
 	if (skb_headlen(skb) < ETH_HLEN + sizeof(*ip) || ip->version != 4 || ip->ihl != sizeof(*ip) / 4 ||
 	    ip_is_fragment(ip) || ip->ttl <= 1)
 		return false;
-	p->protocol = ip->protocol;
+	p->flow.source = (const union nf_inet_addr *)&ip->saddr;
+	p->flow.dest = (const union nf_inet_addr *)&ip->daddr;
+	p->flow.protocol = ip->protocol;
 	p->length = ntohs(ip->tot_len);
 	return describe_transport(skb, ETH_HLEN + sizeof(*ip), p);
 }
@@ -58,7 +64,9 @@ static __always_inline bool describe_ipv6(const struct sk_buff *skb, struct plai
 
 	if (skb_headlen(skb) < ETH_HLEN + sizeof(*ip) || ip->version != 6 || ip->hop_limit <= 1)
 		return false;
-	p->protocol = ip->nexthdr;
+	p->flow.source = (const union nf_inet_addr *)&ip->saddr;
+	p->flow.dest = (const union nf_inet_addr *)&ip->daddr;
+	p->flow.protocol = ip->nexthdr;
 	p->length = ip->payload_len ? sizeof(*ip) + ntohs(ip->payload_len) : 0;
 	return describe_transport(skb, ETH_HLEN + sizeof(*ip), p);
 }
@@ -68,7 +76,7 @@ static __always_inline bool fits(const struct sk_buff *skb, const struct plain_p
 {
 	if (likely(!skb_is_gso(skb)))
 		return p->length >= p->heads && skb->len >= ETH_HLEN + p->length && p->length <= mtu;
-	return p->protocol == IPPROTO_TCP && p->length >= p->heads && skb->len >= ETH_HLEN + p->length &&
+	return p->flow.protocol == IPPROTO_TCP && p->length >= p->heads && skb->len >= ETH_HLEN + p->length &&
 	       p->heads + skb_shinfo(skb)->gso_size <= mtu;
 }
 
@@ -98,12 +106,6 @@ static __always_inline void set_ends_of_reply(struct ipvs_ends *ends, int af, co
 	ends->dport = cp->cport;
 }
 
-/* A function of its own, because only here something on the stack has an address. */
-static noinline const struct ipvs_snat_addr *find_snat_addr(struct ip_vs_bpf *bpf, u32 id)
-{
-	return map_lookup(bpf, SNAT_ADDRS, &id);
-}
-
 /* False without a SNAT end, which the program chooses. */
 static __always_inline bool set_ends_of_request(struct ipvs_ends *ends, struct ip_vs_bpf *bpf, int af,
 						const struct ip_vs_conn *cp, u64 word)
@@ -118,7 +120,7 @@ static __always_inline bool set_ends_of_request(struct ipvs_ends *ends, struct i
 		ends->sport = cp->cport;
 		return true;
 	}
-	snat = find_snat_addr(bpf, id);
+	snat = ip_vs_bpf_snat_addr(bpf, id);
 	if (id == IPVS_SNAT_UNDECIDED || !snat || snat->family != af)
 		return false;
 	ends->saddr = snat->addr;
@@ -150,7 +152,7 @@ static __always_inline bool is_told(struct ip_vs_bpf *bpf, int af, struct sk_buf
 				    struct ip_vs_conn *cp, u8 tell, enum ipvs_forwarded what)
 {
 	return !is_news(p, tell, what) ||
-	       (p->protocol == IPPROTO_TCP && ip_vs_bpf_tell(bpf, af, skb, cp, what == IPVS_FORWARDED_REPLY));
+	       (p->flow.protocol == IPPROTO_TCP && ip_vs_bpf_tell(bpf, af, skb, cp, what == IPVS_FORWARDED_REPLY));
 }
 
 /* The answer will be known by sight, too. Who runs a program by hand need not have BH disabled. */
@@ -195,7 +197,7 @@ static __always_inline u64 forward_by(struct ip_vs_bpf *bpf, int af, struct sk_b
 
 static __always_inline u64 forward(struct ip_vs_bpf *bpf, int af, struct sk_buff *skb, enum ipvs_forwarded what)
 {
-	struct plain_packet p;
+	struct plain_packet p __attribute__((uninitialized));
 	struct ip_vs_conn *cp;
 	u64 word;
 
@@ -203,7 +205,7 @@ static __always_inline u64 forward(struct ip_vs_bpf *bpf, int af, struct sk_buff
 	    !(af == AF_INET6 ? describe_ipv6(skb, &p) : describe_ipv4(skb, &p)) ||
 	    p.is_first != (what == IPVS_FORWARDED_SYN))
 		return 0;
-	cp = ip_vs_bpf_find_flow(bpf, af, skb, what == IPVS_FORWARDED_REPLY, &word);
+	cp = find(bpf, af, &p.flow, what == IPVS_FORWARDED_REPLY, &word);
 	return cp ? forward_by(bpf, af, skb, &p, cp, word, what) : 0;
 }
 

@@ -158,6 +158,9 @@ void ip_vs_bpf_remove_flows(struct ip_vs_bpf *bpf, struct ip_vs_conn *cp);
 struct ip_vs_conn *ip_vs_bpf_find_flow(struct ip_vs_bpf *bpf, int af, const struct sk_buff *skb, bool reply,
 				       u64 *word);
 
+/* NULL if there is none with this id. */
+const struct ipvs_snat_addr *ip_vs_bpf_snat_addr(struct ip_vs_bpf *bpf, u32 id);
+
 /* ip_vs_bpf_path.c */
 /*
  * Lets tc ingress forward the packets of this direction that are like this one, which has its route
