@@ -243,9 +243,9 @@ cases() {
 	it "takes whole connections past the IP stack, $ip" takes_whole_connections
 	it "knows connections by sight, $ip" knows_connections_by_sight
 	it "shows states, timers and numbers of connections as natively, $ip" shows_what_it_shows_natively "${native[$family]}"
-	it "takes a SYN that comes again, $ip" takes_a_syn_that_comes_again
+	it "takes a SYN that comes again, $ip" awake takes_a_syn_that_comes_again
 	it "reuses a client port, $ip" reuses_a_port
-	it "begins connections by a client port in TIME_WAIT, $ip" begins_by_a_used_port
+	it "begins connections by a client port in TIME_WAIT, $ip" awake begins_by_a_used_port
 	it "counts short connections like a capture, $ip" counts_like_a_capture
 	it "leaves connections to IPVS that it synchronises, $ip" leaves_to_ipvs master
 	no_master
