@@ -37,17 +37,8 @@ takes_whole_connections() {
 
 # Of a connection's ten packets, all but the SYN and its answer, which the module has nothing to know by yet.
 knows_connections_by_sight() {
-	local tracing=/sys/kernel/tracing known event
-	[ -d "$tracing/events" ] || tracing=/sys/kernel/debug/tracing
-	event=$tracing/events/ipvs_bpf_test/known
-	# shellcheck disable=SC2016 # it is the kernel's
-	echo 'r:ipvs_bpf_test/known bpf_ip_vs_forward by=$retval' >>"$tracing/kprobe_events"
-	echo 'by != 0' >"$event/filter"
-	echo 1 >"$event/enable"
-	requests 10
-	echo 0 >"$event/enable"
-	known=$(grep -c ' known: ' "$tracing/trace")
-	echo '-:ipvs_bpf_test/known' >>"$tracing/kprobe_events"
+	local known
+	known=$(by_sight requests 10)
 	at_least "$known" 80 "packets forwarded by sight"
 }
 

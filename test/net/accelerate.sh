@@ -146,6 +146,23 @@ counter() {
 	"$MAPS" sum "$PINS/ipvs_counters" "$index"
 }
 
+# by_sight COMMAND…: runs it; how many packets the module has forwarded meanwhile in one call. What COMMAND prints goes to standard error.
+by_sight() {
+	local tracing=/sys/kernel/tracing event status=0
+	[ -d "$tracing/events" ] || tracing=/sys/kernel/debug/tracing
+	event=$tracing/events/ipvs_bpf_test/known
+	# shellcheck disable=SC2016 # it is the kernel's
+	echo 'r:ipvs_bpf_test/known bpf_ip_vs_forward by=$retval' >>"$tracing/kprobe_events"
+	echo 'by != 0' >"$event/filter"
+	echo 1 >"$event/enable"
+	"$@" >&2 || status=$?
+	echo 0 >"$event/enable"
+	grep -c ' known: ' "$tracing/trace"
+	echo '-:ipvs_bpf_test/known' >>"$tracing/kprobe_events"
+	echo >"$tracing/trace"
+	return $status
+}
+
 # Everything for both real servers; virtual servers are whitelisted afterwards.
 accelerate() {
 	insert_patched_module
