@@ -9,14 +9,14 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { createConnection } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { attachTc, createClsact, destroyClsact, openObject } from 'libbpf-ts';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { mappedBytes } from '../../src/core/abi.ts';
+import { compile } from './compile.ts';
 import { type Counts, Datapath, difference } from './datapath.ts';
 import { type End, filler, type Transport } from './packet.ts';
 import { client as client4 } from './scene.ts';
@@ -89,24 +89,6 @@ let object: string;
 let servers: ChildProcess[] = [];
 let datapath: Datapath;
 
-function compileHint(): string {
-  const directory = mkdtempSync(join(tmpdir(), 'hint-'));
-  const source = join(import.meta.dirname, 'hint.bpf.c');
-  const includes = [`-I${join(import.meta.dirname, '../../bpf')}`, '-I/usr/include/x86_64-linux-gnu'];
-  execFileSync('clang-14', [
-    '-O2',
-    '-g',
-    '-target',
-    'bpf',
-    ...includes,
-    '-c',
-    source,
-    '-o',
-    join(directory, 'o'),
-  ]);
-  return directory;
-}
-
 /** Says who it talks to, then returns what it gets: no more than a pipe holds, or ncat waits for itself. */
 async function startServers(): Promise<void> {
   for (const flags of [
@@ -124,7 +106,7 @@ async function startServers(): Promise<void> {
 }
 
 beforeAll(async () => {
-  object = compileHint();
+  object = compile(join(import.meta.dirname, 'hint.bpf.c'));
   ip('netns', 'add', RS);
   ip('netns', 'attach', 'director', String(process.pid));
   ip('link', 'add', 'a0', 'type', 'veth', 'peer', 'name', 'b0', 'netns', RS);
@@ -145,12 +127,12 @@ afterAll(() => {
   ip('address', 'delete', `${client6.address}/128`, 'dev', 'lo');
   ip('netns', 'delete', 'director');
   ip('netns', 'delete', RS);
-  rmSync(object, { recursive: true });
+  rmSync(dirname(object), { recursive: true });
 });
 
 function attachAll(tested: Device): void {
   const { name, net, below } = tested;
-  const hint = openObject(join(object, 'o'));
+  const hint = openObject(object);
   const bytes = Buffer.from(mappedBytes(clientOf(tested).address));
   hint.setGlobal('hint_client', { w: [0, 4, 8, 12].map((offset) => bytes.readUInt32LE(offset)) });
   const loaded = hint.load();

@@ -39,6 +39,7 @@ interface Sent {
   readonly hint?: number;
 }
 
+const HOOKS = ['ingress', 'egress'] as const;
 const TCP_FLAGS = [0x10, 0x18, 0x18, 0x10, 0x30, 0x02, 0x12, 0x11, 0x14, 0x04, 0x00];
 const CHUNKS = [0, 0, 3, 3, 4, 5, 1, 2, 6, 7, 10, 11, 14, 64, 193];
 const ETHERNET_LEAST = 60;
@@ -263,9 +264,9 @@ function padded(frame: Buffer): Buffer {
   return missing > 0 ? Buffer.concat([frame, Buffer.alloc(missing)]) : frame;
 }
 
-/** The next packet, given what the maps hold now. */
-export function makeInput(random: Random, maps: Maps): Input {
-  const hook = random.pick(['ingress', 'egress'] as const);
+/** The next packet, given what the maps hold now. `hooks`: where it may be seen. */
+export function makeInput(random: Random, maps: Maps, hooks: readonly Hook[] = HOOKS): Input {
+  const hook = random.pick(hooks);
   const session = sessionFor(random, maps, hook);
   const sent = (hook === 'ingress' ? incoming : leaving)(random, maps, session);
   const draft = hook === 'ingress' && random.oneIn(60) ? asMapped(sent.draft) : sent.draft;

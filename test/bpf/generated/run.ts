@@ -6,8 +6,9 @@
 import { execFileSync } from 'node:child_process';
 import { Command } from 'commander';
 import { positiveOption } from '../../../scripts/options.ts';
+import { MadeUpStage } from './made-up.ts';
 import { report, summary } from './report.ts';
-import { type Difference, PACKETS_A_SCENE, Runner } from './runner.ts';
+import { type Difference, Runner } from './runner.ts';
 import { DEVICES } from './scenes.ts';
 
 interface Options {
@@ -34,20 +35,21 @@ function makeDevices(): void {
 
 function main({ seed, packets, seconds, packet }: Options): number {
   makeDevices();
-  using runner = new Runner(seed);
+  using stage = new MadeUpStage(seed);
+  const runner = new Runner(seed, stage);
   const started = performance.now();
   const isOver = () => seconds !== undefined && performance.now() - started > seconds * 1000;
-  const first = packet === undefined ? 0 : Math.floor((packet - 1) / PACKETS_A_SCENE);
-  const scenes = packet === undefined ? Math.ceil(packets / PACKETS_A_SCENE) : 1;
+  const first = packet === undefined ? 0 : Math.floor((packet - 1) / stage.packetsAScene);
+  const scenes = packet === undefined ? Math.ceil(packets / stage.packetsAScene) : 1;
   let difference: Difference | undefined;
   let done = first;
   for (; done < first + scenes && !isOver() && difference === undefined; done += 1)
     difference = runner.runScene(done, packet);
   if (difference !== undefined) {
-    process.stdout.write(report(seed, difference));
+    process.stdout.write(report(stage, seed, difference));
     return 1;
   }
-  const { text, missing } = summary(runner.tally, seed, (performance.now() - started) / 1000);
+  const { text, missing } = summary(stage, runner.tally, seed, (performance.now() - started) / 1000);
   process.stdout.write(text);
   return packet === undefined && missing.length > 0 ? 1 : 0;
 }

@@ -4,17 +4,12 @@ import { COUNTERS } from '../datapath.ts';
 import { type Compared, comparePacket } from './compare.ts';
 import { damaged } from './damage.ts';
 import { differingFields } from './encode.ts';
-import { Kernel, type Variant } from './kernel.ts';
-import { apply, type Maps } from './maps.ts';
-import type { Input } from './outcome.ts';
+import type { Kernel, Variant } from './kernel.ts';
+import { apply, type Maps, SCTP, type Session, TCP, UDP } from './maps.ts';
+import type { Hook, Input, Outcome } from './outcome.ts';
 import { makeInput } from './packets.ts';
 import { derivedSeed, Random } from './random.ts';
-import { makeScene, makeWorld, VARIANTS, type World } from './scenes.ts';
 
-export const PACKETS_A_SCENE = 48;
-const SCENES_A_WORLD = 16;
-/** Which of VARIANTS is next: in turn, so that a short run has seen all. */
-const TURNS = [0, 1, 0, 2, 0, 0, 1, 0];
 /** Of so many packets one comes with a sum that the device has taken. */
 const COMPLETE_ONE_IN = 3;
 
@@ -32,15 +27,41 @@ export interface Difference {
 /** What has been seen so far. */
 export interface Tally {
   packets: number;
-  /** By hook, verdict and counter. */
+  /** By outcomeName. */
   readonly outcomes: Map<string, number>;
 }
 
-interface Place {
+/** What the packets of a scene come to: the maps, in the kernel too, are as it begins. */
+export interface Place {
   readonly scene: number;
   readonly kernel: Kernel;
   readonly variant: Variant;
   readonly maps: Maps;
+}
+
+export interface Stage extends Disposable {
+  readonly packetsAScene: number;
+  /** Where its packets are seen. */
+  readonly hooks: readonly Hook[];
+  /** What packets enough have had each, and how often at least. */
+  readonly wanted: { readonly outcomes: readonly string[]; readonly least: number };
+  /** What a person runs, with --seed and --packet. */
+  readonly command: string;
+  enter(scene: number): Place;
+}
+
+const PROTOCOLS = new Map([
+  [TCP, 'TCP'],
+  [UDP, 'UDP'],
+  [SCTP, 'SCTP'],
+]);
+
+const kindOf = ({ protocol, family }: Session) => `${PROTOCOLS.get(protocol)} IPv${family}`;
+
+/** Hook, verdict and counter, and of what is forwarded the kind. */
+function outcomeName({ hook }: Input, { verdict, counter, changes }: Outcome): string {
+  const kinds = changes.map((change) => (change.kind === 'counted' ? kindOf(change.session) : ''));
+  return [hook, verdict, counter ?? '', ...kinds].filter((word) => word !== '').join(' ');
 }
 
 function copyOf(maps: Maps): Maps {
@@ -97,14 +118,14 @@ function counterDifferences(
   });
 }
 
-export class Runner implements Disposable {
+export class Runner {
   readonly tally: Tally = { packets: 0, outcomes: new Map() };
   readonly #seed: number;
-  readonly #kernels = new Map<Variant, Kernel>();
-  #world: { readonly number: number; readonly variant: Variant; readonly world: World } | undefined;
+  readonly #stage: Stage;
 
-  constructor(seed: number) {
+  constructor(seed: number, stage: Stage) {
     this.#seed = seed;
+    this.#stage = stage;
   }
 
   /** The first difference in a scene, if there is one. `upTo`: the last packet, with maps compared after each. */
@@ -117,44 +138,17 @@ export class Runner implements Disposable {
       : (this.#run(scene, true) ?? found);
   }
 
-  [Symbol.dispose](): void {
-    for (const kernel of this.#kernels.values()) kernel[Symbol.dispose]();
-  }
-
-  #enter(scene: number): Place {
-    const number = Math.floor(scene / SCENES_A_WORLD);
-    if (this.#world?.number !== number) {
-      const random = new Random(derivedSeed(this.#seed, -1 - number));
-      const variant = VARIANTS[TURNS[number % TURNS.length] ?? 0] as Variant;
-      this.#world = { number, variant, world: makeWorld(random, variant) };
-      this.#kernel(variant).enterWorld({ ...this.#world.world, ...EMPTY });
-    }
-    const { variant, world } = this.#world;
-    const seed = derivedSeed(this.#seed, scene);
-    const maps = makeScene(new Random(seed), world);
-    const kernel = this.#kernel(variant);
-    kernel.enterScene(maps, seed);
-    return { scene, kernel, variant, maps };
-  }
-
-  #kernel(variant: Variant): Kernel {
-    const known = this.#kernels.get(variant);
-    if (known !== undefined) return known;
-    const kernel = new Kernel(variant);
-    this.#kernels.set(variant, kernel);
-    return kernel;
-  }
-
   #run(scene: number, careful: boolean, upTo = Number.POSITIVE_INFINITY): Difference | undefined {
-    const place = this.#enter(scene);
+    const place = this.#stage.enter(scene);
     const { kernel, maps } = place;
     const wanted = new Map<string, number>();
     let counters = kernel.counters();
     let last: Difference | undefined;
-    for (let i = 0; i < PACKETS_A_SCENE && scene * PACKETS_A_SCENE + i < upTo; i += 1) {
+    const { packetsAScene } = this.#stage;
+    for (let i = 0; i < packetsAScene && this.#numberOf(scene, i) <= upTo; i += 1) {
       last = this.#named(place, i, () => this.#step(place, i, wanted, careful));
       if (last.lines.length > 0) return last;
-      if (!careful && i < PACKETS_A_SCENE - 1) continue;
+      if (!careful && i < packetsAScene - 1) continue;
       const after = kernel.counters();
       const lines = [...counterDifferences(counters, after, wanted), ...mapDifferences(kernel, maps)];
       if (lines.length > 0) return { ...last, lines, compared: careful ? last.compared : undefined };
@@ -164,36 +158,32 @@ export class Runner implements Disposable {
     return undefined;
   }
 
+  #numberOf(scene: number, i: number): number {
+    return scene * this.#stage.packetsAScene + i + 1;
+  }
+
   /** Errors of the model and of the kernel say which packet it was. */
   #named<T>({ scene }: Place, i: number, body: () => T): T {
     try {
       return body();
     } catch (cause) {
-      throw new Error(`packet ${scene * PACKETS_A_SCENE + i + 1} of seed ${this.#seed}`, { cause });
+      throw new Error(`packet ${this.#numberOf(scene, i)} of seed ${this.#seed}`, { cause });
     }
   }
 
   #step(place: Place, i: number, wanted: Map<string, number>, careful: boolean): Difference {
     const { scene, kernel, variant, maps } = place;
     const random = new Random(derivedSeed(derivedSeed(this.#seed, scene), i + 1));
-    const input = damaged(random, makeInput(random, maps));
+    const input = damaged(random, makeInput(random, maps, this.#stage.hooks));
     const before = careful ? copyOf(maps) : maps;
     const compared = comparePacket(kernel, maps, input, random.oneIn(COMPLETE_ONE_IN));
     const { expected } = compared;
     for (const change of expected.changes) apply(maps, change);
     if (expected.counter !== undefined) wanted.set(expected.counter, (wanted.get(expected.counter) ?? 0) + 1);
     this.tally.packets += 1;
-    const outcome = `${input.hook} ${expected.verdict} ${expected.counter ?? ''}`.trim();
+    const outcome = outcomeName(input, expected);
     this.tally.outcomes.set(outcome, (this.tally.outcomes.get(outcome) ?? 0) + 1);
-    const packet = scene * PACKETS_A_SCENE + i + 1;
+    const packet = this.#numberOf(scene, i);
     return { packet, variant, input, compared, before, lines: compared.differences };
   }
 }
-
-const EMPTY = {
-  sessions: new Map(),
-  replies: new Map(),
-  fragments: new Map(),
-  exhausted: new Map(),
-  knownPorts: new Set<number>(),
-};
