@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The maps of bpf/abi.h as bytes: elements as `KEY VALUE` in hexadecimal digits, and back. */
-import type { Maps, Path, PoolKey, ReplyKey, Session, SessionKey } from './maps.ts';
+import type { Address, Maps, Path, PoolKey, ReplyKey, Session, SessionKey } from './maps.ts';
 
 /** A key or a value; its fields are written by their offset in the struct. */
 function struct(size: number, write: (bytes: Buffer) => void): Buffer {
@@ -15,6 +15,13 @@ export function sessionKeyBytes({ caddr, cport, serviceId }: SessionKey): Buffer
     bytes.writeUInt32LE(serviceId, 16);
     bytes.writeUInt16BE(cport, 20);
   });
+}
+
+const addressAt = (bytes: Buffer, at: number): Address => bytes.toString('hex', at, at + 16);
+
+export function sessionKeyOf(key: Uint8Array): SessionKey {
+  const bytes = Buffer.from(key);
+  return { caddr: addressAt(bytes, 0), serviceId: bytes.readUInt32LE(16), cport: bytes.readUInt16BE(20) };
 }
 
 function writePath(bytes: Buffer, at: number, path: Path, now: number): void {
@@ -59,6 +66,9 @@ export function differingFields(expected: string, actual: string): string[] {
   });
 }
 
+/** All from here on is written in place while packets come; before it is what a session is. */
+export const CHANGING = { offset: 48, size: 80 } as const;
+
 /** Where `seen` stands: the only thing in a session that depends on when a program has run. */
 export const SEEN = { offset: 48, size: 8 } as const;
 
@@ -89,6 +99,22 @@ export function snatOf(session: Uint8Array): Session['snat'] {
   const bytes = Buffer.from(session.buffer, session.byteOffset, session.length);
   const [port, addressId] = [bytes.readUInt16BE(40), bytes.readUInt16LE(42)];
   return { cookie: bytes.readUInt32LE(44), addressId, port };
+}
+
+/** A session without what it has counted and seen, and without its paths. */
+export function sessionOf(key: Uint8Array, value: Uint8Array): Omit<Session, 'seen' | 'request' | 'reply'> {
+  const bytes = Buffer.from(value);
+  return {
+    key: sessionKeyOf(key),
+    vaddr: addressAt(bytes, 0),
+    daddr: addressAt(bytes, 16),
+    vport: bytes.readUInt16BE(32),
+    dport: bytes.readUInt16BE(34),
+    protocol: bytes.readUInt8(36),
+    family: bytes.readUInt8(37) === 2 ? 4 : 6,
+    mode: bytes.readUInt16LE(38),
+    snat: snatOf(value),
+  };
 }
 
 function replyKeyBytes({ daddr, dport, port, addressId, protocol }: ReplyKey): Buffer {

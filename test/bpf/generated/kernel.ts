@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The tc programs in the kernel, with the maps of a scene. */
+import { join } from 'node:path';
 import {
   BpfError,
+  BpfMap,
   type BpfObject,
   type BpfProgram,
   encodeSkBuff,
+  type OpenedObject,
   openObject,
   type RunResult,
   type TypedMap,
@@ -33,6 +36,7 @@ import {
   UDP,
 } from './maps.ts';
 import type { Hook, Input } from './outcome.ts';
+import { Rewinder } from './rewind.ts';
 
 /** What is fixed when the programs are loaded. */
 export interface Variant {
@@ -58,6 +62,8 @@ const AGENT_MAPS = ['ipvs_services', 'ipvs_snat_ids', 'ipvs_snat_ifs', 'ipvs_clu
 /** BPF_F_TEST_SKB_CHECKSUM_COMPLETE */
 const CHECKSUM_COMPLETE = 4;
 const EBADMSG = 74;
+/** Elements of sessions that the module holds on to. */
+const HELD = 'ipvs_sessions';
 const ROOM = 64;
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex');
@@ -69,8 +75,17 @@ export function linesOf(elements: SceneElements): string[] {
   ).sort();
 }
 
+/** The maps that are pinned there, with what is in them. */
+function reusePinned(opened: OpenedObject, pins: string): void {
+  for (const name of opened.mapNames.filter((map) => !map.includes('.'))) {
+    using map = BpfMap.openPinned(join(pins, name));
+    opened.map(name).reuse(map);
+  }
+}
+
 export class Kernel implements Disposable {
   readonly #object: BpfObject;
+  readonly #rewinder: Rewinder | undefined;
   readonly #programs: Readonly<Record<Hook, BpfProgram>>;
   readonly #maps = new Map<string, Raw>();
   readonly #used = new Map<string, Uint8Array[]>();
@@ -78,13 +93,19 @@ export class Kernel implements Disposable {
   /** Jiffies, low 32 bits, about now: paths live much longer, or have ended long before. */
   readonly #now: number;
 
-  constructor({ ports, maxReplies }: Variant) {
+  /** `pins`: where the maps are pinned that a module works with; then it is its sessions that scenes are made of. */
+  constructor({ ports, maxReplies }: Variant, pins?: string) {
     const opened = openObject(OBJECT_FILE);
-    opened.map('ipvs_sessions').setMaxEntries(1024);
-    opened.map('ipvs_replies').setMaxEntries(maxReplies);
+    if (pins === undefined) {
+      opened.map('ipvs_sessions').setMaxEntries(1024);
+      opened.map('ipvs_replies').setMaxEntries(maxReplies);
+    } else {
+      reusePinned(opened, pins);
+    }
     const ranges = Array.from({ length: 4 }, (_, i) => ({ first: 0, last: 0, ...ports[i] }));
     opened.setGlobal('ipvs_port_ranges', ranges);
     this.#object = opened.load();
+    this.#rewinder = pins === undefined ? undefined : new Rewinder(this.#object.map(HELD));
     this.#programs = {
       ingress: this.#object.program('ipvs_tc_ingress'),
       egress: this.#object.program('ipvs_tc_egress'),
@@ -111,11 +132,8 @@ export class Kernel implements Disposable {
   /** The maps as a scene begins; what the programs remember besides, too, with `seed` for the choice of ports. */
   enterScene(maps: Maps, seed: number): void {
     const elements = sceneElements(maps, this.#now);
-    for (const name of SCENE_MAPS) {
-      const map = this.#map(name);
-      map.deleteBatch([...map.entries(ROOM)].map(([key]) => key));
-      map.putBatch(elements[name]);
-    }
+    if (this.#rewinder === undefined) this.#fill(elements);
+    else for (const [key, value] of elements[HELD]) this.#rewinder.write(key, value);
     const { bytes, vports, seed: seedAt } = this.#data;
     bytes.fill(0);
     // The bit for a port is that of the number as it stands in the packet.
@@ -154,12 +172,11 @@ export class Kernel implements Disposable {
 
   /** The maps of the scene as they are now. */
   lines(): string[] {
-    const read = (name: string) => [...this.#map(name).entries(ROOM)];
     return linesOf({
-      ipvs_sessions: read('ipvs_sessions').map(([key, value]) => [key, normalSession(value)]),
-      ipvs_replies: read('ipvs_replies'),
-      ipvs_frags: read('ipvs_frags'),
-      ipvs_exhausted: read('ipvs_exhausted').map(([key, value]) => [key, normalHold(value)]),
+      ipvs_sessions: this.elements('ipvs_sessions').map(([key, value]) => [key, normalSession(value)]),
+      ipvs_replies: this.elements('ipvs_replies'),
+      ipvs_frags: this.elements('ipvs_frags'),
+      ipvs_exhausted: this.elements('ipvs_exhausted').map(([key, value]) => [key, normalHold(value)]),
     });
   }
 
@@ -185,7 +202,7 @@ export class Kernel implements Disposable {
   /** Counters by their number, over all CPUs. */
   counters(): number[] {
     const totals = new Array<number>(COUNTERS.length).fill(0);
-    for (const [key, value] of this.#map('ipvs_counters').entries(ROOM)) {
+    for (const [key, value] of this.elements('ipvs_counters')) {
       const bytes = Buffer.from(value.buffer, value.byteOffset, value.length);
       let sum = 0;
       for (let at = 0; at < bytes.length; at += 8) sum += bytes.readUIntLE(at, 6);
@@ -194,8 +211,22 @@ export class Kernel implements Disposable {
     return totals;
   }
 
+  /** Elements of a map of the scene or of the agent. */
+  elements(name: string): [key: Uint8Array, value: Uint8Array][] {
+    return [...this.#map(name).entries(ROOM)];
+  }
+
   [Symbol.dispose](): void {
+    this.#rewinder?.[Symbol.dispose]();
     this.#object.close();
+  }
+
+  #fill(elements: SceneElements): void {
+    for (const name of SCENE_MAPS) {
+      const map = this.#map(name);
+      map.deleteBatch([...map.entries(ROOM)].map(([key]) => key));
+      map.putBatch(elements[name]);
+    }
   }
 
   /** The section; in the map's name the object's, or the beginning of that, stands before. */
@@ -248,6 +279,7 @@ export class Kernel implements Disposable {
     const context = encodeSkBuff({ cb: [0, 0, 0, REROUTED, (HINT_MAGIC | key.serviceId) >>> 0] });
     this.#programs.egress.run({ data: frameOf('000000000000', 4, packet), context });
     const value = sessions.get(sessionKeyBytes(key));
+    sessions.delete(sessionKeyBytes(key));
     if (value === undefined || normalSession(value)[SEEN.offset] !== 1)
       throw new Error('a request of a session was not seen');
     return Buffer.from(value).readUInt32LE(SEEN.offset);

@@ -6,6 +6,7 @@
 import { execFileSync } from 'node:child_process';
 import { Command } from 'commander';
 import { positiveOption } from '../../../scripts/options.ts';
+import { KnownStage } from './known.ts';
 import { MadeUpStage } from './made-up.ts';
 import { report, summary } from './report.ts';
 import { type Difference, Runner } from './runner.ts';
@@ -16,6 +17,7 @@ interface Options {
   readonly packets: number;
   readonly seconds?: number;
   readonly packet?: number;
+  readonly pins?: string;
 }
 
 /** The devices that packets are seen on; lo is the first. */
@@ -33,9 +35,9 @@ function makeDevices(): void {
   execFileSync('ip', ['link', 'add', 'name', 'near', ...end(near), ...peer]);
 }
 
-function main({ seed, packets, seconds, packet }: Options): number {
+function main({ seed, packets, seconds, packet, pins }: Options): number {
   makeDevices();
-  using stage = new MadeUpStage(seed);
+  using stage = pins === undefined ? new MadeUpStage(seed) : new KnownStage(seed, pins);
   const runner = new Runner(seed, stage);
   const started = performance.now();
   const isOver = () => seconds !== undefined && performance.now() - started > seconds * 1000;
@@ -64,6 +66,7 @@ const program = new Command('test/bpf/generated/run.sh')
     'only the scene of this packet, up to it, with all maps compared at each step',
     positiveOption,
   )
+  .option('--pins <directory>', 'by the sessions that the module has there')
   .action((options: Options) => {
     process.exitCode = main(options);
   });

@@ -155,7 +155,8 @@ export function randomPort(random: Random, { ports }: Pick<Maps, 'ports'>): numb
   return random.between(first, last);
 }
 
-function makePath(random: Random): Path {
+/** From and to DEVICES; over, or none, now and then. */
+export function makePath(random: Random): Path {
   const left = random.oneIn(10) ? -random.below(2 ** 30) : random.between(2 ** 29, 2 ** 30);
   return {
     ethernet: random.bytes(12).toString('hex'),

@@ -11,6 +11,7 @@ import {
   udpDatagram,
 } from '../../bpf/generated/build.ts';
 import { damaged, shortest } from '../../bpf/generated/damage.ts';
+import { sessionBytes, sessionKeyBytes, sessionOf } from '../../bpf/generated/encode.ts';
 import { type Family, SCTP, TCP, UDP } from '../../bpf/generated/maps.ts';
 import { ETHERNET, ICMP, isPacket, readPacket, readQuote } from '../../bpf/generated/packet.ts';
 import { makeInput } from '../../bpf/generated/packets.ts';
@@ -134,6 +135,15 @@ describe('a scene', () => {
   it('is fixed by its seed', () => {
     expect(packetsOf(5)).toEqual(packetsOf(5));
     expect(packetsOf(5)).not.toEqual(packetsOf(6));
+  });
+
+  it('has sessions that are read as they were written', () => {
+    const random = new Random(5);
+    const { sessions } = makeScene(random, makeWorld(random, random.pick(VARIANTS)));
+    for (const session of sessions.values()) {
+      const { seen, request, reply, ...rest } = session;
+      expect(sessionOf(sessionKeyBytes(session.key), sessionBytes(session, 0))).toEqual(rest);
+    }
   });
 
   it.each([1, 2, 3])('has packets that the kernel takes (seed %i)', (seed) => {
