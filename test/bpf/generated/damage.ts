@@ -57,6 +57,17 @@ function overwritten(random: Random, frame: Buffer): Buffer {
   return changed;
 }
 
+/** What says how long the IP or the TCP header is, or what version that has. */
+function withNibble(random: Random, frame: Buffer): Buffer {
+  const behindIp = ETHERNET + (frame.readUInt8(ETHERNET) >> 4 === 6 ? 40 : 20);
+  const at = random.oneIn(2) ? ETHERNET : behindIp + 12;
+  if (at >= frame.length) return frame;
+  const [value, byte] = [random.oneIn(2) ? 0 : random.below(16), frame.readUInt8(at)];
+  // The version, and the data offset of TCP, are the high one.
+  const isHigh = at !== ETHERNET || random.oneIn(2);
+  return setAt(frame, at, Buffer.from([isHigh ? (byte & 0x0f) | (value << 4) : (byte & 0xf0) | value]));
+}
+
 function garbage(random: Random, frame: Buffer): Buffer {
   const kept = random.oneIn(2) ? ETHERNET : random.between(ETHERNET, frame.length);
   const bytes = Buffer.concat([frame.subarray(0, kept), random.bytes(random.below(120))]);
@@ -78,6 +89,7 @@ export function damaged(random: Random, input: Input): Input {
       [6, cut],
       [4, withLength],
       [6, overwritten],
+      [2, withNibble],
       [1, garbage],
       [1, toAnother],
       [2, withType],
