@@ -92,8 +92,8 @@ export async function conformance(
   const faults: string[] = [];
   for (const half of options.halves) {
     if (options.signal.aborted) break;
-    if (half === 'native') await runTests(context, half, testsToRun(selected, context, half));
-    else faults.push(...(await acceleratedHalf(context, selected)));
+    const runHere = half === 'native' ? nativeHalf : acceleratedHalf;
+    faults.push(...(await runHere(context, selected)));
   }
   return verdict(selected, context.results, faults);
 }
@@ -105,6 +105,10 @@ interface Context {
   readonly kubectl: Kubectl;
   readonly results: ResultsFile;
   readonly suite: Suite;
+}
+
+function nativeHalf(context: Context, selected: readonly ListedTest[]): Promise<string[]> {
+  return runTests(context, 'native', testsToRun(selected, context, 'native'));
 }
 
 async function acceleratedHalf(context: Context, selected: readonly ListedTest[]): Promise<string[]> {
@@ -125,10 +129,10 @@ async function acceleratedHalf(context: Context, selected: readonly ListedTest[]
     await deploy(layout);
     await applyPolicy(kubectl, options.signal);
     const before = await readAcceleratedConnections(layout, settings.nodes);
-    await runTests(context, 'accelerated', tests);
+    const faults = await runTests(context, 'accelerated', tests);
     const taken = (await readAcceleratedConnections(layout, settings.nodes)) - before;
     say(`connections on the accelerated path: ${taken}`);
-    return taken > 0 ? [] : ['no connection went the accelerated way'];
+    return taken > 0 ? faults : [...faults, 'no connection went the accelerated way'];
   } finally {
     await deletePolicy(kubectl);
     if (installed.trim() === '') await undeploy(layout);
@@ -143,7 +147,8 @@ function testsToRun(tests: readonly ListedTest[], { options, results }: Context,
   return options.resume ? notPassed(tests, results.results[half]) : [...tests];
 }
 
-async function runTests(context: Context, half: Half, tests: readonly ListedTest[]): Promise<void> {
+/** Answers faults that are no test's. */
+async function runTests(context: Context, half: Half, tests: readonly ListedTest[]): Promise<string[]> {
   const { options, results, suite, kubectl } = context;
   const logs = join(options.output, half);
   if (!options.resume) await rm(logs, { recursive: true, force: true });
@@ -151,6 +156,7 @@ async function runTests(context: Context, half: Half, tests: readonly ListedTest
   say(`${half}: ${tests.length} tests, ${options.jobs} at once; logs in ${logs}`);
   results.forget(half, names(tests));
   const runIds: string[] = [];
+  let faults: string[] = [];
   try {
     await runHalf(suite, tests, {
       half,
@@ -160,8 +166,9 @@ async function runTests(context: Context, half: Half, tests: readonly ListedTest
       started: (runId) => runIds.push(runId),
     });
   } finally {
-    await deleteNamespaces(kubectl, runIds);
+    faults = await deleteNamespaces(kubectl, runIds);
   }
+  return faults;
 }
 
 function verdict(selected: readonly ListedTest[], file: ResultsFile, faults: readonly string[]): Verdict {

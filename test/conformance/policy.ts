@@ -73,9 +73,17 @@ export async function deletePolicy(kubectl: Kubectl): Promise<void> {
   await kubectl(['delete', 'ipvsbpfpolicy', policyName, '--ignore-not-found', '--timeout=600s']);
 }
 
-/** Deletes what runs of the suite left behind, for instance those that were ended by force. */
-export async function deleteNamespaces(kubectl: Kubectl, runIds: readonly string[]): Promise<void> {
-  if (runIds.length === 0) return;
+/**
+ * Deletes what runs of the suite left behind, for instance those that were ended by force. What stays, as with a pod that
+ * does not end, is a fault, and does not hide what became of the tests.
+ */
+export async function deleteNamespaces(kubectl: Kubectl, runIds: readonly string[]): Promise<string[]> {
+  if (runIds.length === 0) return [];
   const selector = `e2e-run in (${runIds.join(',')})`;
-  await kubectl(['delete', 'namespace', '-l', selector, '--ignore-not-found', '--timeout=300s']);
+  try {
+    await kubectl(['delete', 'namespace', '-l', selector, '--ignore-not-found', '--timeout=300s']);
+    return [];
+  } catch (error) {
+    return [`namespaces of the tests stay: ${error instanceof Error ? error.message : String(error)}`];
+  }
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { kubernetesProgram } from '../../cluster/go-modules.ts';
 import { acceleratedConnections } from '../../conformance/counters.ts';
-import { everythingPolicy } from '../../conformance/policy.ts';
+import { deleteNamespaces, everythingPolicy } from '../../conformance/policy.ts';
 import { listedTests, type Outcome, outcomeOf, runIdIn } from '../../conformance/report.ts';
 import { ResultsFile } from '../../conformance/results.ts';
 import { defaultFocus, onlyTest, selectTests, shortName } from '../../conformance/selection.ts';
@@ -240,6 +240,26 @@ describe('the results', () => {
       accelerated: { a: outcome('skipped') },
     });
     expect(new ResultsFile(file, '1.35.4').results.native).toEqual({});
+  });
+});
+
+describe('what the tests leave behind', () => {
+  it('is deleted', async () => {
+    const calls: string[] = [];
+    const faults = await deleteNamespaces(
+      async (args) => {
+        calls.push(args.join(' '));
+        return '';
+      },
+      ['a', 'b'],
+    );
+    expect(faults).toEqual([]);
+    expect(calls).toEqual([expect.stringMatching(/^delete namespace -l e2e-run in \(a,b\) /)]);
+  });
+
+  it('is a fault if it stays, and no reason to show no results', async () => {
+    const faults = await deleteNamespaces(() => Promise.reject(new Error('timed out')), ['a']);
+    expect(faults).toEqual(['namespaces of the tests stay: timed out']);
   });
 });
 
