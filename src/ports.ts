@@ -181,7 +181,7 @@ export interface KernelModules {
   load(name: string): Promise<void>;
   /** Reads the file, or the one that `modinfo --filename NAME` names, so that the kernel has it in memory. */
   readAhead(fileOrName: string): Promise<void>;
-  /** `rmmod NAME`: fails while it is in use. */
+  /** `rmmod NAME`: fails while it is in use. Whatever is loaded in its place by this object gets its parameters. */
   remove(name: string): Promise<void>;
   /** Keeps `modprobe NAME` (also the kernel's own) from loading the in-tree module, until unblocked. */
   blockAutoload(name: string): Promise<void>;

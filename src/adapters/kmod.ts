@@ -78,6 +78,8 @@ export class ProcKernelModules implements KernelModules {
   readonly #release: string;
   readonly #familyIdHelpers: readonly string[];
   readonly #delivered: string | undefined;
+  /** By name, those of the module that was removed: whatever takes its place gets them. */
+  readonly #parameters = new Map<string, readonly string[]>();
 
   constructor(options: KmodOptions = {}) {
     this.#root = options.root ?? '/';
@@ -120,11 +122,11 @@ export class ProcKernelModules implements KernelModules {
     const loaded = new Set((await this.#lines()).map((line) => line.split(' ', 1)[0]));
     const missing = depends.filter((name) => !loaded.has(normalized(name)));
     if (missing.length > 0) await run('modprobe', ['-a', '--', ...missing]);
-    await run('insmod', [file]);
+    await run('insmod', [file, ...this.#parametersFor(basename(file, '.ko'))]);
   }
 
   async load(name: string): Promise<void> {
-    await run('modprobe', ['--', name]);
+    await run('modprobe', ['--', name, ...this.#parametersFor(name)]);
   }
 
   async readAhead(fileOrName: string): Promise<void> {
@@ -135,7 +137,20 @@ export class ProcKernelModules implements KernelModules {
   }
 
   async remove(name: string): Promise<void> {
+    const parameters = await this.#parametersOf(name);
     await run('rmmod', ['--', name]);
+    this.#parameters.set(normalized(name), parameters);
+  }
+
+  #parametersFor(name: string): readonly string[] {
+    return this.#parameters.get(normalized(name)) ?? [];
+  }
+
+  /** What a loaded module was told, by modprobe.d (which a container does not have) or by who loaded it: `NAME=VALUE` each. */
+  async #parametersOf(module: string): Promise<readonly string[]> {
+    const directory = join(this.#root, 'sys/module', normalized(module), 'parameters');
+    const names = await namesIn(directory);
+    return names.map((name) => `${name}=${(readIfThere(join(directory, name)) ?? '').trim()}`);
   }
 
   /** An `install` line: the kernel's own request runs modprobe, which then runs `false` instead. */

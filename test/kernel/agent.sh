@@ -42,6 +42,7 @@ agent_director() {
 listing() {
 	echo "== modules"
 	awk '{ print $1, $3 }' /proc/modules | sort
+	conn_tab_bits
 	echo "== virtual servers"
 	ipvsadm -Sn
 	ipvsadm -Ln --timeout
@@ -85,6 +86,7 @@ same_listing() { # the one now as the one before
 }
 
 table() { ipvsadm -Sn; }
+conn_tab_bits() { cat /sys/module/ip_vs/parameters/conn_tab_bits; }
 srcversion() { cat /sys/module/ip_vs/srcversion; }
 map_ids() { for map in /sys/fs/bpf/ipvs-bpf/ipvs_*; do bpftool -j map show pinned "$map" | jq -c '[.name, .id]'; done; }
 program_ids() { bpftool -j prog list | jq -c '.[] | select(.name | startswith("ipvs_tc")) | [.name, .id]'; }

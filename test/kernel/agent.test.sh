@@ -10,6 +10,7 @@ up_keeps_the_table() {
 	agent_up
 	equal "$(table)" "$before" "virtual servers"
 	equal "$(cat /proc/sys/net/ipv4/vs/sync_retries)" 3 sync_retries
+	equal "$(conn_tab_bits)" 10 conn_tab_bits
 	equal "$(cat /proc/sys/net/ipv4/vs/expire_nodest_conn)" 1 expire_nodest_conn
 	equal "$(ipvsadm -Ln --timeout)" "Timeout (tcp tcpfin udp): 800 100 200" timeouts
 	equal "$(srcversion)" "$(modinfo -F srcversion "$NET_TREE/build/$RELEASE/ip_vs.ko")" srcversion
@@ -126,6 +127,8 @@ works_from_anywhere() {
 	rm "$NET_RUN/linked"
 }
 
+# In modprobe's command alone: nobody can find it in a file.
+modprobe ip_vs conn_tab_bits=10
 agent_director
 it 'is a command that works from any folder, through a link too' works_from_anywhere
 # Modules that only this suite's own commands load.
@@ -133,7 +136,7 @@ nft list tables
 listed before
 it 'rolls every step back when the self-check fails' rolls_back
 it 'leaves nothing behind after a rollback' same_listing
-it 'swaps the module and keeps virtual servers, timeouts and sysctls' up_keeps_the_table
+it 'swaps the module and keeps virtual servers, timeouts, sysctls and parameters' up_keeps_the_table
 it 'reports what the config asks for as done' status_is_complete
 it 'changes nothing the second time' up_again_changes_nothing
 it 'accelerates, without a conntrack entry' traffic_is_accelerated
