@@ -157,6 +157,8 @@ export interface LoadedModule {
   readonly holders: readonly string[];
   /** /sys/module/NAME/srcversion; identifies the build. Only of IPVS's modules and those from outside the kernel. */
   readonly srcversion?: string;
+  /** `NAME=VALUE` of /sys/module/NAME/parameters, as modprobe.d or whoever loaded it has them. Only of IPVS's modules. */
+  readonly parameters?: readonly string[];
   /** The module's taint flags; an out-of-tree module has "O". */
   readonly taint: string;
 }
@@ -175,13 +177,13 @@ export interface KernelModules {
     /** True if a signature is appended; whether the kernel trusts its key shows only when it is inserted. */
     readonly signed: boolean;
   }>;
-  /** `insmod FILE`, after `modprobe` of the modules that it depends on. */
-  insertFile(file: string): Promise<void>;
-  /** `modprobe NAME` */
-  load(name: string): Promise<void>;
+  /** `insmod FILE PARAMETER…`, after `modprobe` of the modules that it depends on. */
+  insertFile(file: string, parameters?: readonly string[]): Promise<void>;
+  /** `modprobe NAME PARAMETER…` */
+  load(name: string, parameters?: readonly string[]): Promise<void>;
   /** Reads the file, or the one that `modinfo --filename NAME` names, so that the kernel has it in memory. */
   readAhead(fileOrName: string): Promise<void>;
-  /** `rmmod NAME`: fails while it is in use. Whatever is loaded in its place by this object gets its parameters. */
+  /** `rmmod NAME`: fails while it is in use. */
   remove(name: string): Promise<void>;
   /** Keeps `modprobe NAME` (also the kernel's own) from loading the in-tree module, until unblocked. */
   blockAutoload(name: string): Promise<void>;
@@ -190,10 +192,7 @@ export interface KernelModules {
   canAimFamilyId(): Promise<boolean>;
   /** Makes the next generic netlink family that is registered get this id. `insmod HELPER id=ID` */
   aimFamilyId(id: number): Promise<void>;
-  /**
-   * Removes every module that was delivered to this node but these (paths of ip_vs.ko), and but those that came in the
-   * last `newMs` milliseconds: they may be for a spec that has not come in yet.
-   */
+  /** Removes delivered modules but these (paths of ip_vs.ko), and those of the last `newMs` ms: their spec may be to come. */
   keepDelivered(files: readonly string[], newMs: number): Promise<void>;
 }
 

@@ -78,8 +78,6 @@ export class ProcKernelModules implements KernelModules {
   readonly #release: string;
   readonly #familyIdHelpers: readonly string[];
   readonly #delivered: string | undefined;
-  /** By name, those of the module that was removed: whatever takes its place gets them. */
-  readonly #parameters = new Map<string, readonly string[]>();
 
   constructor(options: KmodOptions = {}) {
     this.#root = options.root ?? '/';
@@ -116,17 +114,17 @@ export class ProcKernelModules implements KernelModules {
   }
 
   /** Loads the modules that FILE depends on with modprobe first, as insmod alone does not. */
-  async insertFile(file: string): Promise<void> {
+  async insertFile(file: string, parameters: readonly string[] = []): Promise<void> {
     const { depends } = await readModuleInfo(file);
     // Each process that need not be started is a shorter outage.
     const loaded = new Set((await this.#lines()).map((line) => line.split(' ', 1)[0]));
     const missing = depends.filter((name) => !loaded.has(normalized(name)));
     if (missing.length > 0) await run('modprobe', ['-a', '--', ...missing]);
-    await run('insmod', [file, ...this.#parametersFor(basename(file, '.ko'))]);
+    await run('insmod', [file, ...parameters]);
   }
 
-  async load(name: string): Promise<void> {
-    await run('modprobe', ['--', name, ...this.#parametersFor(name)]);
+  async load(name: string, parameters: readonly string[] = []): Promise<void> {
+    await run('modprobe', ['--', name, ...parameters]);
   }
 
   async readAhead(fileOrName: string): Promise<void> {
@@ -137,20 +135,7 @@ export class ProcKernelModules implements KernelModules {
   }
 
   async remove(name: string): Promise<void> {
-    const parameters = await this.#parametersOf(name);
     await run('rmmod', ['--', name]);
-    this.#parameters.set(normalized(name), parameters);
-  }
-
-  #parametersFor(name: string): readonly string[] {
-    return this.#parameters.get(normalized(name)) ?? [];
-  }
-
-  /** What a loaded module was told, by modprobe.d (which a container does not have) or by who loaded it: `NAME=VALUE` each. */
-  async #parametersOf(module: string): Promise<readonly string[]> {
-    const directory = join(this.#root, 'sys/module', normalized(module), 'parameters');
-    const names = await namesIn(directory);
-    return names.map((name) => `${name}=${(readIfThere(join(directory, name)) ?? '').trim()}`);
   }
 
   /** An `install` line: the kernel's own request runs modprobe, which then runs `false` instead. */
@@ -239,13 +224,21 @@ export class ProcKernelModules implements KernelModules {
     const srcversion = concerned
       ? readIfThere(join(this.#root, 'sys/module', name, 'srcversion'))?.trim()
       : undefined;
+    const parameters = name.startsWith('ip_vs') ? await this.#parametersOf(name) : [];
     return {
       name,
       refCount: Number(references),
       holders: holders.split(',').filter((holder) => holder !== '' && holder !== '-'),
       ...(srcversion === undefined ? {} : { srcversion }),
+      ...(parameters.length === 0 ? {} : { parameters }),
       taint: taint.replace(/[()]/g, ''),
     };
+  }
+
+  async #parametersOf(module: string): Promise<readonly string[]> {
+    const directory = join(this.#root, 'sys/module', module, 'parameters');
+    const names = await namesIn(directory);
+    return names.map((name) => `${name}=${(readIfThere(join(directory, name)) ?? '').trim()}`).sort();
   }
 
   async #blocked(): Promise<{ readonly names: readonly string[]; readonly ownDirectory: boolean }> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One executor for each kind of step. Each may run again after it was interrupted. */
-import { isModuleControl, type SavedTable } from '../core/facts.ts';
+import { isModuleControl, type SavedTable, toldParameters } from '../core/facts.ts';
 import type { Step } from '../core/steps.ts';
 import { holdTraffic, restoreConnections, saveConnections, trackSessions } from './apply-connections.ts';
 import { freezeProxy, removeModule, stopOutageProbe, thawProxy, withFamilyId } from './apply-swap.ts';
@@ -107,9 +107,9 @@ async function applyModuleStep(step: Exclude<Step, { kind: Handled }>, ports: No
     case 'removeModule':
       return removeModule(step.name, ports);
     case 'loadModule':
-      return withFamilyId(step.familyId, () => modules.load(step.name), ports);
+      return withFamilyId(step.familyId, () => modules.load(step.name, step.parameters), ports);
     case 'insertModule':
-      return withFamilyId(step.familyId, () => insertModule(step.file, step.srcversion, ports), ports);
+      return withFamilyId(step.familyId, () => insertModule(step, ports), ports);
     case 'removeUnused':
       return removeUnused(step.names, ports);
     case 'armBoot':
@@ -189,6 +189,7 @@ async function currentTable({ ipvs, modules, host }: NodePorts): Promise<SavedTa
     if (value !== undefined) sysctls[name] = value;
   }
   const familyId = await ipvs.familyId();
+  const loaded = await modules.list();
   return {
     bootId: await host.bootId(),
     flushed: false,
@@ -196,7 +197,8 @@ async function currentTable({ ipvs, modules, host }: NodePorts): Promise<SavedTa
     virtualServers: await ipvs.virtualServers({ exact: true }),
     timeouts: await ipvs.timeouts(),
     sysctls,
-    helpers: (await modules.list()).map(({ name }) => name).filter((name) => name.startsWith('ip_vs_')),
+    helpers: loaded.map(({ name }) => name).filter((name) => name.startsWith('ip_vs_')),
+    parameters: toldParameters(loaded),
   };
 }
 
@@ -239,10 +241,13 @@ async function restoreTable({ ipvs, host, records, clock }: NodePorts): Promise<
   });
 }
 
-async function insertModule(file: string, srcversion: string, { modules }: NodePorts): Promise<void> {
+async function insertModule(
+  { file, srcversion, parameters }: Extract<Step, { kind: 'insertModule' }>,
+  { modules }: NodePorts,
+): Promise<void> {
   const loaded = (await modules.list()).find(({ name }) => name === 'ip_vs');
   if (loaded?.srcversion === srcversion) return;
-  await modules.insertFile(file);
+  await modules.insertFile(file, parameters);
 }
 
 async function armBoot(

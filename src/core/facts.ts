@@ -127,6 +127,8 @@ export interface SavedTable {
   readonly sysctls: Readonly<Record<string, string>>;
   /** Modules that held ip_vs: schedulers, persistence engines, helpers. */
   readonly helpers: readonly string[];
+  /** Of ip_vs and its helpers, by their names: whatever is loaded in their place gets them. */
+  readonly parameters?: Readonly<Record<string, readonly string[]>>;
   /** The id of the generic netlink family, for those who keep it. */
   readonly familyId?: number;
   /** When the flush began, by Clock.now(). */
@@ -180,6 +182,14 @@ export function moduleOrigin(facts: NodeFacts): ModuleOrigin {
 }
 
 /** The loaded module ip_vs, if there is one. */
+/** Of IPVS's modules, by their names, those that have parameters. */
+export function toldParameters(
+  modules: readonly LoadedModule[],
+): Readonly<Record<string, readonly string[]>> {
+  const told = modules.filter(({ parameters = [] }) => parameters.length > 0);
+  return Object.fromEntries(told.map(({ name, parameters = [] }) => [name, parameters]));
+}
+
 export function ipVs(facts: NodeFacts): LoadedModule | undefined {
   return facts.modules.find((module) => module.name === 'ip_vs');
 }

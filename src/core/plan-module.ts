@@ -11,6 +11,7 @@ import {
   type NodeRecord,
   type SavedTable,
   switchIsOn,
+  toldParameters,
 } from './facts.ts';
 import { coveredLinks } from './interfaces.ts';
 import { CARRY_CONNECTIONS, detachLoopback, prepareFirstHold } from './plan-hold.ts';
@@ -18,6 +19,7 @@ import { isTestServer } from './self-check-network.ts';
 import type { Step } from './steps.ts';
 import { virtualServerKey } from './virtual-servers.ts';
 
+const IP_VS = 'ip_vs';
 const HELPER = 'ip_vs_';
 /** The probe ends with whatever table it was in. */
 const RESTORE: readonly Step[] = [
@@ -44,8 +46,8 @@ export function swapToPatched(config: NodeConfig, facts: NodeFacts, record: Node
   const exchange = withoutProxy(facts, record, [
     { kind: 'blockAutoload' },
     ...removeLoaded(facts, table, file.path),
-    { kind: 'insertModule', file: file.path, srcversion: file.srcversion, ...wantedId(facts, table) },
-    ...loadHelpers(table.helpers),
+    { kind: 'insertModule', file: file.path, srcversion: file.srcversion, ...asBefore(facts, table) },
+    ...loadHelpers(table),
     ...(isWorthSaving(table) ? RESTORE : []),
     { kind: 'unblockAutoload' },
     ...(isWorthSaving(table) ? ([{ kind: 'forgetTable' }] as const) : []),
@@ -72,6 +74,21 @@ function wantedId(facts: NodeFacts, { familyId }: SavedTable): { readonly family
   return familyId === undefined || !facts.canAimFamilyId ? {} : { familyId };
 }
 
+interface Told {
+  readonly parameters?: readonly string[];
+}
+
+/** What a module of this name was told when it was loaded, if anything. */
+function parametersOf({ parameters = {} }: SavedTable, name: string): Told {
+  const told = parameters[name] ?? [];
+  return told.length === 0 ? {} : { parameters: told };
+}
+
+/** What ip_vs is to have again, whichever build of it. */
+function asBefore(facts: NodeFacts, table: SavedTable): Told & { readonly familyId?: number } {
+  return { ...wantedId(facts, table), ...parametersOf(table, IP_VS) };
+}
+
 /** Brings the in-tree module back, or leaves none where there was none and nothing needs it. */
 export function swapToInTree(facts: NodeFacts, record: NodeRecord): readonly Step[] {
   const { baseline } = record;
@@ -86,12 +103,12 @@ export function swapToInTree(facts: NodeFacts, record: NodeRecord): readonly Ste
     sysctls: { ...carried.sysctls, ...baseline?.managedSysctls },
   };
   const restore = needed && isWorthSaving(table);
-  const load = { kind: 'loadModule', name: 'ip_vs', wasLoaded: false, ...wantedId(facts, table) } as const;
+  const load = { kind: 'loadModule', name: IP_VS, wasLoaded: false, ...asBefore(facts, table) } as const;
   return withoutProxy(facts, record, [
     ...removeLoaded(facts, table, restore ? 'ip_vs' : undefined),
     { kind: 'unblockAutoload' },
     ...(needed ? [load] : []),
-    ...(needed ? loadHelpers(helpers) : []),
+    ...(needed ? loadHelpers(table) : []),
     ...(restore ? RESTORE : []),
     ...(isWorthSaving(table) ? ([{ kind: 'forgetTable' }] as const) : []),
   ]);
@@ -109,7 +126,7 @@ export function finishInterrupted(facts: NodeFacts, record: NodeRecord): readonl
   const loaded = new Set(facts.modules.map(({ name }) => name));
   return withoutProxy(facts, record, [
     { kind: 'saveTable', table },
-    ...loadHelpers(table.helpers.filter((name) => !loaded.has(name))),
+    ...loadHelpers(table, loaded),
     ...RESTORE,
     ...unblock,
     { kind: 'forgetTable' },
@@ -137,6 +154,7 @@ function tableToCarry(facts: NodeFacts, record: NodeRecord): SavedTable {
     ...(facts.ipvs === undefined ? {} : { timeouts: facts.ipvs.timeouts, familyId: facts.ipvs.familyId }),
     sysctls: Object.fromEntries(Object.entries(facts.sysctls).filter(([name]) => !isModuleControl(name))),
     helpers: facts.modules.map(({ name }) => name).filter((name) => name.startsWith(HELPER)),
+    parameters: toldParameters(facts.modules),
   };
   if (saved === undefined || !saved.flushed) return withSchedulers(current);
   const keys = new Set(saved.virtualServers.map(virtualServerKey));
@@ -145,6 +163,7 @@ function tableToCarry(facts: NodeFacts, record: NodeRecord): SavedTable {
     ...saved,
     virtualServers: [...saved.virtualServers, ...added].filter((server) => !isTestServer(server)),
     helpers: [...new Set([...saved.helpers, ...current.helpers])],
+    parameters: { ...current.parameters, ...saved.parameters },
   });
 }
 
@@ -183,8 +202,8 @@ function removeLoaded(facts: NodeFacts, table: SavedTable, next: string | undefi
     ...(switchIsOn(facts) ? ([{ kind: 'setSwitch', on: false, wasOn: true }] as const) : []),
     ...(next === undefined ? [] : ([{ kind: 'readModule', module: next }, ...CARRY_CONNECTIONS] as const)),
     { kind: 'flush' },
-    ...helpers.map((name) => ({ kind: 'removeModule', name }) as const),
-    { kind: 'removeModule', name: 'ip_vs', ...wantedId(facts, table) },
+    ...helpers.map((name) => ({ kind: 'removeModule', name, ...parametersOf(table, name) }) as const),
+    { kind: 'removeModule', name: IP_VS, ...asBefore(facts, table) },
   ];
 }
 
@@ -196,6 +215,13 @@ function startOutageProbe({ flushed, virtualServers }: SavedTable): readonly Ste
   return flushed || scheduler === undefined ? [] : [{ kind: 'startOutageProbe', scheduler }];
 }
 
-function loadHelpers(helpers: readonly string[]): readonly Step[] {
-  return helpers.map((name) => ({ kind: 'loadModule', name, wasLoaded: false }));
+/** All but those that are there. */
+function loadHelpers(table: SavedTable, loaded: ReadonlySet<string> = new Set()): readonly Step[] {
+  const missing = table.helpers.filter((name) => !loaded.has(name));
+  return missing.map((name) => ({
+    kind: 'loadModule',
+    name,
+    wasLoaded: false,
+    ...parametersOf(table, name),
+  }));
 }

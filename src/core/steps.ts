@@ -47,14 +47,20 @@ export type Step =
   | { readonly kind: 'restoreTable' }
   /** Brings back the connections from disk, as native ones. */
   | { readonly kind: 'restoreConnections' }
-  /** `familyId`: what its family has, so that undoing gives it back. */
-  | { readonly kind: 'removeModule'; readonly name: string; readonly familyId?: number }
-  /** `modprobe NAME`; its family must get `familyId`. */
+  /** `familyId`: what its family has; undoing gives it back, and the module's parameters. */
+  | {
+      readonly kind: 'removeModule';
+      readonly name: string;
+      readonly familyId?: number;
+      readonly parameters?: readonly string[];
+    }
+  /** `modprobe NAME PARAMETER…`; its family must get `familyId`. */
   | {
       readonly kind: 'loadModule';
       readonly name: string;
       readonly wasLoaded: boolean;
       readonly familyId?: number;
+      readonly parameters?: readonly string[];
     }
   /** Inserts the patched ip_vs, switch off; its family must get `familyId`. */
   | {
@@ -62,6 +68,7 @@ export type Step =
       readonly file: string;
       readonly srcversion: string;
       readonly familyId?: number;
+      readonly parameters?: readonly string[];
     }
   /** Writes the files that make the next boot load this module. */
   | { readonly kind: 'armBoot'; readonly file: string; readonly srcversion: string }
@@ -151,7 +158,7 @@ function undoModuleStep(step: Step): readonly Step[] | undefined {
     case 'restoreTable':
       return [{ kind: 'flush' }];
     case 'removeModule':
-      return reload(step.name, step.familyId);
+      return reload(step);
     case 'loadModule':
       return step.wasLoaded ? [] : [{ kind: 'removeModule', name: step.name }];
     case 'insertModule':
@@ -163,8 +170,13 @@ function undoModuleStep(step: Step): readonly Step[] | undefined {
   }
 }
 
-function reload(name: string, familyId: number | undefined): readonly Step[] {
-  const load = { kind: 'loadModule', name, wasLoaded: false } as const;
+function reload({ name, familyId, parameters }: Extract<Step, { kind: 'removeModule' }>): readonly Step[] {
+  const load = {
+    kind: 'loadModule',
+    name,
+    wasLoaded: false,
+    ...(parameters === undefined ? {} : { parameters }),
+  } as const;
   if (familyId === undefined) return [{ kind: 'unblockAutoload' }, load];
   return [{ kind: 'unblockAutoload' }, { kind: 'aimFamilyId', id: familyId }, { ...load, familyId }];
 }

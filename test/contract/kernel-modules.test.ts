@@ -121,6 +121,18 @@ describe.each([subject])('KernelModules ($name)', ({ make }) => {
     await expect(modules.remove('ip_vs')).rejects.toMatchObject({ code: 'ModuleNotFound' });
   });
 
+  it.each([
+    ['by file', () => modules.insertFile(outside.file, ['conn_tab_bits=10'])],
+    ['by name', () => modules.load('ip_vs', ['conn_tab_bits=10'])],
+  ])('loads a module with parameters, %s', async (_, load) => {
+    await load();
+    expect(await find('ip_vs')).toMatchObject({ parameters: ['conn_tab_bits=10'] });
+    await modules.remove('ip_vs');
+    await modules.load('ip_vs');
+    expect(await find('ip_vs')).toMatchObject({ parameters: ['conn_tab_bits=12'] });
+    await modules.remove('ip_vs');
+  });
+
   it('does not remove a module that others or virtual servers use', async () => {
     await modules.load('ip_vs_rr');
     expect(await find('ip_vs')).toMatchObject({ refCount: 2, holders: ['ip_vs_rr'] });

@@ -31,6 +31,9 @@ const IN_TREE: readonly ModuleFile[] = [
   ),
 ];
 
+/** What modules have that were told nothing. */
+const PARAMETERS: Readonly<Record<string, readonly string[]>> = { ip_vs: ['conn_tab_bits=12'] };
+
 /** Modules with the dependencies and reference counts that the kernel keeps. */
 export class FakeKernelModules implements KernelModules {
   /** What `modprobe NAME` finds. */
@@ -51,6 +54,8 @@ export class FakeKernelModules implements KernelModules {
   nextFamilyId = 31;
   readonly #loaded = new Map<string, ModuleFile>();
   readonly #fromTree = new Set<string>();
+  /** What modules were told that are not as PARAMETERS has them. */
+  readonly #told = new Map<string, readonly string[]>();
   readonly #calls: Calls;
 
   constructor(calls: Calls) {
@@ -78,6 +83,7 @@ export class FakeKernelModules implements KernelModules {
         refCount: this.#references(file.name),
         holders: this.#holders(file.name),
         srcversion: file.srcversion,
+        ...this.#parametersOf(file.name),
         taint: this.#fromTree.has(file.name) ? '' : 'OE',
       })),
     );
@@ -96,7 +102,7 @@ export class FakeKernelModules implements KernelModules {
     });
   }
 
-  async insertFile(file: string): Promise<void> {
+  async insertFile(file: string, parameters: readonly string[] = []): Promise<void> {
     this.#calls.change('modules.insertFile', file, () => {
       const found = this.#file(file);
       if (found.vermagic.split(' ')[0] !== this.kernelRelease) {
@@ -107,11 +113,16 @@ export class FakeKernelModules implements KernelModules {
       }
       for (const dependency of found.depends) this.probe(dependency);
       this.#insert(found, false);
+      this.tell(found.name, parameters);
     });
   }
 
-  async load(name: string): Promise<void> {
-    this.#calls.change('modules.load', name, () => this.probe(name));
+  async load(name: string, parameters: readonly string[] = []): Promise<void> {
+    this.#calls.change('modules.load', name, () => {
+      const isNew = !this.#loaded.has(name);
+      this.probe(name);
+      if (isNew) this.tell(name, parameters);
+    });
   }
 
   async readAhead(fileOrName: string): Promise<void> {
@@ -135,6 +146,7 @@ export class FakeKernelModules implements KernelModules {
         throw new HostError(`rmmod ${name}: Module ${name} is in use`, { code: 'ModuleInUse', retry: true });
       }
       this.#loaded.delete(name);
+      this.#told.delete(name);
       this.#fromTree.delete(name);
       for (const tell of this.onChange) tell(file, false);
     });
@@ -195,10 +207,16 @@ export class FakeKernelModules implements KernelModules {
     this.#insert(file, false);
   }
 
+  /** What a module has that is loaded, by whoever loaded it. */
+  tell(name: string, parameters: readonly string[]): void {
+    if (parameters.length > 0) this.#told.set(name, parameters);
+  }
+
   /** No module outlives its kernel, and no file of /run. */
   reboot(): void {
     const files = [...this.#loaded.values()];
     this.#loaded.clear();
+    this.#told.clear();
     this.#fromTree.clear();
     this.blocked.clear();
     for (const file of files) for (const tell of this.onChange) tell(file, false);
@@ -214,6 +232,11 @@ export class FakeKernelModules implements KernelModules {
     const file = this.files.get(path);
     if (file === undefined) throw new HostError(`${path}: ENOENT`, { code: 'NotFound', errno: 'ENOENT' });
     return file;
+  }
+
+  #parametersOf(name: string): Pick<LoadedModule, 'parameters'> {
+    const parameters = this.#told.get(name) ?? PARAMETERS[name];
+    return parameters === undefined ? {} : { parameters };
   }
 
   #holders(name: string): readonly string[] {

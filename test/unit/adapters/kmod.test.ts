@@ -121,9 +121,14 @@ describe('ProcKernelModules', () => {
       'ip_vs_rr 16384 1 - Live 0x0000000000000000\nip_vs 184320 5 ip_vs_rr,ip_vs_sh, Live 0x0000000000000000 (OE)\n',
     );
     await put('sys/module/ip_vs/srcversion', 'ABCDEF\n');
+    await put('sys/module/ip_vs/parameters/conn_tab_bits', '20\n');
+    const parameters = ['conn_tab_bits=20'];
     expect(await modules.list()).toEqual([
       { name: 'ip_vs_rr', refCount: 1, holders: [], taint: '' },
-      { name: 'ip_vs', refCount: 5, holders: ['ip_vs_rr', 'ip_vs_sh'], srcversion: 'ABCDEF', taint: 'OE' },
+      {
+        ...{ name: 'ip_vs', refCount: 5, holders: ['ip_vs_rr', 'ip_vs_sh'] },
+        ...{ srcversion: 'ABCDEF', parameters, taint: 'OE' },
+      },
     ]);
   });
 

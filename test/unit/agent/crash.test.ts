@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { down, status, stepsUp, up } from '../../../src/agent/reconcile.ts';
 import type { FakeNode } from '../../fakes/fake-node.ts';
-import { CONFIG, director, listing, TABLE } from './director.ts';
+import { CONFIG, director, listing, PARAMETERS, TABLE } from './director.ts';
 
 describe('after a crash', () => {
   it('goes on with up from any change on, and down leaves nothing behind', async () => {
@@ -54,6 +54,8 @@ async function crashAndGoOn(
   if (next === 'up') {
     await up(CONFIG, node);
     expect(node.machine.ipvs.table, where).toEqual(table);
+    const ipVs = (await node.machine.modules.list()).find(({ name }) => name === 'ip_vs');
+    expect(ipVs?.parameters, where).toEqual(PARAMETERS);
     expect((await status(CONFIG, node)).differences, where).toEqual([]);
     expect(await stepsUp(CONFIG, node), where).toEqual([]);
     expect(node.check.leftovers, where).toBe(false);

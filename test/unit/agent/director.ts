@@ -13,9 +13,15 @@ export const TABLE = [
   virtualServer('198.51.100.11', { protocol: 'UDP', port: 53 }),
 ];
 
+/** Of ip_vs, when it has been loaded by somebody else. */
+export const PARAMETERS = ['conn_tab_bits=10'];
+
 export function director(...table: typeof TABLE): FakeNode {
   const node = fakeNode();
-  if (table.length > 0) node.machine.ipvs.seed(...table);
+  if (table.length > 0) {
+    node.machine.ipvs.seed(...table);
+    node.machine.modules.tell('ip_vs', PARAMETERS);
+  }
   return node;
 }
 
@@ -23,7 +29,12 @@ export function director(...table: typeof TABLE): FakeNode {
 export async function listing(node: FakeNode): Promise<unknown> {
   const { machine, records } = node;
   return {
-    modules: machine.modules.loaded.map((name) => machine.modules.loadedFile(name)?.srcversion),
+    modules: new Map(
+      (await machine.modules.list()).map(({ name, srcversion, parameters }) => [
+        name,
+        { srcversion, parameters },
+      ]),
+    ),
     blocked: [...machine.modules.blocked],
     bootFiles: (await machine.boot.state()).present,
     sysctls: Object.fromEntries(machine.host.sysctls),
