@@ -117,7 +117,7 @@ tell_how_long() {
 longest_wait() {
 	local held
 	held=$(held_back)
-	[ "${held%% *}" -lt 800 ] && echo 1999 || echo 3999
+	[ "${held%% *}" -lt 500 ] && echo 1999 || echo 3999
 }
 
 nothing_was_dropped() {
