@@ -34,6 +34,11 @@ whitelist_all() {
 	whitelist "$vip" 55 udp 5
 }
 
+# Of conntrack, while one side has sent and when both have.
+udp_timeouts() { # SECONDS SECONDS
+	in_director sysctl -qw net.netfilter.nf_conntrack_udp_timeout="$1" net.netfilter.nf_conntrack_udp_timeout_stream="$2"
+}
+
 # Datagrams of one client that each begin a connection, and that no server answers.
 datagrams_from() { # PORT COUNT
 	in_client "$LOAD" spoof --udp --from "$cip:$1" --to "$vip:53" --count "$2"
@@ -223,6 +228,7 @@ unreclaimable_kb() { awk '/^SUnreclaim/ { print $2 }' /proc/meminfo; }
 nothing_is_left_of_many() {
 	local before count made freed one_packet
 	in_director ipvsadm --set 900 120 300
+	udp_timeouts 30 120
 	# What grows once: caches, tables of neighbours.
 	rounds 2
 	count=$(((connections_to_make + a_round - 1) / a_round / 2 * 2))
@@ -264,8 +270,9 @@ accelerate
 attach cli
 masquerade
 in_director sysctl -qw net.ipv4.vs.expire_nodest_conn=1
-# The clock may leap: none of the sessions that are counted ends by itself.
+# The clock may leap: none of the sessions and native flows that are counted ends by itself.
 in_director ipvsadm --set 2000 2000 2000
+udp_timeouts 2000 2000
 for_families virtual_servers
 for_families whitelist_all
 for_families cases
