@@ -114,6 +114,7 @@ tell_how_long() {
 }
 # Who waits sends again after one second, then after two or three. Another machine's work is in the guest's time, too, while
 # it waits for a file: what takes a second by that, with what is before and behind the steps, may take one retransmission more.
+# So does, for a reason not known yet, a connection now and then on the way back on 6.1, with packets held back for 0.7 s.
 longest_wait() {
 	local held
 	held=$(held_back)
