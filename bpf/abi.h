@@ -55,12 +55,13 @@ struct ipvs_session_key {
 	__u16 zero;
 };
 
+#define IPVS_ETHERNET_LEN 12
+
 /*
  * How tc ingress forwards packets of one direction by itself, past the IP stack. Written by the module
  * for a packet that it has routed, so a path is never older than IPVS_PATH_SECONDS: then one packet goes
  * through the module again, and meets what has changed. The programs write nothing here.
  */
-#define IPVS_ETHERNET_LEN 12
 struct ipvs_path {
 	__u8 ethernet[IPVS_ETHERNET_LEN]; /* destination and source in the Ethernet header */
 	__u32 until;        /* jiffies, low 32 bits: the path ends there */
